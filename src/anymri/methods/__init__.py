@@ -1,0 +1,78 @@
+"""All methods by name. One visible table; other packages add theirs by the entry point group ``anymri.methods``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from anymri.methods.base import Family, Method, MethodConfig, MethodInfo, Preset, StepContext, SubsetNotTrained, read_header
+from anymri.types import GLIOMA, DataSpec, UserError
+
+__all__ = [
+    "Family", "Method", "MethodConfig", "MethodInfo", "Preset", "StepContext", "SubsetNotTrained",
+    "create", "get_method", "list_methods", "load",
+]  # fmt: skip
+
+#: Registry name to ``module:class``; alphabetical. Imported on first use.
+METHODS: dict[str, str] = {
+    "threshold": "anymri.methods.threshold:Threshold",
+    "u_hemis": "anymri.methods.u_hemis:UHeMIS",
+    "u_hved": "anymri.methods.u_hved:UHVED",
+    "unet": "anymri.methods.unet:UNet",
+}
+
+
+def _table() -> dict[str, str]:
+    return {**{point.name: point.value for point in entry_points(group="anymri.methods")}, **METHODS}
+
+
+def list_methods() -> list[str]:
+    """Names of all methods, sorted."""
+    return sorted(_table())
+
+
+def get_method(name: str) -> type[Method]:
+    """Class of a method.
+
+    Raises
+    ------
+    UserError
+        If there is no such method.
+    """
+    table = _table()
+    if name not in table:
+        raise UserError(f"unknown method {name!r}; known: {', '.join(sorted(table))}")
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def create(name: str, spec: DataSpec | None = None, preset: str = "paper", **config: Any) -> Method:
+    """Build a method with fresh weights.
+
+    Parameters
+    ----------
+    name : str
+        Registry name, see `list_methods`.
+    spec : DataSpec or None, default=None
+        None = the four-sequence glioma specification.
+    preset : {"paper", "tiny"}, default="paper"
+    **config
+        Fields of the method's `Config`; they win over the preset's.
+
+    Raises
+    ------
+    UserError
+        If method, preset or a config key is unknown.
+    """
+    cls = get_method(name)
+    if preset not in cls.presets:
+        raise UserError(f"unknown preset {preset!r} of {name}; known: {', '.join(cls.presets)}")
+    values = {**cls.presets[preset].config, **config, "preset": preset}
+    return cls(cls.Config.build(values), spec or GLIOMA)
+
+
+def load(path: Path | str, spec: DataSpec | None = None) -> Method:
+    """Read a weights file of any method."""
+    return get_method(read_header(path)["name"]).load(path, spec)
