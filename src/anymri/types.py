@@ -1,6 +1,6 @@
 """The words every part of anymri shares: data specification, batches, heads, predictions, stages.
 
-This module imports nothing of anymri but `modalities`. `Batch`, `Where`, `Prediction` and `StepOutput` are
+This module imports nothing of anymri but `modalities` and `errors`. `Batch`, `Where`, `Prediction` and `StepOutput` are
 named tuples because DDP traverses tuples but neither frozen nor plain classes.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from anymri.errors import UserError
 from anymri.modalities import MODALITIES
 
 __all__ = [
@@ -34,13 +35,6 @@ __all__ = [
     "UserError",
     "Where",
 ]
-
-
-class UserError(Exception):
-    """A mistake the user can mend: one line naming the file, what is wrong and the remedy.
-
-    The command line prints it without a traceback and ends with exit code 2.
-    """
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -107,9 +101,7 @@ class DataSpec:
 
     def subsets(self) -> list[tuple[str, ...]]:
         """All non-empty subsets, from one modality to all, each in the order of `modalities`."""
-        return [
-            subset for size in range(1, len(self.modalities) + 1) for subset in combinations(self.modalities, size)
-        ]
+        return [subset for size in range(1, len(self.modalities) + 1) for subset in combinations(self.modalities, size)]
 
     def parse_subset(self, text: str | Iterable[str]) -> tuple[str, ...]:
         """Read ``"flair+t1c"`` (any order) as a subset in the order of `modalities`.

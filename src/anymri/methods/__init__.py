@@ -7,12 +7,21 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from anymri.methods.base import Family, Method, MethodConfig, MethodInfo, Preset, StepContext, SubsetNotTrained, read_header
+from anymri.methods.base import (
+    Family,
+    Method,
+    MethodConfig,
+    MethodInfo,
+    Preset,
+    StepContext,
+    SubsetNotTrained,
+    read_header,
+)
 from anymri.types import GLIOMA, DataSpec, UserError
 
 __all__ = [
     "Family", "Method", "MethodConfig", "MethodInfo", "Preset", "StepContext", "SubsetNotTrained",
-    "create", "get_method", "list_methods", "load",
+    "create", "describe_methods", "get_method", "list_methods", "load",
 ]  # fmt: skip
 
 #: Registry name to ``module:class``; alphabetical. Imported on first use.
@@ -76,3 +85,41 @@ def create(name: str, spec: DataSpec | None = None, preset: str = "paper", **con
 def load(path: Path | str, spec: DataSpec | None = None) -> Method:
     """Read a weights file of any method."""
     return get_method(read_header(path)["name"]).load(path, spec)
+
+
+def describe_methods() -> list[dict[str, Any]]:
+    """What `anymri methods` lists: who each method is, what it serves and how large it is."""
+    import torch
+
+    rows = []
+    for name in list_methods():
+        cls = get_method(name)
+        sizes = {}
+        for preset in cls.presets:
+            with torch.device("meta"):
+                method = create(name, preset=preset)
+            sizes[preset] = sum(parameter.numel() for parameter in method.parameters())
+        info = cls.info
+        rows.append(
+            {
+                "name": name,
+                "title": info.title,
+                "family": info.family,
+                "task": info.task,
+                "year": info.year,
+                "reference": info.reference,
+                "doi": info.doi,
+                "arxiv": info.arxiv,
+                "code": info.code,
+                "subsets": subset_handling(cls),
+                "parity": info.parity,
+                "parameters": sizes,
+                "deviations": list(info.deviations),
+            }  # fmt: skip
+        )
+    return rows
+
+
+def subset_handling(cls: type[Method]) -> str:
+    """How a method serves subsets: ``any`` with one network, ``per-subset`` with one network each, or ``fixed``."""
+    return cls.subsets if isinstance(cls.subsets, str) else "fixed"

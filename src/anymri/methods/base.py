@@ -216,8 +216,8 @@ class Method(nn.Module):
     #: Window of prediction (D, H, W); None = any size up to the whole volume in one window.
     patch: tuple[int, int, int] | None = None
     divisor: int = 1
-    #: ``"any"``, or the subsets this instance serves.
-    subsets: Literal["any"] | tuple[str, ...] = "any"
+    #: ``"any"``; on a class ``"per-subset"`` for systems with one network each; else the subsets this instance serves.
+    subsets: Literal["any", "per-subset"] | tuple[str, ...] = "any"
     intensity: Intensity = Intensity()
     #: True for systems trained by `fit` instead of gradient steps.
     classical: ClassVar[bool] = False
@@ -377,7 +377,9 @@ def read_header(path: Path | str) -> dict[str, Any]:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not a readable weights file ({error}); expected safetensors") from None
     if header.get("format") != "anymri-1":
-        raise UserError(f"{path}: safetensors without anymri's header; import foreign weights with zoo.import_checkpoint")
+        raise UserError(
+            f"{path}: safetensors without anymri's header; import foreign weights with zoo.import_checkpoint"
+        )
     parsed = {key: json.loads(header[key]) for key in ("config", "spec", "extra")}
     return {"name": header["name"], **parsed}
 
@@ -404,7 +406,9 @@ class Family(nn.Module):
         if any(type(m) is not type(first) or m.spec != first.spec for m in members.values()):
             raise ValueError("the members of a family must share method and data specification")
         # Module names may not hold dots; "+" is allowed.
-        self.members = nn.ModuleDict({first.spec.subset_name(first.spec.parse_subset(s)): m for s, m in members.items()})
+        self.members = nn.ModuleDict(
+            {first.spec.subset_name(first.spec.parse_subset(s)): m for s, m in members.items()}
+        )
         self.spec, self.head, self.info, self.config = first.spec, first.head, first.info, first.config
         self.name, self.outputs, self.intensity = first.name, first.outputs, first.intensity
         self.patch, self.divisor, self.spatial_dims = first.patch, first.divisor, first.spatial_dims
@@ -444,7 +448,10 @@ class Family(nn.Module):
                 parts[row] = Prediction(*(None if v is None else v[position] for v in part))
         done = [part for part in parts if part is not None]
         return Prediction(
-            *(None if getattr(done[0], key) is None else torch.stack([getattr(p, key) for p in done]) for key in done[0]._fields)
+            *(
+                None if getattr(done[0], key) is None else torch.stack([getattr(p, key) for p in done])
+                for key in done[0]._fields
+            )
         )
 
     predict = Method.predict

@@ -1,0 +1,382 @@
+"""The command ``anymri``: one verb per arrow of the pipeline, each a thin layer over the Python functions.
+
+Only typer and small modules are imported at the top, so that ``anymri --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anymri.errors import UserError
+
+app = typer.Typer(
+    name="anymri",
+    help="Brain MRI with missing sequences: segment, complete, benchmark, train. Research use only.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = all cores.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Parallel processes.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+def _say(as_json: bool, values: dict[str, Any], text: str) -> None:
+    """Print one result, for a machine or for a person."""
+    typer.echo(json.dumps(values, default=str) if as_json else text)
+
+
+def _use_threads(threads: int) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _key_values(pairs: list[str] | None, option: str) -> dict[str, str]:
+    """Read repeated ``KEY=VALUE`` options."""
+    values = {}
+    for pair in pairs or []:
+        key, sign, value = pair.partition("=")
+        if not sign or not key or not value:
+            raise UserError(f"{option} {pair}: not of the form KEY=VALUE; write e.g. {option} t1='*_T1.nii.gz'")
+        values[key.strip()] = value.strip()
+    return values
+
+
+# ---------------------------------------------------------------------------------------------------- data
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder of the new data set.")],
+    subjects: Annotated[int, typer.Option("--subjects", "-n", min=1, help="How many subjects.")] = 3,
+    seed: Seed = 0,
+    spacing: Annotated[float, typer.Option("--spacing", help="Isotropic voxel edge in mm.")] = 2.0,
+    pathology: Annotated[str, typer.Option("--pathology", help="What is wrong with the brain.")] = "glioma",
+    layout: Annotated[str, typer.Option("--layout", help="On-disk layout.")] = "brats2023",
+    contrast: Annotated[str, typer.Option("--contrast", help="physics, or random (domain randomisation).")] = "physics",
+    missing: Annotated[
+        list[str] | None, typer.Option("--missing", help="MODALITY=RATE of subjects that lack it; repeatable.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Frozen recipe, e.g. phantom40; checksums verified.")
+    ] = None,
+    workers: Workers = 1,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make a data set of digital brains with known anatomy and pathology."""
+    from anymri.phantom import generate, generate_recipe
+
+    if recipe:
+        folder = generate_recipe(recipe, out, workers=workers, progress=not quiet)
+        _say(as_json, {"folder": folder, "recipe": recipe}, f"wrote {recipe} to {folder}")
+        return
+    try:
+        rates = {code: float(rate) for code, rate in _key_values(missing, "--missing").items()}
+    except ValueError:
+        raise UserError("--missing: the rate is not a number; write e.g. --missing t1c=0.3") from None
+    folder = generate(
+        out, subjects, seed, spacing, pathology=pathology, layout=layout, contrast=contrast, workers=workers,
+        missing=rates or None, progress=not quiet,
+    )  # fmt: skip
+    _say(
+        as_json,
+        {"folder": folder, "subjects": subjects, "seed": seed},
+        f"wrote {subjects} subjects (seed {seed}) to {folder}",
+    )
+
+
+@app.command()
+def index(
+    root: Annotated[Path, typer.Argument(help="Folder of a data set.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Layout, see `anymri datasets`.")] = "folder",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table of subjects.")] = Path("subjects.csv"),
+    pattern: Annotated[
+        list[str] | None, typer.Option("--pattern", help="MODALITY='GLOB' (or label='GLOB') for the layout `folder`.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the subjects of a data set and which sequences each has; opens no image."""
+    from anymri.data.index import index_dataset, missingness, write_subjects
+
+    subjects = index_dataset(root, dataset, _key_values(pattern, "--pattern") or None)
+    write_subjects(output, subjects)
+    counts = missingness(subjects)
+    lines = [f"{name:>24} {count}" for name, count in counts.items()]
+    _say(
+        as_json,
+        {"subjects": output, "counts": counts},
+        "\n".join([*lines, f"wrote {len(subjects)} subjects to {output}"]),
+    )
+
+
+@app.command()
+def split(
+    subjects: Annotated[Path, typer.Argument(help="Table written by `anymri index`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Split file.")] = Path("split.json"),
+    folds: Annotated[
+        int, typer.Option("--folds", min=0, help="k-fold cross-validation; 0 = one split by --fractions.")
+    ] = 0,
+    fractions: Annotated[str, typer.Option("--fractions", help="Shares of train, validation, test.")] = "0.7,0.1,0.2",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Divide the patients into training, validation and test parts."""
+    from anymri.data.index import read_subjects
+    from anymri.data.split import make_split, write_split
+
+    try:
+        shares = tuple(float(share) for share in fractions.split(","))
+    except ValueError:
+        raise UserError(f"--fractions {fractions}: not three numbers; write e.g. 0.7,0.1,0.2") from None
+    made = make_split(read_subjects(subjects), fractions=shares, folds=folds or None, seed=seed)
+    write_split(output, made)
+    _say(as_json, {"split": output}, f"wrote {output}")
+
+
+@app.command()
+def preprocess(
+    subjects: Annotated[Path, typer.Argument(help="Table written by `anymri index`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Cache folder.")] = Path("cache"),
+    spacing: Annotated[
+        float | None, typer.Option("--spacing", help="Isotropic voxel edge in mm; default: as stored.")
+    ] = None,
+    workers: Workers = 1,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Normalise every sequence by its own brain and write the memory-mapped cache; resumes where it stopped."""
+    from anymri.data.preprocess import preprocess as build_cache
+
+    report = build_cache(subjects, output, spacing_mm=spacing, workers=workers, progress=not quiet)
+    for subject, reason in report.failed.items():
+        typer.echo(f"skipped {subject}: {reason}", err=True)
+    summary = {"cache": output, "done": len(report.done), "skipped": len(report.skipped), "failed": report.failed}
+    _say(
+        as_json,
+        summary,
+        f"{len(report.done)} made, {len(report.skipped)} already there, {len(report.failed)} failed: {output}",
+    )
+    if report.failed and not report.done and not report.skipped:
+        raise UserError(f"{subjects}: no subject could be read; see the lines above")
+
+
+@app.command()
+def datasets(as_json: Json = False) -> None:
+    """List the data set layouts that can be read."""
+    from anymri.data.datasets import DATASETS
+
+    rows = [
+        {"name": name, "title": info.title, "licence": info.licence, "where": info.where, "citation": info.citation}
+        for name, info in DATASETS.items()
+    ]
+    typer.echo(json.dumps(rows) if as_json else "\n".join(f"{row['name']:<12} {row['title']}" for row in rows))
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file of the run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Run folder; an unfinished run in it is resumed.")],
+    init: Annotated[str | None, typer.Option("--init", help="Start from a bundled model or weights file.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. training.epochs=5; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
+    threads: Threads = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train one method; writes checkpoint, resolved configuration, log and weights to the run folder."""
+    from anymri.config import load_run_config
+    from anymri.training import train as run_training
+
+    _use_threads(threads)
+    settings = list(override or [])
+    settings += [f"training.init={init}"] if init else []
+    settings += [f"training.seed={seed}"] if seed is not None else []
+    run = run_training(load_run_config(config, settings), output, progress=not quiet)
+    _say(as_json, {"run": run}, f"trained: {run}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Run folder, weights file or bundled model.")],
+    data: Annotated[Path, typer.Option("--data", help="Cache folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Results table.")] = Path("results.parquet"),
+    split_file: Annotated[Path | None, typer.Option("--split", help="Split file; default: every subject.")] = None,
+    fold: Annotated[int, typer.Option("--fold", min=0)] = 0,
+    part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
+    subset: Annotated[
+        list[str] | None, typer.Option("--subset", help="e.g. t1c+flair; repeatable; default: all.")
+    ] = None,
+    grid: Annotated[
+        str, typer.Option("--grid", help="Where to score: cache, or native (the grid of the files).")
+    ] = "cache",
+    threads: Threads = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Score a model on every subset of sequences; each window is encoded once."""
+    from anymri.evaluation import evaluate as run_evaluation
+
+    _use_threads(threads)
+    table = run_evaluation(
+        model, data, output, split=split_file, fold=fold, part=part, subsets=subset, grid=grid, progress=not quiet
+    )
+    dice = table[table.metric == "dice"].groupby("target", observed=True).value.mean()
+    lines = [f"{target:<18} mean Dice {value:.3f}" for target, value in dice.items()]
+    _say(as_json, {"results": output, "dice": dice.to_dict()}, "\n".join([*lines, f"wrote {output}"]))
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Results tables.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML page.")] = Path("report.html"),
+    title: Annotated[str | None, typer.Option("--title")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make one self-contained page of results tables: the fifteen rows, heat map, pictures."""
+    from anymri.benchmark.report import build_report
+
+    page = build_report(results, output, title=title)
+    _say(as_json, {"report": page}, f"wrote {page}")
+
+
+# ---------------------------------------------------------------------------------------------------- prediction
+
+
+@app.command()
+def predict(
+    study: Annotated[Path | None, typer.Argument(help="Folder of one study with known file names.")] = None,
+    t1: Annotated[Path | None, typer.Option("--t1", help="T1-weighted image.")] = None,
+    t1c: Annotated[Path | None, typer.Option("--t1c", help="Contrast-enhanced T1-weighted image.")] = None,
+    t2: Annotated[Path | None, typer.Option("--t2", help="T2-weighted image.")] = None,
+    flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Bundled model, weights file or run folder.")] = "default",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Result folder.")] = Path("anymri-result"),
+    labels: Annotated[
+        str, typer.Option("--labels", help="anymri (3 = enhancing) or brats2021 (4 = enhancing).")
+    ] = "anymri",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Segment a study, fill in its missing sequences and say how far to trust it.
+
+    Takes any non-empty subset of skull-stripped, aligned sequences.
+    """
+    from anymri.inference.predict import predict_study, write_result
+
+    images = {code: path for code, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path}
+    if study is not None:
+        from anymri.data.index import find_study
+
+        if images:
+            raise UserError(f"{study}: give a study folder or single files, not both")
+        images = find_study(study)
+    _use_threads(threads)
+    result = predict_study(images, model=model, labels=labels)
+    folder = write_result(result, output, overwrite=overwrite)
+    volumes = ", ".join(f"{region} {value:.1f} ml" for region, value in result.volumes_ml.items())
+    _say(
+        as_json,
+        {"result": folder, "volumes_ml": result.volumes_ml},
+        f"{volumes}\nwrote {folder}; open {folder}/report.html",
+    )
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demonstration.")] = Path("demo"),
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the phantoms; default: a fresh one.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m")] = "default",
+    train_one: Annotated[bool, typer.Option("--train", help="Also train a small network on phantoms first.")] = False,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Run the main job on fresh phantoms: every subset of sequences segmented and completed, and a report."""
+    from anymri.benchmark.demo import run_demo
+
+    _use_threads(threads)
+    page = run_demo(output, seed=seed, model=model, train_one=train_one)
+    _say(as_json, {"report": page}, f"done; open {page}")
+
+
+# ---------------------------------------------------------------------------------------------------- catalogues
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """List the published systems and baselines."""
+    from anymri.methods import describe_methods
+
+    rows = describe_methods()
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    typer.echo(f"{'name':<20} {'year':<5} {'family':<24} {'task':<28} {'subsets':<11} {'paper':>12} {'tiny':>10}")
+    for row in rows:
+        sizes = row["parameters"]
+        typer.echo(
+            f"{row['name']:<20} {row['year']:<5} {row['family']:<24} {row['task']:<28} {row['subsets']:<11} "
+            f"{sizes['paper']:>12,} {sizes['tiny']:>10,}"
+        )
+
+
+@app.command()
+def models(
+    card: Annotated[str | None, typer.Option("--card", help="Print the model card of this model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the bundled weights, or print a model card."""
+    from anymri.zoo import list_models, read_card
+
+    if card:
+        typer.echo(read_card(card))
+        return
+    rows = [entry.to_dict() for entry in list_models()]
+    text = "\n".join(f"{row['name']:<28} {row['method']:<10} {row['summary']}" for row in rows)
+    typer.echo(json.dumps(rows) if as_json else text or "no bundled models")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from anymri import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: user errors and a full disk are one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"anymri: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        place = error.filename or "the output"
+        typer.echo(f"anymri: {place}: cannot write ({error.strerror}); free space or choose another folder", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
