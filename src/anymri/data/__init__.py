@@ -1,0 +1,1 @@
+"""From folders of images to batches: index, split, preprocess, cache, subset samplers, loading."""
