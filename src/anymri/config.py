@@ -1,0 +1,314 @@
+"""The settings of one training run: YAML plus ``--set key=value``, validated once.
+
+Nothing but this module reads a run's YAML, and nothing after it checks types again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+
+from anymri.errors import UserError
+
+__all__ = [
+    "DataSection",
+    "MethodSection",
+    "RunConfig",
+    "TrainingSection",
+    "load_run_config",
+    "result_changing",
+    "run_id",
+    "to_plain",
+    "validate_run_config",
+    "write_run_config",
+]
+
+#: Training settings that leave the weights as they are: machine, speed and how often something is written.
+NOT_RESULT_CHANGING = ("device", "threads", "checkpoint_every")
+
+FORBID = ConfigDict(extra="forbid")
+_Text = BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSection:
+    """Which method, in which size.
+
+    Parameters
+    ----------
+    name : str
+        Name in `anymri.methods.list_methods`.
+    preset : {"tiny", "paper"}, default="tiny"
+    config : dict
+        Fields of the method's own configuration; they win over the preset's.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
+
+    name: str
+    preset: Literal["tiny", "paper"] = "tiny"
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection:
+    """Which subjects. Relative paths start at the working directory.
+
+    Parameters
+    ----------
+    cache : Path
+        Folder written by ``anymri preprocess``.
+    split : Path or None, default=None
+        ``split.json``; None trains on every subject of the cache.
+    fold : int, default=0
+    train_part, validation_part : str
+        Parts of the fold to learn from and to watch.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
+
+    cache: Path
+    split: Path | None = None
+    fold: Annotated[int, Field(ge=0)] = 0
+    train_part: str = "train"
+    validation_part: str = "validation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSection:
+    """How to train. None takes the value of the method's own stages.
+
+    Parameters
+    ----------
+    epochs, steps_per_epoch, batch_size : int or None, default=None
+        Replace the value in every stage.
+    patch : tuple of int or None, default=None
+        Training crop (D, H, W) in voxels of the cache.
+    sampler : str or None, default=None
+        Subset sampler, e.g. ``"uniform_subset"`` or ``"fixed:t1c+flair"``.
+    lr : float or None, default=None
+        Learning rate; groups with a rate of their own keep their ratio to it.
+    seed : int, default=0
+    precision : {"auto", "32", "bf16"}, default="auto"
+        ``auto``: bf16 where the processor multiplies it in hardware, else 32 bits.
+    accumulate : int, default=1
+        Micro-batches an optimiser step.
+    ema : float or None, default=None
+        Decay of the exponential moving average of the weights; None = no average.
+    augment : {"standard", "none"}, default="standard"
+    checkpoint_every : int, default=1
+        Epochs between checkpoints.
+    validate_every : int, default=0
+        Epochs between validations; 0 = never.
+    threads : int or None, default=None
+        Processor threads; None leaves torch's choice.
+    device : str, default="auto"
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+    init : str or None, default=None
+        Weights to start from: a model of the zoo or a safetensors file.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
+
+    epochs: PositiveInt | None = None
+    steps_per_epoch: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    sampler: str | None = None
+    lr: PositiveFloat | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Annotated[Literal["auto", "32", "bf16"], _Text] = "auto"
+    accumulate: PositiveInt = 1
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    augment: Literal["standard", "none"] = "standard"
+    checkpoint_every: PositiveInt = 1
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    threads: PositiveInt | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    init: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Settings of one training run.
+
+    Parameters
+    ----------
+    method : MethodSection
+    data : DataSection
+    training : TrainingSection
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
+
+    method: MethodSection
+    data: DataSection
+    training: TrainingSection = field(default_factory=TrainingSection)
+
+
+SECTIONS = {"method": MethodSection, "data": DataSection, "training": TrainingSection}
+
+
+def load_run_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
+    """Read a run's YAML.
+
+    Parameters
+    ----------
+    path : path-like
+    overrides : list of str, default=()
+        ``"training.epochs=5"``: dotted key and value, the value read as YAML. They win over the file.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, a key is unknown (names the nearest known one) or a value does not fit.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not text'}); give a YAML file"
+        ) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}: not valid YAML{place}; mend the file") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: no settings in it; write the sections method, data and training")
+    for text in overrides:
+        _override(values, text)
+    return validate_run_config(values, str(path))
+
+
+def validate_run_config(values: dict[str, Any], source: str = "configuration") -> RunConfig:
+    """Build a `RunConfig` from plain nested values.
+
+    Parameters
+    ----------
+    values : dict
+        The sections ``method``, ``data`` and ``training``.
+    source : str
+        Named at the start of messages.
+
+    Raises
+    ------
+    UserError
+        If a key is unknown or missing, or a value does not fit.
+    """
+    _check_keys(values, source)
+    try:
+        return TypeAdapter(RunConfig).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] in ("missing", "missing_argument"):
+            raise UserError(f"{source}: {key} is missing; write it or pass --set {key}=VALUE") from None
+        raise UserError(f"{source}: {key} = {first['input']!r} does not fit: {_plain_reason(first['msg'])}") from None
+
+
+def to_plain(config: RunConfig) -> dict[str, Any]:
+    """Nested dictionaries, lists and scalars that `validate_run_config` reads back."""
+    return json.loads(json.dumps(asdict(config), default=os.fspath))
+
+
+def write_run_config(config: RunConfig, path: Path) -> None:
+    """Write the settings as YAML, atomically."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def result_changing(config: RunConfig) -> dict[str, Any]:
+    """The plain settings that the weights depend on: without machine, speed and paths."""
+    plain = to_plain(config)
+    del plain["data"]["cache"], plain["data"]["split"]
+    for key in NOT_RESULT_CHANGING:
+        del plain["training"][key]
+    return plain
+
+
+def run_id(config: RunConfig, fingerprint: str) -> str:
+    """Name a run: readable prefix, then a hash of everything that changes the result.
+
+    Parameters
+    ----------
+    config : RunConfig
+    fingerprint : str
+        Fingerprint of the data, see `anymri.data.cache.Cache.fingerprint`.
+
+    Returns
+    -------
+    str
+        E.g. ``"u_hved-tiny-phantom40-fold0-seed0-1f3a9c04"``: letters, digits and ``-_``.
+    """
+    content = json.dumps([result_changing(config), fingerprint], sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    data, training = config.data, config.training
+    subset = config.method.config.get("subset")
+    parts = [
+        config.method.name,
+        config.method.preset,
+        subset,
+        data.cache.name,
+        f"fold{data.fold}",
+        f"seed{training.seed}",
+    ]
+    return "-".join([*(re.sub(r"[^A-Za-z0-9_]+", "_", part) for part in parts if part), digest])
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    """Set one ``key.sub=VALUE`` in nested plain values."""
+    key, equals, value = text.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise UserError(f"--set {text}: not KEY=VALUE; write e.g. --set training.epochs=5")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {text}: the value is not valid YAML; quote it") from None
+    place = values
+    for name in names[:-1]:
+        inner = place.get(name)
+        if inner is None:
+            inner = place[name] = {}
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {text}: {name} is a value, not a section; see the keys of the configuration")
+        place = inner
+    place[names[-1]] = parsed
+
+
+def _check_keys(values: dict[str, Any], source: str) -> None:
+    """Refuse unknown keys by name, with the nearest known one."""
+    if not isinstance(values, dict):
+        raise UserError(f"{source}: no settings in it; write the sections method, data and training")
+    _check_names(values, RunConfig, "", source)
+    for name, section in SECTIONS.items():
+        inner = values.get(name, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"{source}: {name} = {inner!r} is not a section; write its keys indented below it")
+        _check_names(inner, section, f"{name}.", source)
+
+
+def _check_names(values: dict[str, Any], section: type, prefix: str, source: str) -> None:
+    assert is_dataclass(section)
+    known = [entry.name for entry in fields(section)]
+    for key in values:
+        if key in known:
+            continue
+        close = get_close_matches(str(key), known, 1)
+        hint = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(prefix + name for name in known)}"
+        raise UserError(f"{source}: unknown key {prefix}{key}; {hint}")
+
+
+def _plain_reason(message: str) -> str:
+    """Pydantic's reason as the start of a sentence's second half."""
+    return message[:1].lower() + message[1:]
