@@ -1,0 +1,261 @@
+"""From the cache to batches: crops, augmentation and prefetching, as a pure function of seed, epoch and step.
+
+Whether a run was interrupted cannot be seen in its batches: `PatchLoader.batch` keeps no state between calls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from anymri.data.augment import AUGMENTATIONS, Crop
+from anymri.types import Batch, UserError, Where
+
+if TYPE_CHECKING:
+    from anymri.data.cache import Cache, Entry
+
+__all__ = ["PatchLoader", "volume_batch"]
+
+#: Foreground voxels remembered of each label of a subject, evenly spread over the label.
+_REMEMBERED = 4096
+
+
+class PatchLoader:
+    """Batches of random crops, or of whole volumes, of the given subjects.
+
+    Parameters
+    ----------
+    cache : Cache
+    subject_ids : sequence of str
+        Subjects to draw from; all with a label map or all without.
+    patch : tuple of int or None
+        Crop (D, H, W) in voxels; None = the whole volume, with batch size 1.
+    batch_size : int
+    seed : int, default=0
+    augment : {"standard", "strong", "none"}, default="standard"
+        See `anymri.data.augment`.
+    steps_per_epoch : int or None, default=None
+        None = one pass over the subjects, rounded up to whole batches.
+    foreground : float, default=2/3
+        Share of crops centred on a labelled voxel: of a label drawn from those the subject has, with equal
+        probability, a random voxel.
+
+    Raises
+    ------
+    UserError
+        If there is no subject, some subjects have a label map and some have none, or the augmentation is unknown.
+    ValueError
+        If whole volumes are asked for with another batch size than 1.
+
+    Notes
+    -----
+    Subjects come in random order without repetition until all were drawn, then in a new order, and so on within an
+    epoch; every epoch starts anew.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        subject_ids: Sequence[str],
+        patch: Sequence[int] | None,
+        batch_size: int,
+        seed: int = 0,
+        augment: str = "standard",
+        *,
+        steps_per_epoch: int | None = None,
+        foreground: float = 2 / 3,
+    ) -> None:
+        if not subject_ids:
+            raise UserError("no subject to load; check the split, its fold and its part")
+        if augment not in AUGMENTATIONS:
+            raise UserError(f"unknown augmentation {augment!r}; known: {', '.join(AUGMENTATIONS)}")
+        if patch is None and batch_size != 1:
+            raise ValueError("whole volumes differ in shape: use batch size 1, or a patch")
+        self.cache = cache
+        self.subject_ids = tuple(subject_ids)
+        self.patch = None if patch is None else tuple(int(size) for size in patch)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augment = augment
+        self.foreground = foreground
+        self.steps_per_epoch = steps_per_epoch or -(-len(self.subject_ids) // batch_size)
+        self._entries: dict[str, Entry] = {}
+        self._voxels: dict[str, list[NDArray[np.int64]]] = {}
+        self._check_labels()
+
+    def batch(self, stage_index: int, epoch: int, step: int) -> Batch:
+        """The batch of one step; the same arguments always give the same batch.
+
+        Parameters
+        ----------
+        stage_index, epoch, step : int
+            Counted from 0; the epoch within its stage, the step within its epoch.
+
+        Returns
+        -------
+        Batch
+            `available` equals `present`; the loop draws the subset. `image` is NaN where not present. Outside the
+            volume, image and label are 0. `where` says where the crop was cut; mirroring is in `where.flipped`, a
+            rotation or scaling by ``augment="strong"`` is not.
+        """
+        crops = []
+        for row in range(self.batch_size):
+            subject_id = self._draw_subject(stage_index, epoch, step * self.batch_size + row)
+            random = _generator(self.seed, "crop", stage_index, epoch, step, row)
+            crops.append(self._crop(self._entry(subject_id), random))
+        return _collate(crops)
+
+    def batches(self, stage_index: int, epoch: int, start: int = 0, prefetch: int = 3) -> Iterator[Batch]:
+        """The batches of an epoch in order, prepared by a background thread.
+
+        Parameters
+        ----------
+        stage_index, epoch : int
+        start : int, default=0
+            First step, when resuming within an epoch.
+        prefetch : int, default=3
+            Batches held ready; 0 = no thread.
+        """
+        steps = range(start, self.steps_per_epoch)
+        make = [lambda step=step: self.batch(stage_index, epoch, step) for step in steps]
+        return _prefetch(make, prefetch) if prefetch else (function() for function in make)
+
+    def _check_labels(self) -> None:
+        labelled = [name for name in self.subject_ids if self._entry(name).label is not None]
+        if labelled and len(labelled) < len(self.subject_ids):
+            without = next(name for name in self.subject_ids if name not in set(labelled))
+            raise UserError(f"subject {without} has no label map but others have; leave it out or train without labels")
+
+    def _entry(self, subject_id: str) -> Entry:
+        if subject_id not in self._entries:
+            self._entries[subject_id] = self.cache.entry(subject_id)
+        return self._entries[subject_id]
+
+    def _draw_subject(self, stage_index: int, epoch: int, position: int) -> str:
+        turn, place = divmod(position, len(self.subject_ids))
+        order = _generator(self.seed, "order", stage_index, epoch, turn).permutation(len(self.subject_ids))
+        return self.subject_ids[order[place]]
+
+    def _crop(self, entry: Entry, random: np.random.Generator) -> Crop:
+        shape = np.array(entry.image.shape[1:])
+        if self.patch is None:
+            size, origin = shape, np.zeros(3, dtype=np.int64)
+        else:
+            size = np.array(self.patch)
+            origin = self._origin(entry, shape, size, random)
+        crop = Crop(entry, origin, size)
+        AUGMENTATIONS[self.augment](crop, random)
+        return crop
+
+    def _origin(
+        self, entry: Entry, shape: NDArray[np.int64], size: NDArray[np.int64], random: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """First voxel of a crop that stays in the brain, or covers it where the crop is larger than the brain."""
+        boxes = np.asarray(entry.boxes)[np.asarray(entry.present, dtype=bool)]
+        start, stop = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
+        low, high = np.minimum(start, stop - size), np.maximum(start, stop - size)
+        # Of the volume, no less than needed: padding only where the crop is larger than the volume.
+        lowest, highest = np.minimum(0, shape - size), np.maximum(0, shape - size)
+        low, high = low.clip(lowest, highest), high.clip(lowest, highest)
+        labels = self._labelled_voxels(entry)
+        if labels and random.random() < self.foreground:
+            voxels = labels[random.integers(len(labels))]
+            centre = np.array(np.unravel_index(voxels[random.integers(len(voxels))], tuple(shape)))
+            return (centre - size // 2).clip(low, high)
+        return random.integers(low, high + 1)
+
+    def _labelled_voxels(self, entry: Entry) -> list[NDArray[np.int64]]:
+        """Flat positions of voxels of each label the subject has."""
+        if entry.label is None:
+            return []
+        if entry.subject_id not in self._voxels:
+            flat = np.asarray(entry.label).ravel()
+            inside = np.flatnonzero(flat)
+            values = flat[inside]
+            groups = [inside[values == value] for value in np.unique(values)]
+            self._voxels[entry.subject_id] = [
+                group[np.linspace(0, len(group) - 1, min(len(group), _REMEMBERED)).astype(np.int64)] for group in groups
+            ]
+        return self._voxels[entry.subject_id]
+
+
+def volume_batch(cache: Cache, subject_id: str) -> Batch:
+    """One whole volume, unchanged, as a batch of one row.
+
+    Parameters
+    ----------
+    cache : Cache
+    subject_id : str
+
+    Returns
+    -------
+    Batch
+        `available` equals `present`.
+    """
+    entry = cache.entry(subject_id)
+    return _collate([Crop(entry, np.zeros(3, dtype=np.int64), np.array(entry.image.shape[1:]))])
+
+
+def _collate(crops: list[Crop]) -> Batch:
+    present = torch.stack([crop.present for crop in crops])
+    labels = [crop.label for crop in crops if crop.label is not None]
+    where = Where(
+        origin=torch.stack([torch.as_tensor(crop.origin, dtype=torch.int64) for crop in crops]),
+        volume_shape=torch.tensor([crop.volume_shape for crop in crops], dtype=torch.int64),
+        flipped=torch.tensor([crop.flipped for crop in crops]),
+    )
+    return Batch(
+        image=torch.stack([crop.image for crop in crops]),
+        label=torch.stack(labels).long() if labels else None,
+        present=present,
+        available=present.clone(),
+        statistics=torch.stack([crop.statistics for crop in crops]),
+        where=where,
+        subject_ids=tuple(crop.subject_id for crop in crops),
+    )
+
+
+def _generator(*key: int | str) -> np.random.Generator:
+    """Random numbers that depend on the key alone."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def _prefetch(make: Sequence[Callable[[], Batch]], depth: int) -> Iterator[Batch]:
+    """Call the functions in order in a thread and yield what they give; errors of the thread are raised here."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for function in make:
+                if stopped.is_set():
+                    return
+                put(function())
+            put(None)
+        except BaseException as error:  # handed to the consumer, not swallowed
+            put(error)
+
+    threading.Thread(target=work, daemon=True, name="anymri-prefetch").start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
