@@ -1,0 +1,454 @@
+"""Prediction of whole volumes by windows: each window encoded once, decoded for every requested subset.
+
+All subsets share the windows, which tile the full volume grid. A window is decoded for a subset only where it
+meets the brain of that subset's own modalities, so nothing about an absent modality, not even its brain box,
+can reach the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from anymri.types import DataSpec, Head, Prediction, UserError, Where
+
+__all__ = [
+    "SubjectPrediction",
+    "WindowSettings",
+    "gaussian_weight",
+    "iterate_subject",
+    "predict_subject",
+    "window_starts",
+]
+
+Subset = tuple[str, ...]
+Precision = Literal["auto", "32", "bf16"]
+#: Subsets whose sums are held in memory at one time.
+SUBSETS_AT_A_TIME = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSettings:
+    """How a volume is cut into windows.
+
+    Parameters
+    ----------
+    window : tuple of int or None, default=None
+        Size (D, H, W) in voxels; a method with a fixed `patch` keeps its own. None = the whole volume.
+    overlap : float, default=0.5
+        Share of the window that neighbours have in common, in [0, 1).
+    weighting : {"uniform", "gaussian"}, default="uniform"
+        Weight of a voxel in the average over windows.
+    batch_size : int, default=1
+        Windows encoded together. Only 1 gives bit-exact results.
+    precision : {"32", "bf16", "auto"}, default="32"
+        ``auto`` takes bfloat16 where the processor computes it natively.
+    sample : int or None, default=None
+        None = the method's posterior mean; a number draws that sample, seeded by subject, window and subset.
+    """
+
+    window: tuple[int, int, int] | None = None
+    overlap: float = 0.5
+    weighting: Literal["uniform", "gaussian"] = "uniform"
+    batch_size: int = 1
+    precision: Precision = "32"
+    sample: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectPrediction:
+    """Prediction for one subset, kept inside the brain box of the subset and expanded on demand.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Volume grid (D, H, W).
+    start, stop : tuple of int
+        Brain box of the subset, half open.
+    head : Head or None
+    box_probability : Tensor of float32, shape (C, *box), or None
+    box_image : Tensor of float32, shape (M, *box), or None
+        z-scores: real where available, else synthesised, NaN where neither.
+    synthesised : Tensor of bool, shape (M,)
+        Channels of `image` that were synthesised; never an available one.
+    class_probability : Tensor of float32, shape (K,), or None
+    """
+
+    shape: tuple[int, int, int]
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+    head: Head | None
+    box_probability: Tensor | None
+    box_image: Tensor | None
+    synthesised: Tensor
+    class_probability: Tensor | None
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """Place of the box in the volume."""
+        first, second, third = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return first, second, third
+
+    @property
+    def probability(self) -> Tensor | None:
+        """Probability of every channel, shape (C, D, H, W); certain background outside the box."""
+        if self.box_probability is None:
+            return None
+        full = torch.zeros((self.box_probability.shape[0], *self.shape))
+        if self.head is not None and "background" in self.head.channels:
+            full[self.head.channels.index("background")] = 1.0
+        full[(slice(None), *self.slices)] = self.box_probability
+        return full
+
+    @property
+    def image(self) -> Tensor | None:
+        """Completed study, shape (M, D, H, W), z-scores; see `box_image`."""
+        if self.box_image is None:
+            return None
+        full = torch.zeros((self.box_image.shape[0], *self.shape))
+        unknown = self.box_image.isnan().flatten(1).any(1)
+        full[unknown] = torch.nan
+        full[(slice(None), *self.slices)] = self.box_image
+        return full
+
+
+def predict_subject(
+    method: Any,
+    image: Tensor,
+    statistics: Tensor,
+    boxes: Tensor,
+    subsets: Sequence[Subset],
+    *,
+    window: tuple[int, int, int] | None = None,
+    overlap: float = 0.5,
+    outputs: tuple[str, ...] | None = None,
+    batch_size: int = 1,
+    subject_id: str = "",
+    precision: Precision = "32",
+    weighting: Literal["uniform", "gaussian"] = "uniform",
+    sample: int | None = None,
+) -> dict[Subset, SubjectPrediction]:
+    """Predict one subject for several subsets at once.
+
+    Parameters
+    ----------
+    method : Method or Family
+        In evaluation mode.
+    image : Tensor of float32, shape (M, D, H, W)
+        Cached z-scores; background 0, NaN where a modality is absent.
+    statistics : Tensor of float32, shape (M, len(STATISTICS))
+        Raw-intensity statistics; NaN where absent.
+    boxes : Tensor of int, shape (M, 2, 3)
+        Brain box of each modality, start and stop in voxels; (0, 0) where absent.
+    subsets : sequence of tuple of str
+        Subsets to show, each within what the subject has.
+    window, overlap, batch_size, precision, weighting, sample
+        See `WindowSettings`.
+    outputs : tuple of {"logits", "image", "class_logits"} or None, default=None
+        What to compute; None = all the method gives.
+    subject_id : str, default=""
+        Seeds samples.
+
+    Returns
+    -------
+    dict of tuple of str to SubjectPrediction
+        In the order of `subsets`. For more than 16 subsets `iterate_subject` needs less memory.
+
+    Raises
+    ------
+    ValueError
+        If the method is in training mode, a subset names a modality the subject lacks, or shapes disagree.
+    UserError
+        If synthesised intensities cannot be brought back to z-scores.
+    """
+    settings = WindowSettings(
+        window=window, overlap=overlap, weighting=weighting, batch_size=batch_size, precision=precision, sample=sample
+    )
+    return dict(
+        iterate_subject(method, (image, statistics, boxes), subsets, settings, outputs=outputs, subject_id=subject_id)
+    )
+
+
+def iterate_subject(
+    method: Any,
+    subject: tuple[Tensor, Tensor, Tensor],
+    subsets: Sequence[Subset],
+    settings: WindowSettings,
+    *,
+    outputs: tuple[str, ...] | None = None,
+    subject_id: str = "",
+) -> Iterator[tuple[Subset, SubjectPrediction]]:
+    """`predict_subject` as a generator that holds at most 16 subsets at a time.
+
+    Parameters
+    ----------
+    subject : tuple of Tensor
+        ``image, statistics, boxes`` as in `predict_subject`.
+    """
+    work = _Subject(method, subject, settings, outputs, subject_id)
+    for first in range(0, len(subsets), SUBSETS_AT_A_TIME):
+        chunk = [work.spec.parse_subset(subset) for subset in subsets[first : first + SUBSETS_AT_A_TIME]]
+        yield from zip(chunk, work.predict(chunk), strict=True)
+
+
+def window_starts(size: int, window: int, overlap: float) -> list[int]:
+    """First voxels of the windows along one axis; the last window ends flush with the border.
+
+    Parameters
+    ----------
+    size : int
+        Voxels along the axis, at least `window`.
+    window : int
+        Voxels of a window.
+    overlap : float
+        In [0, 1).
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap is {overlap}, expected a value in [0, 1)")
+    step = max(1, round(window * (1 - overlap)))
+    return [*range(0, size - window, step), size - window]
+
+
+def gaussian_weight(window: Sequence[int]) -> Tensor:
+    """Weights (D, H, W) that fall off from the centre with a standard deviation of one eighth of the window."""
+    weight = torch.ones(())
+    for size in window:
+        place = (torch.arange(size) - (size - 1) / 2) / max(size / 8, 1e-6)
+        weight = weight[..., None] * torch.exp(-0.5 * place**2)
+    return weight.clamp_min(1e-3 * float(weight.max()))
+
+
+class _Sums:
+    """Weighted sums over windows of one subset, inside its brain box.
+
+    Attributes
+    ----------
+    start, stop : list of int
+        Brain box in voxels of the padded volume.
+    """
+
+    def __init__(self, start: list[int], stop: list[int], device: torch.device) -> None:
+        self.start, self.stop = start, stop
+        self.shape = [b - a for a, b in zip(start, stop, strict=True)]
+        self.weight = torch.zeros(self.shape, device=device)
+        self.probability: Tensor | None = None
+        self.image: Tensor | None = None
+        self.channels: list[int] = []
+        self.classes: Tensor | None = None
+        self.windows = 0
+
+    def meets(self, origin: Sequence[int], window: Sequence[int]) -> bool:
+        return all(
+            o < stop and o + w > start for o, w, start, stop in zip(origin, window, self.start, self.stop, strict=True)
+        )
+
+    def add(self, origin: Sequence[int], weight: Tensor, row: Prediction, available: Tensor) -> None:
+        """Add one window; `row` holds probabilities where a `Prediction` normally holds logits."""
+        inner, outer = [], []
+        for o, w, start, stop in zip(origin, weight.shape, self.start, self.stop, strict=True):
+            low, high = max(o, start), min(o + w, stop)
+            inner.append(slice(low - o, high - o))
+            outer.append(slice(low - start, high - start))
+        weight = weight[tuple(inner)]
+        self.weight[tuple(outer)] += weight
+        self.windows += 1
+        everywhere = (slice(None), *inner)
+        target = (slice(None), *outer)
+        if row.logits is not None:
+            if self.probability is None:
+                self.probability = self.weight.new_zeros((row.logits.shape[0], *self.shape))
+            self.probability[target] += row.logits[everywhere] * weight
+        if row.image is not None and row.synthesised is not None:
+            if self.image is None:
+                self.channels = torch.nonzero(row.synthesised.cpu() & ~available)[:, 0].tolist()
+                self.image = self.weight.new_zeros((len(self.channels), *self.shape))
+            self.image[target] += row.image[self.channels][everywhere] * weight
+        if row.class_logits is not None:
+            self.classes = row.class_logits if self.classes is None else self.classes + row.class_logits
+
+
+class _Subject:
+    """One subject on the method's device, padded so that windows fit."""
+
+    def __init__(
+        self,
+        method: Any,
+        subject: tuple[Tensor, Tensor, Tensor],
+        settings: WindowSettings,
+        outputs: tuple[str, ...] | None,
+        subject_id: str,
+    ) -> None:
+        image, statistics, self.boxes = subject
+        if method.training:
+            raise ValueError("the method is in training mode; call method.eval() before predicting")
+        if image.ndim != 4 or image.shape[0] != len(method.spec.modalities):
+            raise ValueError(f"image of shape {tuple(image.shape)}; expected ({len(method.spec.modalities)}, D, H, W)")
+        self.method, self.settings, self.subject_id = method, settings, subject_id
+        self.spec: DataSpec = method.spec
+        self.outputs = tuple(outputs) if outputs is not None else tuple(method.outputs)
+        self.device = next(tensor.device for tensors in (method.parameters(), method.buffers()) for tensor in tensors)
+        self.image = image.to(self.device, torch.float32)
+        self.median = _median_statistics(method, "image" in self.outputs).to(self.device)
+        self.shape = tuple(image.shape[1:])
+        self.window = _window_size(method, settings.window, self.shape)
+        self.low, margins = [], []
+        for size, window in zip(self.shape, self.window, strict=True):
+            missing = max(0, window - size)
+            self.low.append(missing // 2)
+            margins.append((missing // 2, missing - missing // 2))
+        padded = self.image
+        if any(high for _, high in margins):
+            padded = pad(self.image, [side for margin in reversed(margins) for side in margin])
+        self.padded = method.intensity.apply(padded[None], statistics[None].to(self.device, torch.float32))[0]
+
+    @torch.inference_mode()
+    def predict(self, subsets: list[Subset]) -> list[SubjectPrediction]:
+        rows = [self.spec.available(subset) for subset in subsets]
+        sums = [self._start_sums(row) for row in rows]
+        weight = torch.ones(self.window) if self.settings.weighting == "uniform" else gaussian_weight(self.window)
+        weight = weight.to(self.device)
+        starts = [
+            window_starts(size, window, self.settings.overlap)
+            for size, window in zip(self.padded.shape[1:], self.window, strict=True)
+        ]
+        wanted = [
+            (origin, needs)
+            for origin in product(*starts)
+            if (needs := [i for i, held in enumerate(sums) if held.meets(origin, self.window)])
+        ]
+        for first in range(0, len(wanted), self.settings.batch_size):
+            self._predict_windows(wanted[first : first + self.settings.batch_size], rows, sums, weight)
+        return [self._finish(row, held) for row, held in zip(rows, sums, strict=True)]
+
+    def _start_sums(self, available: Tensor) -> _Sums:
+        for index in torch.nonzero(available)[:, 0].tolist():
+            if bool(self.image[index, 0, 0, 0].isnan()):
+                raise ValueError(f"subject {self.subject_id!r} has no {self.spec.modalities[index]}")
+        shown = self.boxes[available]
+        shown = shown[(shown[:, 1] > shown[:, 0]).all(dim=1)]
+        if not len(shown):
+            return _Sums([0, 0, 0], [0, 0, 0], self.device)
+        start = [int(a) + low for a, low in zip(shown[:, 0].amin(0), self.low, strict=True)]
+        stop = [int(b) + low for b, low in zip(shown[:, 1].amax(0), self.low, strict=True)]
+        return _Sums(start, stop, self.device)
+
+    def _predict_windows(
+        self, group: list[tuple[tuple[int, ...], list[int]]], rows: list[Tensor], sums: list[_Sums], weight: Tensor
+    ) -> None:
+        """Encode the windows of a group once and decode them for every subset that one of them needs."""
+        needed = sorted({index for _, needs in group for index in needs})
+        windows = torch.stack([self._cut(origin) for origin, _ in group])
+        # Encoders must see the modalities of the subsets that need these windows, and no other.
+        shown = torch.stack([rows[index] for index in needed]).any(dim=0).expand(len(group), -1).to(self.device)
+        origins = torch.tensor([[o - low for o, low in zip(origin, self.low, strict=True)] for origin, _ in group])
+        where = Where(
+            origins.to(self.device),
+            torch.tensor([self.shape] * len(group), device=self.device),
+            torch.zeros(len(group), 3, dtype=torch.bool, device=self.device),
+        )
+        with self._autocast():
+            features = self.method.encode(windows, shown, where)
+        for index in needed:
+            available = rows[index].expand(len(group), -1).to(self.device)
+            with self._autocast():
+                prediction = self.method.decode(
+                    features, available, self.outputs, self._generators(origins, rows[index])
+                )
+            averaged = self._averageable(prediction)
+            for row, (origin, needs) in enumerate(group):
+                if index in needs:
+                    part = Prediction(*(None if value is None else value[row] for value in averaged))
+                    sums[index].add(origin, weight, part, rows[index])
+
+    def _cut(self, origin: Sequence[int]) -> Tensor:
+        window = self.padded[(slice(None), *(slice(o, o + w) for o, w in zip(origin, self.window, strict=True)))]
+        return window[:, 0] if self.method.spatial_dims == 2 else window
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.settings.precision == "32" or (self.settings.precision == "auto" and not _has_bf16(self.device)):
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _generators(self, origins: Tensor, available: Tensor) -> list[torch.Generator] | None:
+        if self.settings.sample is None:
+            return None
+        subset = self.spec.subset_name(available)
+        seeds = []
+        for origin in origins.tolist():
+            text = f"{self.subject_id}|{origin}|{subset}|{self.settings.sample}"
+            seeds.append(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1)
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def _averageable(self, prediction: Prediction) -> Prediction:
+        """Turn logits into probabilities and images into z-scores: what may be averaged over windows."""
+        logits, image, synthesised, classes = prediction
+        if self.method.spatial_dims == 2:
+            logits, image = (None if value is None else value.unsqueeze(2) for value in (logits, image))
+        if logits is not None and self.method.head is not None:
+            logits = self.method.head.probability(logits.float())
+        if image is not None:
+            image = self.method.intensity.invert(image.float(), self.median)
+        if classes is not None:
+            classes = classes.float().softmax(dim=1)
+        return Prediction(logits, image, synthesised, classes)
+
+    def _finish(self, available: Tensor, sums: _Sums) -> SubjectPrediction:
+        start = [a - low for a, low in zip(sums.start, self.low, strict=True)] if sums.windows else [0, 0, 0]
+        stop = [b - low for b, low in zip(sums.stop, self.low, strict=True)] if sums.windows else [0, 0, 0]
+        if sums.probability is None and "logits" in self.outputs and self.method.head is not None:
+            sums.probability = sums.weight.new_zeros((len(self.method.head.channels), *sums.shape))  # no brain at all
+        probability = None if sums.probability is None else (sums.probability / sums.weight).cpu()
+        synthesised = torch.zeros(len(available), dtype=torch.bool)
+        synthesised[sums.channels] = True
+        image = None
+        if sums.image is not None:
+            box = (slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))
+            real = self.image[box][available]
+            brain = (real != 0).any(dim=0)
+            image = torch.full((len(available), *sums.shape), torch.nan, device=self.device)
+            image[available.to(self.device)] = real
+            image[sums.channels] = torch.where(brain, sums.image / sums.weight, 0.0)
+            image = image.cpu()
+        return SubjectPrediction(
+            shape=(self.shape[0], self.shape[1], self.shape[2]),
+            start=(start[0], start[1], start[2]),
+            stop=(stop[0], stop[1], stop[2]),
+            head=self.method.head,
+            box_probability=probability,
+            box_image=image,
+            synthesised=synthesised,
+            class_probability=None if sums.classes is None else (sums.classes / sums.windows).cpu(),
+        )
+
+
+def _window_size(method: Any, window: Sequence[int] | None, shape: Sequence[int]) -> tuple[int, ...]:
+    """Window in voxels: the method's fixed one, else the given one, else the volume; rounded up to the divisor."""
+    size = list(method.patch or window or shape)
+    if method.spatial_dims == 2:
+        size = [1, *size[-2:]]
+    flat = 1 if method.spatial_dims == 2 else 0
+    return tuple(s if axis < flat else -(-s // method.divisor) * method.divisor for axis, s in enumerate(size))
+
+
+def _median_statistics(method: Any, image: bool) -> Tensor:
+    members = getattr(method, "members", None)
+    holder = next(iter(members.values())) if members is not None else method
+    median: Tensor = holder.median_statistics
+    if image and method.intensity.kind != "zscore" and not bool(median.isfinite().all()):
+        raise UserError(f"{method.name}: no intensity statistics of a training set stored; train the model before use")
+    return median
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed natively, so that it is faster and not an emulation."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))

@@ -1,0 +1,295 @@
+"""Windows: coverage, averaging, leaks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from anymri.inference.sliding_window import predict_subject, window_starts
+from anymri.methods.base import Method, MethodConfig, Preset
+from anymri.types import GLIOMA, STATISTICS, Head, Intensity, Prediction, Stage, UserError
+
+SUBSETS = GLIOMA.subsets()
+
+
+class Recorder(Method):
+    """A method with known numbers: logits = sum of what is shown; images = the mean of what is shown."""
+
+    name = "recorder"
+    presets = {"paper": Preset((Stage("train", 1, 1, None, "all"),))}  # noqa: RUF012
+    head = Head("sigmoid", ("wt", "tc", "et"))
+    outputs = ("logits", "image", "class_logits")
+
+    def __init__(self, spec=GLIOMA):
+        super().__init__(MethodConfig(), spec)
+        self.encoded, self.decoded = [], []
+
+    def encode(self, image, available, where=None):
+        self.encoded.append((where.origin[0].tolist(), spec_name(available[0]), where.volume_shape[0].tolist()))
+        return {"image": image, "origin": where.origin}
+
+    def decode(self, features, available, outputs=None, generators=None):
+        self.decoded.append((features["origin"][0].tolist(), spec_name(available[0])))
+        image = features["image"]
+        shape = (*available.shape, *[1] * (image.ndim - 2))
+        shown = torch.where(available.reshape(shape), image, 0.0)
+        mean = shown.sum(1, keepdim=True) / available.sum(1).reshape(-1, *[1] * (image.ndim - 1))
+        if generators is not None:
+            mean = mean + torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
+        synthesised = ~available
+        image = torch.where(synthesised.reshape(shape), mean, torch.nan)
+        logits = mean.expand(-1, 3, *[-1] * (image.ndim - 2))
+        return Prediction(logits, image, synthesised, mean.flatten(1).mean(1)[:, None].expand(-1, 2))
+
+
+def spec_name(row):
+    return GLIOMA.subset_name(row)
+
+
+def subject(shape=(10, 12, 14), seed=0, absent=()):
+    """A study with a different brain box for every modality; absent ones as if deleted before index."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn((4, *shape), generator=generator)
+    image[image == 0] = 0.1
+    boxes = torch.zeros((4, 2, 3), dtype=torch.int64)
+    for m in range(4):
+        boxes[m] = torch.tensor([[1 + m % 2, 2, m], [shape[0] - m, shape[1] - 1, shape[2] - 1 - m]])
+        inside = torch.zeros(shape, dtype=torch.bool)
+        inside[tuple(slice(int(a), int(b)) for a, b in boxes[m].T)] = True
+        image[m][~inside] = 0
+    statistics = torch.tensor([[100.0 + m, 20, 10, 200, 11, 12, 180, 190] for m in range(4)])
+    for code in absent:
+        m = GLIOMA.index(code)
+        image[m], boxes[m], statistics[m] = torch.nan, 0, torch.nan
+    return image, statistics, boxes
+
+
+def equal(first, second):
+    pairs = [
+        (getattr(first, key), getattr(second, key))
+        for key in ("probability", "image", "synthesised", "class_probability")
+    ]
+    return all(
+        (a is None and b is None) or np.array_equal(a.numpy(), b.numpy(), equal_nan=a.dtype.is_floating_point)
+        for a, b in pairs
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "overlap"), [(10, 4, 0.5), (11, 4, 0.5), (4, 4, 0.5), (30, 8, 0.25), (9, 4, 0)]
+)
+def test_windows_cover_the_axis_and_end_flush(size, window, overlap):
+    starts = window_starts(size, window, overlap)
+    covered = {voxel for start in starts for voxel in range(start, start + window)}
+    assert covered == set(range(size))
+    assert starts == sorted(set(starts))
+    assert starts[-1] + window == size
+
+
+def test_overlap_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match="overlap"):
+        window_starts(8, 4, 1.0)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "gaussian"])
+def test_a_voxelwise_method_gives_the_same_in_windows_as_at_once(weighting):
+    image, statistics, boxes = subject()
+    method = Recorder().eval()
+    at_once = predict_subject(method, image, statistics, boxes, SUBSETS)
+    windows = predict_subject(method, image, statistics, boxes, SUBSETS, window=(4, 4, 6), weighting=weighting)
+    for subset in SUBSETS:
+        torch.testing.assert_close(windows[subset].probability, at_once[subset].probability)
+        torch.testing.assert_close(windows[subset].image, at_once[subset].image, equal_nan=True)
+
+
+def test_window_of_the_whole_volume_is_a_direct_prediction():
+    image, statistics, boxes = subject()
+    method = Recorder().eval()
+    subset = ("t1", "flair")
+    result = predict_subject(method, image, statistics, boxes, [subset], window=image.shape[1:])[subset]
+    direct = method.predict(image[None], GLIOMA.available(subset)[None], where_of(image))
+    inside = result.slices
+    assert torch.equal(result.probability[(slice(None), *inside)], direct.logits.sigmoid()[0][(slice(None), *inside)])
+
+
+def where_of(image):
+    from anymri.types import Where
+
+    return Where(torch.zeros(1, 3), torch.tensor([list(image.shape[1:])]), torch.zeros(1, 3, dtype=torch.bool))
+
+
+def test_probabilities_are_averaged_not_logits():
+    """Two windows disagree by 0 and 4; the mean probability is not the probability of the mean logit."""
+
+    class ByOrigin(Recorder):
+        outputs = ("logits",)
+
+        def decode(self, features, available, outputs=None, generators=None):
+            value = 4.0 * (features["origin"][:, 0] > 0).float()
+            size = features["image"].shape[2:]
+            return Prediction(logits=value.reshape(-1, 1, 1, 1, 1).expand(-1, 3, *size))
+
+    image, statistics, boxes = torch.ones(4, 6, 4, 4), torch.ones(4, 8), torch.tensor([[[0, 0, 0], [6, 4, 4]]] * 4)
+    result = predict_subject(ByOrigin().eval(), image, statistics, boxes, [("t1",)], window=(4, 4, 4))[("t1",)]
+    line = result.probability[0, :, 0, 0]
+    high = torch.tensor(4.0).sigmoid()
+    torch.testing.assert_close(line, torch.stack([torch.tensor(0.5)] * 2 + [(0.5 + high) / 2] * 2 + [high] * 2))
+
+
+def test_gaussian_weights_prefer_the_centre():
+    class ByOrigin(Recorder):
+        outputs = ("logits",)
+
+        def decode(self, features, available, outputs=None, generators=None):
+            value = 4.0 * (features["origin"][:, 0] > 0).float()
+            return Prediction(logits=value.reshape(-1, 1, 1, 1, 1).expand(-1, 3, *features["image"].shape[2:]))
+
+    image, statistics, boxes = torch.ones(4, 12, 8, 8), torch.ones(4, 8), torch.tensor([[[0, 0, 0], [12, 8, 8]]] * 4)
+    subset = ("t1",)
+    result = predict_subject(
+        ByOrigin().eval(), image, statistics, boxes, [subset], window=(8, 8, 8), weighting="gaussian"
+    )[subset]
+    line = result.probability[0, :, 4, 4]
+    assert line[4] < line[5] < line[6] < line[7]
+    assert line[3] == 0.5
+
+
+def test_a_window_is_encoded_once_and_decoded_only_where_the_subset_has_brain():
+    image, statistics, boxes = torch.ones(4, 8, 4, 4), torch.ones(4, 8), torch.tensor([[[0, 0, 0], [8, 4, 4]]] * 4)
+    boxes[3] = torch.tensor([[0, 0, 0], [3, 4, 4]])
+    boxes[0] = torch.tensor([[0, 0, 0], [4, 4, 4]])
+    method = Recorder().eval()
+    result = predict_subject(method, image, statistics, boxes, [("flair",), ("t1",)], window=(4, 4, 4))
+    assert method.encoded == [([0, 0, 0], "t1+flair", [8, 4, 4]), ([2, 0, 0], "t1+flair", [8, 4, 4])]
+    assert sorted(method.decoded) == sorted(
+        [([0, 0, 0], "flair"), ([0, 0, 0], "t1"), ([2, 0, 0], "flair"), ([2, 0, 0], "t1")]
+    )
+    assert result[("flair",)].stop == (3, 4, 4)
+    assert result[("flair",)].probability[:, 3:].max() == 0
+
+
+def test_padding_gives_negative_origins_and_background():
+    image, statistics, boxes = subject((5, 6, 7))
+    method = Recorder().eval()
+    method.divisor = 4
+    predict_subject(method, image, statistics, boxes, [("t2",)])
+    assert method.encoded[0][0] == [-1, -1, 0]
+    assert method.encoded[0][2] == [5, 6, 7]
+
+
+@pytest.mark.parametrize("subset", SUBSETS, ids=GLIOMA.subset_name)
+@pytest.mark.parametrize("kind", ["zscore", "unit"])
+def test_deleted_and_simulated_subsets_agree_bit_for_bit(subset, kind):
+    method = Recorder().eval()
+    method.intensity = Intensity(kind)
+    method.median_statistics = subject()[1][None]
+    options = {"window": (4, 8, 6)}
+    simulated = predict_subject(method, *subject(), SUBSETS, **options)[subset]
+    absent = [code for code in GLIOMA.modalities if code not in subset]
+    deleted = predict_subject(method, *subject(absent=absent), [subset], **options)[subset]
+    assert equal(simulated, deleted)
+    assert simulated.probability.isfinite().all()
+
+
+def test_completed_image_is_real_where_shown_and_zero_outside_the_brain():
+    image, statistics, boxes = subject()
+    subset = ("t1", "t1c")
+    result = predict_subject(Recorder().eval(), image, statistics, boxes, [subset], window=(6, 6, 6))[subset]
+    brain = (image[:2] != 0).any(0)
+    assert result.synthesised.tolist() == [False, False, True, True]
+    assert torch.equal(result.image[:2], image[:2])
+    torch.testing.assert_close(result.image[2][brain], image[:2].mean(0)[brain])
+    assert (result.image[2:, ~brain] == 0).all()
+
+
+def test_a_channel_nobody_made_is_nan():
+    class OnlyT2(Recorder):
+        def decode(self, features, available, outputs=None, generators=None):
+            prediction = super().decode(features, available, outputs, generators)
+            synthesised = torch.tensor([[False, False, True, False]]) & ~available
+            image = torch.where(synthesised[..., None, None, None], prediction.image, torch.nan)
+            return prediction._replace(image=image, synthesised=synthesised)
+
+    image, statistics, boxes = subject()
+    result = predict_subject(OnlyT2().eval(), image, statistics, boxes, [("t1",)])[("t1",)]
+    assert result.image[[1, 3]].isnan().all()
+    assert result.image[[0, 2]].isfinite().all()
+
+
+def test_published_intensity_scale_is_applied_and_undone():
+    class Copy(Recorder):
+        """Copies t1 into every channel on the method's own scale."""
+
+        def decode(self, features, available, outputs=None, generators=None):
+            self.seen = features["image"]
+            image = features["image"][:, :1].expand(-1, 4, -1, -1, -1)
+            return Prediction(image=image, synthesised=~available)
+
+    image, statistics, boxes = subject()
+    method = Copy().eval()
+    method.intensity = Intensity("unit", clip=False)
+    method.median_statistics = statistics[[0]].expand(1, 4, -1).clone()
+    result = predict_subject(method, image, statistics, boxes, [("t1",)], outputs=("image",))[("t1",)]
+    assert result.probability is None
+    raw = image[0] * 20 + 100
+    torch.testing.assert_close(method.seen[0, 0][image[0] != 0], ((raw - 10) / 190)[image[0] != 0])
+    torch.testing.assert_close(result.image[3][image[0] != 0], image[0][image[0] != 0])
+
+
+def test_without_training_statistics_a_synthesised_scale_is_refused():
+    method = Recorder().eval()
+    method.intensity = Intensity("unit")
+    with pytest.raises(UserError, match="no intensity statistics"):
+        predict_subject(method, *subject(), [("t1",)])
+
+
+def test_window_batches_agree_with_single_windows():
+    method = Recorder().eval()
+    one = predict_subject(method, *subject(), SUBSETS, window=(4, 4, 6))
+    several = predict_subject(method, *subject(), SUBSETS, window=(4, 4, 6), batch_size=5)
+    for subset in SUBSETS:
+        torch.testing.assert_close(one[subset].probability, several[subset].probability)
+
+
+def test_more_than_sixteen_subsets_are_predicted_in_turns():
+    method = Recorder().eval()
+    many = SUBSETS + SUBSETS[:3]
+    results = predict_subject(method, *subject(), many)
+    assert list(results) == SUBSETS
+    assert len(method.encoded) == 2
+
+
+def test_samples_repeat_by_subject_window_and_subset():
+    method = Recorder().eval()
+    run = lambda **options: predict_subject(method, *subject(), [("t1",)], window=(4, 8, 6), **options)[("t1",)]  # noqa: E731
+    first = run(sample=0, subject_id="a")
+    assert equal(first, run(sample=0, subject_id="a"))
+    assert not equal(first, run(sample=1, subject_id="a"))
+    assert not equal(first, run(sample=0, subject_id="b"))
+    assert not equal(first, run())
+
+
+def test_slice_networks_get_slices():
+    method = Recorder().eval()
+    method.spatial_dims = 2
+    image, statistics, boxes = subject()
+    flat = predict_subject(method, image, statistics, boxes, [("t2", "flair")], window=(6, 8))[("t2", "flair")]
+    whole = predict_subject(Recorder().eval(), image, statistics, boxes, [("t2", "flair")])[("t2", "flair")]
+    torch.testing.assert_close(flat.probability, whole.probability)
+
+
+def test_mistakes_of_the_caller_are_refused():
+    image, statistics, boxes = subject(absent=["t2"])
+    with pytest.raises(ValueError, match="training mode"):
+        predict_subject(Recorder(), image, statistics, boxes, [("t1",)])
+    with pytest.raises(ValueError, match="has no t2"):
+        predict_subject(Recorder().eval(), image, statistics, boxes, [("t2",)])
+    with pytest.raises(ValueError, match="shape"):
+        predict_subject(Recorder().eval(), image[:3], statistics, boxes, [("t1",)])
+
+
+def test_a_subset_without_any_brain_is_background():
+    image, statistics, boxes = torch.zeros(4, 4, 4, 4), torch.ones(4, len(STATISTICS)), torch.zeros(4, 2, 3).long()
+    result = predict_subject(Recorder().eval(), image, statistics, boxes, [("t1",)])[("t1",)]
+    assert torch.equal(result.probability, torch.zeros(3, 4, 4, 4))
