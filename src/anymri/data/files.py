@@ -1,0 +1,70 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from anymri.types import UserError
+
+__all__ = ["make_folder", "replace_file"]
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Create a folder and its parents, if they are not there yet.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    UserError
+        If a file is in the way or the place cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{folder}: a file is where the folder should be; choose another folder") from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another folder") from None
+    return folder
+
+
+@contextmanager
+def replace_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path`; it takes the name `path` only once everything is written.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write; its folder must exist.
+
+    Yields
+    ------
+    binary file
+        Write the content here. If the block raises, nothing is left behind and an older `path` is kept.
+
+    Raises
+    ------
+    UserError
+        If the operating system refuses (disk full, no permission, no such folder).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as handle:
+            yield handle
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error) or type(error).__name__
+        raise UserError(f"{path}: cannot be written ({reason}); free some space or choose another folder") from None
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

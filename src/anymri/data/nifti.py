@@ -1,0 +1,382 @@
+"""Reading and writing NIfTI volumes; every check of an input file is made here.
+
+Nothing is allocated before the header was judged: its promise is held against a cap and against the size of the
+file, and a gzip stream is never unpacked further than the header says.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import nibabel as nib
+import numpy as np
+from isal import igzip, isal_zlib
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+from numpy.typing import DTypeLike, NDArray
+
+from anymri.data.files import replace_file
+from anymri.data.geometry import Geometry, from_native, to_native
+from anymri.types import UserError
+
+__all__ = [
+    "MAX_VOXELS",
+    "Geometry",
+    "Volume",
+    "check_study",
+    "from_native",
+    "read_image",
+    "to_native",
+    "write_image",
+]
+
+#: Largest volume that is read, in voxels (about 645 cubed).
+MAX_VOXELS = 2**28
+#: Fewest distinct values other than 0 that a whole-numbered image may have; with fewer it is a label map.
+MIN_IMAGE_VALUES = 9
+#: Deflate packs at most 1032 bytes into one.
+MAX_GZIP_RATIO = 1032
+#: Padding tolerated behind the voxels of a gzip stream, in bytes.
+MAX_TRAILING_BYTES = 2**20
+
+Kind = Literal["image", "label"]
+
+
+class Volume(NamedTuple):
+    """One image or label map in memory.
+
+    Attributes
+    ----------
+    array : ndarray, shape (D, H, W)
+        float32 intensities, or int16 labels.
+    geometry : Geometry
+        Native grid of the file.
+    source : str
+        Path, or ``"nibabel image"``, for messages.
+    """
+
+    array: NDArray[Any]
+    geometry: Geometry
+    source: str
+
+
+def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = "image") -> Volume:
+    """Read one NIfTI volume and refuse whatever is not one.
+
+    Parameters
+    ----------
+    image : path or nibabel image
+        ``.nii`` or ``.nii.gz``, or an image in memory. Trailing dimensions of size 1 are dropped.
+    kind : {"image", "label"}, default="image"
+        What it has to be.
+
+    Returns
+    -------
+    Volume
+        Array (D, H, W), float32 (image) or int16 (label), and the native geometry.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, not a NIfTI, truncated, not 3D, too large, has an unusable affine, holds NaN,
+        infinite or constant values, or is a label map in place of an image or the reverse.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        source = str(image)
+        header, raw = _read_file(Path(image))
+    else:
+        source, header, raw = _take_nibabel(image)
+    affine = _check_affine(source, header)
+    values = _scale(source, raw, header)
+    _check_values(source, values, kind)
+    dtype = np.int16 if kind == "label" else np.float32
+    array = np.ascontiguousarray(from_native(values, affine), dtype=dtype)
+    return Volume(array, Geometry(affine, values.shape, header), source)
+
+
+def _read_file(path: Path) -> tuple[nib.Nifti1Header, NDArray[Any]]:
+    """Header and unscaled native array of a file."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a file; name a .nii or .nii.gz file")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with igzip.open(path, "rb") if packed else open(path, "rb") as stream:
+            header = _parse_header(path, stream)
+            shape, size = _check_header(str(path), header)
+            start = int(header["vox_offset"])
+            _check_promise(path, packed, start + size)
+            data = _read_voxels(path, stream, start, size, packed)
+    except (EOFError, gzip.BadGzipFile, isal_zlib.error):
+        raise UserError(f"{path}: the gzip stream is truncated or damaged; copy or download the file again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+    return header, data.view(header.get_data_dtype()).reshape(shape, order="F")
+
+
+def _parse_header(path: Path, stream: Any) -> nib.Nifti1Header:
+    """Read a NIfTI-1 or NIfTI-2 header of either byte order."""
+    first = stream.read(4)
+    sizes = {int.from_bytes(first, "little"), int.from_bytes(first, "big")} if len(first) == 4 else set()
+    header_class = nib.Nifti1Header if 348 in sizes else nib.Nifti2Header if 540 in sizes else None
+    not_nifti = f"{path}: is not a NIfTI file; give a .nii or .nii.gz file"
+    if header_class is None:
+        raise UserError(not_nifti)
+    block = first + stream.read(header_class.template_dtype.itemsize - 4)
+    if len(block) < header_class.template_dtype.itemsize:
+        raise UserError(f"{path}: the header is cut off; copy or download the file again")
+    try:
+        header = header_class(block, check=False)
+        magic = bytes(header["magic"])[:3].rstrip(b"\0")
+    except (HeaderDataError, WrapStructError, ValueError):
+        raise UserError(not_nifti) from None
+    if magic == b"ni1" or magic == b"ni2":
+        raise UserError(f"{path}: is the header of a .hdr/.img pair; convert the pair to .nii.gz")
+    if magic not in (b"n+1", b"n+2"):
+        raise UserError(not_nifti)
+    return header
+
+
+def _check_header(source: str, header: Any) -> tuple[tuple[int, int, int], int]:
+    """Shape (i, j, k) and size in bytes of the voxels, if both are acceptable."""
+    try:
+        shape = tuple(int(size) for size in header.get_data_shape())
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, WrapStructError, ValueError, KeyError):
+        raise UserError(f"{source}: has a damaged header; convert or download the file again") from None
+    if dtype.kind not in "iuf":
+        kind = {"c": "complex", "V": "colour"}.get(dtype.kind, "unknown")
+        raise UserError(f"{source}: has {kind} values; give a plain greyscale volume")
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    size_text = " x ".join(str(size) for size in shape)
+    if any(size < 1 for size in shape) or not shape:
+        raise UserError(f"{source}: is empty (size {size_text or 0}); give a volume with voxels")
+    if len(shape) > 3:
+        raise UserError(f"{source}: is {len(shape)}D ({size_text}); give one 3D volume")
+    if len(shape) < 3 or 1 in shape:
+        raise UserError(f"{source}: is a single slice ({size_text}); give a 3D volume")
+    voxels = shape[0] * shape[1] * shape[2]
+    if voxels > MAX_VOXELS:
+        raise UserError(f"{source}: its header promises {size_text} voxels, more than are read; crop or resample it")
+    return (shape[0], shape[1], shape[2]), voxels * dtype.itemsize
+
+
+def _check_promise(path: Path, packed: bool, promised: int) -> None:
+    """Refuse a file that cannot hold the bytes its header promises."""
+    ratio = MAX_GZIP_RATIO if packed else 1
+    if path.stat().st_size * ratio < promised:
+        raise UserError(f"{path}: is truncated, its header promises {promised} bytes; copy or download the file again")
+
+
+def _read_voxels(path: Path, stream: Any, start: int, size: int, packed: bool) -> NDArray[np.uint8]:
+    """Read exactly `size` bytes from byte `start` on, and the end of a gzip stream with its checksum."""
+    position = stream.tell()
+    if not position <= start <= position + MAX_TRAILING_BYTES * 64:
+        raise UserError(f"{path}: has a damaged header (voxels at byte {start}); download the file again")
+    stream.seek(start)
+    data = np.empty(size, np.uint8)
+    view, filled = memoryview(data), 0
+    while filled < size:
+        count = stream.readinto(view[filled : filled + 2**24])
+        if not count:
+            raise UserError(f"{path}: is truncated ({filled} of {size} bytes); copy or download the file again")
+        filled += count
+    if packed and len(stream.read(MAX_TRAILING_BYTES + 1)) > MAX_TRAILING_BYTES:
+        raise UserError(f"{path}: holds more data than its header promises; convert or download the file again")
+    return data
+
+
+def _take_nibabel(image: nib.spatialimages.SpatialImage) -> tuple[str, Any, NDArray[Any]]:
+    """Message name, a NIfTI header with the image's affine, and the values of a nibabel image."""
+    source = image.get_filename() or "nibabel image"
+    if not hasattr(image, "dataobj"):
+        raise UserError(f"{source}: is neither a path nor a nibabel image; give one of these")
+    shape, _ = _check_header(source, image.header)
+    if isinstance(image, nib.Nifti1Image):
+        header = image.header.copy()
+    else:
+        header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), image.affine).header
+    in_header = header.get_best_affine() if np.isfinite(image.affine).all() else None
+    if in_header is None or not np.array_equal(in_header, image.affine):
+        header.set_sform(image.affine, code=int(header["sform_code"]) or 1)
+    try:
+        values = np.asarray(image.dataobj).reshape(shape)
+    except (OSError, EOFError, ImageFileError, isal_zlib.error, ValueError):
+        raise UserError(f"{source}: its voxels cannot be read; copy or download the file again") from None
+    header.set_data_shape(shape)
+    header.set_data_dtype(values.dtype)
+    header["scl_slope"], header["scl_inter"] = np.nan, np.nan  # nibabel has applied them
+    return source, header, values
+
+
+def _check_affine(source: str, header: Any) -> NDArray[np.float64]:
+    """Affine of a header, if it can be the geometry of a scan."""
+    try:
+        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    except (HeaderDataError, ValueError, ArithmeticError):
+        affine = np.full((4, 4), np.nan)
+    remedy = "repair its header or export the file again"
+    if not np.isfinite(affine).all():
+        raise UserError(f"{source}: its affine is not made of finite numbers; {remedy}")
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.min() == 0 or abs(np.linalg.det(affine[:3, :3] / spacing)) < 0.5:
+        raise UserError(f"{source}: its affine is singular or heavily sheared; {remedy}")
+    if spacing.min() < 1e-3 or spacing.max() > 100 or np.abs(affine[:3, 3]).max() > 1e5:
+        sizes = " x ".join(f"{size:.4g}" for size in spacing)
+        raise UserError(f"{source}: its affine is not plausible (voxels of {sizes} mm); {remedy}")
+    return affine
+
+
+def _scale(source: str, raw: NDArray[Any], header: Any) -> NDArray[Any]:
+    """Apply slope and intercept of the header; what was 0 before rounding is exactly 0 again."""
+    try:
+        slope, intercept = header.get_slope_inter()
+    except (HeaderDataError, ValueError):
+        raise UserError(f"{source}: its scale factor is damaged; convert or download the file again") from None
+    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    if (slope, intercept) == (1.0, 0.0):
+        return raw
+    if intercept == 0:
+        return raw.astype(np.float32) * np.float32(slope)
+    values = (raw * float(slope) + float(intercept)).astype(np.float32)
+    if raw.dtype.kind in "iu":
+        values[np.abs(values) < 1e-3 * abs(slope)] = 0
+    return values
+
+
+def _check_values(source: str, values: NDArray[Any], kind: Kind) -> None:
+    """Refuse values that are not an image, or not a label map."""
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        if not finite.any():
+            raise UserError(f"{source}: every value is NaN or infinite; export the image again")
+        if not finite.all():
+            bad = int(finite.size - finite.sum())
+            raise UserError(f"{source}: {bad} values are NaN or infinite; repair or export the image again")
+    low, high = values.min(), values.max()
+    if kind == "label":
+        if low < 0 or high > np.iinfo(np.int16).max or not _whole_numbers(values):
+            raise UserError(f"{source}: is not a label map (whole numbers from 0 on); give the segmentation file")
+        return
+    if low == high:
+        state = "is empty (all values are 0)" if low == 0 else f"is constant (all values are {low:g})"
+        raise UserError(f"{source}: {state}; give the image itself")
+    # A label map shows few values everywhere, so a sample of the voxels tells most images apart at once.
+    if np.unique(values.ravel(order="K")[::97]).size > MIN_IMAGE_VALUES or not _whole_numbers(values):
+        return
+    distinct = np.unique(values)
+    if distinct[distinct != 0].size < MIN_IMAGE_VALUES:
+        raise UserError(f"{source}: looks like a label map ({distinct.size} values); give the image, not a mask")
+
+
+def _whole_numbers(values: NDArray[Any]) -> bool:
+    return values.dtype.kind in "iu" or bool((values == np.rint(values)).all())
+
+
+def check_study(volumes: dict[str, Volume], label: Volume | None = None) -> None:
+    """Check that the sequences of one study belong together.
+
+    Parameters
+    ----------
+    volumes : dict of str to Volume
+        Modality code to image.
+    label : Volume or None, default=None
+        Label map on the same grid.
+
+    Raises
+    ------
+    UserError
+        If there is no sequence, two files differ in shape or affine, or two sequences are the same image.
+    """
+    if not volumes:
+        raise UserError("study: no sequence was given; name at least one image")
+    everything = [*volumes.values(), *([label] if label is not None else [])]
+    first = everything[0]
+    for other in everything[1:]:
+        if first.geometry.matches(other.geometry):
+            continue
+        what = "affine" if first.geometry.shape == other.geometry.shape else "shape"
+        raise UserError(
+            f"{other.source}: has another {what} than {first.source}; register and resample the sequences to one grid"
+        )
+    for (code, one), (other_code, other) in combinations(volumes.items(), 2):
+        if _same_image(one, other):
+            raise UserError(
+                f"{other.source}: given as {other_code} is the same image as {one.source}, given as {code}; "
+                "give every sequence its own file"
+            )
+
+
+def _same_image(one: Volume, other: Volume) -> bool:
+    paths = [Path(volume.source) for volume in (one, other)]
+    if all(path.is_file() for path in paths) and paths[0].samefile(paths[1]):
+        return True
+    sample = (slice(None, None, 7),) * 3
+    return np.array_equal(one.array[sample], other.array[sample]) and np.array_equal(one.array, other.array)
+
+
+def write_image(path: str | Path, array: NDArray[Any], geometry: Geometry, dtype: DTypeLike | None = None) -> Path:
+    """Write a volume on its native grid, byte for byte the same each time.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii.gz`` or ``.nii``; an existing file is replaced.
+    array : ndarray, shape (D, H, W)
+    geometry : Geometry
+        Native grid; the forms, codes and units of its header are kept.
+    dtype : dtype-like or None, default=None
+        Type on disk (values are not scaled); None keeps the array's (bool becomes uint8, float64 float32).
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    UserError
+        If the name is not a NIfTI name or the disk refuses.
+    ValueError
+        If the array is not on the grid of `geometry`.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii.gz", ".nii")):
+        raise UserError(f"{path}: is not a NIfTI file name; end it in .nii.gz")
+    if dtype is None:
+        dtype = {"b": np.uint8, "f": np.float32}.get(array.dtype.kind, array.dtype)
+    native = np.asarray(to_native(array, geometry), dtype=dtype)
+    content = _image(native, geometry).to_bytes()
+    if path.name.endswith(".gz"):
+        content = igzip.compress(content, 1, mtime=0)
+    with replace_file(path) as handle:
+        handle.write(content)
+    return path
+
+
+def _image(native: NDArray[Any], geometry: Geometry) -> nib.Nifti1Image:
+    """Nibabel image of a native array; only geometry and units come from the input's header."""
+    if geometry.header is None:
+        image = nib.Nifti1Image(native, geometry.affine)
+        image.set_qform(geometry.affine, code=1)
+        image.set_sform(geometry.affine, code=1)
+        image.header.set_xyzt_units("mm")
+        return image
+    source = geometry.header
+    image_class = nib.Nifti2Image if isinstance(source, nib.Nifti2Header) else nib.Nifti1Image
+    header = image_class.header_class()
+    header.set_data_shape(native.shape)
+    header.set_data_dtype(native.dtype)
+    forms = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+    for name in (*forms, "srow_x", "srow_y", "srow_z", "xyzt_units"):
+        header[name] = source[name]
+    header["pixdim"][:4] = source["pixdim"][:4]
+    return image_class(native, None, header)
