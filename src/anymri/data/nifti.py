@@ -196,9 +196,9 @@ def _read_voxels(path: Path, stream: Any, start: int, size: int, packed: bool) -
 
 def _take_nibabel(image: nib.spatialimages.SpatialImage) -> tuple[str, Any, NDArray[Any]]:
     """Message name, a NIfTI header with the image's affine, and the values of a nibabel image."""
+    if not isinstance(image, nib.spatialimages.SpatialImage):
+        raise UserError(f"{type(image).__name__}: is neither a path nor a nibabel image; give one of these")
     source = image.get_filename() or "nibabel image"
-    if not hasattr(image, "dataobj"):
-        raise UserError(f"{source}: is neither a path nor a nibabel image; give one of these")
     shape, _ = _check_header(source, image.header)
     if isinstance(image, nib.Nifti1Image):
         header = image.header.copy()

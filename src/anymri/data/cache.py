@@ -1,0 +1,292 @@
+"""The preprocessed data set on disk: one memory-mapped array and one JSON sidecar per subject.
+
+A subject exists once its sidecar does: it is written last. The format is fixed in ``docs/reference/formats.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymri.data.files import make_folder, replace_file
+from anymri.data.geometry import Geometry
+from anymri.types import STATISTICS, DataSpec, UserError
+
+if TYPE_CHECKING:
+    from anymri.data.preprocess import Study
+
+__all__ = ["FORMAT_VERSION", "Cache", "Entry"]
+
+#: Raised whenever cached values would come out differently.
+FORMAT_VERSION = 1
+
+
+class Entry(NamedTuple):
+    """One cached subject; the arrays stay on disk until they are sliced.
+
+    Attributes
+    ----------
+    subject_id : str
+    image : memmap of float16, shape (M, D, H, W)
+        z-scores, 0 in the background, NaN where a modality is absent.
+    label : memmap of uint8, shape (D, H, W), or None
+    present : ndarray of bool, shape (M,)
+    statistics : ndarray of float32, shape (M, len(STATISTICS))
+        Raw-intensity statistics of each modality's own brain; NaN where absent.
+    boxes : ndarray of int64, shape (M, 2, 3)
+        Brain box of each modality, ``[start, stop)`` along (D, H, W); all 0 where absent.
+    spacing_mm : tuple of float
+        Spacing of the cached grid along (D, H, W).
+    affine : ndarray of float64, shape (4, 4)
+        Cached index (d, h, w) to world position in mm.
+    geometry : Geometry
+        Native grid of the source files (without their header).
+    """
+
+    subject_id: str
+    image: NDArray[np.float16]
+    label: NDArray[np.uint8] | None
+    present: NDArray[np.bool_]
+    statistics: NDArray[np.float32]
+    boxes: NDArray[np.int64]
+    spacing_mm: tuple[float, float, float]
+    affine: NDArray[np.float64]
+    geometry: Geometry
+
+
+class Cache:
+    """A folder made by `anymri preprocess`.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder with ``dataset.json``.
+
+    Raises
+    ------
+    UserError
+        If it is not a cache or was written by another version of the format.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        path = self.folder / "dataset.json"
+        if not path.is_file():
+            raise UserError(f"{self.folder}: is not a cache (no dataset.json); run anymri preprocess first")
+        settings = _read_json(path)
+        if settings.get("format") != FORMAT_VERSION:
+            raise UserError(f"{path}: has format {settings.get('format')}; run anymri preprocess into a new folder")
+        self.spec = DataSpec(**settings["spec"])
+        self._nominal_spacing_mm = settings["spacing_mm"]
+
+    @classmethod
+    def create(cls, folder: str | Path, spec: DataSpec, spacing_mm: Sequence[float] | None) -> Cache:
+        """Make a cache folder, or open one that was made with the same settings.
+
+        Parameters
+        ----------
+        folder : path-like
+        spec : DataSpec
+        spacing_mm : sequence of float or None
+            Spacing (D, H, W) that subjects are resampled to; None keeps their own.
+
+        Raises
+        ------
+        UserError
+            If a file is in the way or the folder holds a cache with other settings.
+        """
+        folder = make_folder(folder)
+        spacing = None if spacing_mm is None else [float(value) for value in spacing_mm]
+        settings = {"format": FORMAT_VERSION, "spacing_mm": spacing, "spec": spec.to_dict()}
+        path = folder / "dataset.json"
+        if not path.exists():
+            if any(not other.name.startswith(".") for other in folder.iterdir()):
+                raise UserError(f"{folder}: is not empty and not a cache; choose a new folder")
+            _write_json(path, settings)
+        elif _read_json(path) != settings:
+            raise UserError(f"{folder}: holds a cache with another spacing or modalities; choose a new folder")
+        return cls(folder)
+
+    @cached_property
+    def subject_ids(self) -> tuple[str, ...]:
+        """Cached subjects, sorted; read once per `Cache` object."""
+        names = (path.name[: -len(".json")] for path in self.folder.glob("*.json"))
+        return tuple(sorted(name for name in names if name != "dataset"))
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Spacing (D, H, W) asked for at preprocessing; of a cache at native spacing, the subjects' median.
+
+        Raises
+        ------
+        UserError
+            If the cache is at native spacing and empty.
+        """
+        if self._nominal_spacing_mm is not None:
+            spacing = self._nominal_spacing_mm
+        elif self.subject_ids:
+            spacing = np.median([self.sidecar(name)["spacing_mm"] for name in self.subject_ids], axis=0)
+        else:
+            raise UserError(f"{self.folder}: the cache has no subject; run anymri preprocess again")
+        return float(spacing[0]), float(spacing[1]), float(spacing[2])
+
+    def sidecar(self, subject_id: str) -> dict[str, Any]:
+        """Content of a subject's JSON file.
+
+        Raises
+        ------
+        UserError
+            If the subject is not in the cache or its sidecar is damaged.
+        """
+        path = self.folder / f"{subject_id}.json"
+        if not path.is_file():
+            raise UserError(f"{self.folder}: subject {subject_id} is not in this cache; preprocess it first")
+        return _read_json(path)
+
+    def entry(self, subject_id: str) -> Entry:
+        """Open one subject.
+
+        Raises
+        ------
+        UserError
+            If it is not in the cache or its files are damaged.
+        """
+        sidecar = self.sidecar(subject_id)
+        geometry = Geometry(np.array(sidecar["affine"]), tuple(sidecar["native_shape"]))
+        shape = tuple(sidecar["shape"])
+        channels = len(self.spec.modalities)
+        present = np.array([code in sidecar["statistics"] for code in self.spec.modalities])
+        statistics = np.full((channels, len(STATISTICS)), np.nan, np.float32)
+        boxes = np.zeros((channels, 2, 3), np.int64)
+        for channel in np.flatnonzero(present):
+            code = self.spec.modalities[channel]
+            statistics[channel] = [sidecar["statistics"][code][name] for name in STATISTICS]
+            boxes[channel] = sidecar["boxes"][code]
+        label = self._map(f"{subject_id}.label.npy", shape, np.uint8) if sidecar["label_sha256"] else None
+        return Entry(
+            subject_id=subject_id,
+            image=self._map(f"{subject_id}.npy", (channels, *shape), np.float16),
+            label=label,
+            present=present,
+            statistics=statistics,
+            boxes=boxes,
+            spacing_mm=tuple(sidecar["spacing_mm"]),
+            affine=geometry.with_shape(shape).affine_dhw,
+            geometry=geometry,
+        )
+
+    def _map(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+        path = self.folder / name
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            array = None
+        if array is None or array.shape != shape or array.dtype != dtype:
+            raise UserError(f"{path}: is missing or damaged; delete the subject's .json and run preprocess again")
+        return array
+
+    def write_entry(self, subject_id: str, study: Study, sources: dict[str, Any] | None = None) -> Path:
+        """Store a preprocessed study; an older entry of the same subject is replaced.
+
+        Parameters
+        ----------
+        subject_id : str
+            Letters, digits, ``.``, ``_`` and ``-``.
+        study : Study
+            Made by `anymri.data.preprocess.preprocess_study` with this cache's `spec`.
+        sources : dict or None, default=None
+            Where it came from (name, size and time of each file), to tell later whether it is up to date.
+
+        Returns
+        -------
+        Path
+            The sidecar.
+
+        Raises
+        ------
+        UserError
+            If the id cannot be a file name or the disk refuses.
+        """
+        check_subject_id(subject_id)
+        self.__dict__.pop("subject_ids", None)
+        image = np.ascontiguousarray(study.image, dtype=np.float16)
+        label = None if study.label is None else np.ascontiguousarray(study.label, dtype=np.uint8)
+        sidecar = {
+            "format": FORMAT_VERSION,
+            "subject_id": subject_id,
+            **study.sidecar,
+            "image_sha256": hashlib.sha256(image).hexdigest(),
+            "label_sha256": None if label is None else hashlib.sha256(label).hexdigest(),
+            "sources": sources or {},
+        }
+        paths = [self.folder / f"{subject_id}{ending}" for ending in (".json", ".npy", ".label.npy")]
+        _remove(paths)
+        try:
+            _write_array(paths[1], image)
+            if label is not None:
+                _write_array(paths[2], label)
+            _write_json(paths[0], sidecar)  # last: it makes the subject exist
+        except UserError:
+            _remove(paths)
+            raise
+        return paths[0]
+
+    def fingerprint(self) -> str:
+        """Sha256 over what the cache holds: settings and every subject's content, not paths or times."""
+        digest = hashlib.sha256()
+        settings = {"format": FORMAT_VERSION, "spacing_mm": self._nominal_spacing_mm, "spec": self.spec.to_dict()}
+        digest.update(json.dumps(settings, sort_keys=True).encode())
+        for subject_id in self.subject_ids:
+            sidecar = self.sidecar(subject_id)
+            sidecar.pop("sources", None)
+            digest.update(json.dumps(sidecar, sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def check_subject_id(subject_id: str) -> None:
+    """Refuse a subject id that cannot be a file name of the cache.
+
+    Raises
+    ------
+    UserError
+        If it holds other characters than letters, digits, ``.``, ``_`` and ``-``, or is a reserved name.
+    """
+    allowed = re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", subject_id)
+    if not allowed or subject_id == "dataset" or subject_id.endswith(".label"):
+        raise UserError(f"subject id {subject_id!r}: cannot be a file name; use letters, digits, '_' and '-'")
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an ``.npy`` file; through the handle, because `np.save` bypasses it and hides a full disk's reason."""
+    with replace_file(path) as handle:
+        header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+        np.lib.format.write_array_header_1_0(handle, header)
+        handle.write(memoryview(array).cast("B"))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with replace_file(path) as handle:
+        handle.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is damaged; delete it and run anymri preprocess again")
+    return content

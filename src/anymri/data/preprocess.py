@@ -1,0 +1,400 @@
+"""From raw skull-stripped volumes to the cache: each modality by its own brain, none by another.
+
+The own brain of a modality are its voxels that are finite and not 0. Box, statistics and z-scores come from these
+voxels of this modality alone, so that a study with a sequence deleted gives bitwise the same other channels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymri.data.cache import Cache, check_subject_id
+from anymri.data.geometry import Geometry
+from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
+from anymri.data.resample import resample_image, resample_label
+from anymri.types import GLIOMA, STATISTICS, DataSpec, Subject, UserError
+
+__all__ = ["PreprocessReport", "Study", "preprocess", "preprocess_study"]
+
+#: Largest absolute z-score; far beyond any tissue, far below float16's limits.
+MAX_ZSCORE = 20.0
+#: What a brain voxel becomes whose z-score would be exactly 0, the value of background.
+TINY_ZSCORE = 1e-3
+#: Share of exact zeros below which an image cannot be skull-stripped.
+MIN_BACKGROUND = 0.05
+
+
+class Study(NamedTuple):
+    """One study as methods see it.
+
+    Attributes
+    ----------
+    image : ndarray of float32, shape (M, D, H, W)
+        z-scores (rounded to float16's values, so that the cache holds exactly these), 0 in the background, NaN
+        where a modality is absent.
+    present : ndarray of bool, shape (M,)
+    label : ndarray of uint8, shape (D, H, W), or None
+        Label values of the specification.
+    statistics : ndarray of float32, shape (M, len(STATISTICS))
+        Raw-intensity statistics of each modality's own brain; NaN where absent.
+    boxes : ndarray of int64, shape (M, 2, 3)
+        Brain box of each modality, ``[start, stop)``; all 0 where absent.
+    sidecar : dict
+        The same facts for the cache's JSON file.
+    geometry : Geometry
+        Native grid of the input.
+    grid : Geometry
+        Grid of `image`; same orientation and box, other voxel size.
+    """
+
+    image: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    label: NDArray[np.uint8] | None
+    statistics: NDArray[np.float32]
+    boxes: NDArray[np.int64]
+    sidecar: dict[str, Any]
+    geometry: Geometry
+    grid: Geometry
+
+
+@dataclass
+class PreprocessReport(os.PathLike[str]):
+    """What a run of `preprocess` did; usable wherever a path is, as the path of the cache.
+
+    Parameters
+    ----------
+    folder : Path
+        The cache.
+    done, skipped : list of str
+        Subjects written now, and subjects that were already up to date.
+    failed : dict of str to str
+        Subject id to the reason, in one line.
+    """
+
+    folder: Path
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# One study
+# --------------------------------------------------------------------------------------------------------------
+
+
+def preprocess_study(
+    images: dict[str, Volume],
+    spacing_mm: float | Sequence[float] | None = None,
+    label: Volume | None = None,
+    spec: DataSpec = GLIOMA,
+) -> Study:
+    """Normalise the sequences of one study and bring them to one spacing.
+
+    Parameters
+    ----------
+    images : dict of str to Volume
+        Modality code to skull-stripped image; any non-empty part of `spec.modalities`, all on one grid.
+    spacing_mm : float, sequence of float or None, default=None
+        Spacing along (D, H, W); None keeps the input's.
+    label : Volume or None, default=None
+        Label map; BraTS 2021's 4 is read as `et` where the specification has that label.
+    spec : DataSpec
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    UserError
+        If a modality is unknown, the files do not belong together, an image is not skull-stripped or holds no
+        contrast, or the label map has values the specification lacks.
+    """
+    unknown = [code for code in images if code not in spec.modalities]
+    if unknown:
+        raise UserError(f"study: unknown modality {unknown[0]!r}; use one of {', '.join(spec.modalities)}")
+    images = {code: images[code] for code in spec.modalities if code in images}
+    check_study(images, label)
+    geometry = next(iter(images.values())).geometry
+    grid = _choose_grid(geometry, spacing_mm)
+    shape = grid.shape_dhw
+    channels = len(spec.modalities)
+    image = np.full((channels, *shape), np.nan, np.float32)
+    statistics = np.full((channels, len(STATISTICS)), np.nan, np.float32)
+    boxes = np.zeros((channels, 2, 3), np.int64)
+    for code, volume in images.items():
+        channel = spec.index(code)
+        image[channel], statistics[channel], boxes[channel] = _normalise(volume, shape)
+    present = np.array([code in images for code in spec.modalities])
+    label_map = None if label is None else resample_label(_map_labels(label, spec), shape)
+    return Study(
+        image=image,
+        present=present,
+        label=label_map,
+        statistics=statistics,
+        boxes=boxes,
+        sidecar=_sidecar(geometry, grid, spec, present, statistics, boxes),
+        geometry=geometry,
+        grid=grid,
+    )
+
+
+def _choose_grid(geometry: Geometry, spacing_mm: float | Sequence[float] | None) -> Geometry:
+    """Grid of the wanted spacing; the input's own where it already has it."""
+    wanted = parse_spacing(spacing_mm)
+    if wanted is None or np.allclose(wanted, geometry.spacing_mm, rtol=0, atol=1e-3):
+        return geometry
+    grid = geometry.with_spacing(wanted)
+    if np.prod(grid.shape_dhw, dtype=np.int64) > MAX_VOXELS:
+        raise UserError(f"study: a spacing of {wanted} mm makes too many voxels; choose a larger spacing")
+    return grid
+
+
+def parse_spacing(spacing_mm: float | Sequence[float] | None) -> tuple[float, float, float] | None:
+    """Spacing (D, H, W) from one number or three.
+
+    Raises
+    ------
+    UserError
+        If it is not one or three positive numbers.
+    """
+    if spacing_mm is None:
+        return None
+    values = np.atleast_1d(np.asarray(spacing_mm, dtype=float))
+    if values.size not in (1, 3) or not np.isfinite(values).all() or values.min() <= 0:
+        raise UserError(f"spacing {spacing_mm}: is not one or three positive numbers of mm; write e.g. 2")
+    d, h, w = np.broadcast_to(values, 3).tolist()
+    return d, h, w
+
+
+def _normalise(
+    volume: Volume, shape: tuple[int, int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """z-scores (D, H, W), raw statistics and box of one modality, from its own brain alone."""
+    brain = np.isfinite(volume.array) & (volume.array != 0)
+    if brain.mean() > 1 - MIN_BACKGROUND:
+        raise UserError(
+            f"{volume.source}: has no empty background; this version needs skull-stripped images (0 outside the brain)"
+        )
+    values = volume.array[brain].astype(np.float64)
+    mean, std = (values.mean(), values.std()) if values.size else (0.0, 0.0)
+    if std <= 1e-6 * max(1.0, abs(mean)):
+        raise UserError(f"{volume.source}: is constant inside the brain; give the image itself")
+    percentiles = np.percentile(values, [0.1, 1, 99, 99.9])
+    statistics = np.array([mean, std, values.min(), values.max(), *percentiles], np.float32)
+    image, brain = resample_image(volume.array, brain, shape)
+    if not brain.any():
+        raise UserError(f"{volume.source}: its brain is smaller than a voxel; choose a smaller spacing")
+    zscore = np.clip((image - statistics[0]) / statistics[1], -MAX_ZSCORE, MAX_ZSCORE)
+    zscore = zscore.astype(np.float16).astype(np.float32)
+    zscore[zscore == 0] = np.float16(TINY_ZSCORE)
+    return np.where(brain, zscore, np.float32(0)), statistics, _box(brain)
+
+
+def _box(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Bounding box of a mask, shape (2, 3), ``[start, stop)``."""
+    box = np.zeros((2, 3), np.int64)
+    for axis in range(3):
+        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        box[:, axis] = filled[0], filled[-1] + 1
+    return box
+
+
+def _map_labels(label: Volume, spec: DataSpec) -> NDArray[np.uint8]:
+    """Label map in the specification's values."""
+    array = label.array
+    found = {int(value) for value in np.unique(array)}
+    known = {0, *spec.labels.values()}
+    if 4 in found and 4 not in known and "et" in spec.labels:
+        if spec.labels["et"] in found:
+            raise UserError(f"{label.source}: holds both 3 and 4, so that 4 cannot mean enhancing tumour; relabel it")
+        array = np.where(array == 4, spec.labels["et"], array)
+        found = found - {4} | {spec.labels["et"]}
+    strange = sorted(found - known)
+    if strange:
+        names = ", ".join(f"{value} {name}" for name, value in spec.labels.items())
+        raise UserError(f"{label.source}: holds the unknown label {strange[0]}; use 0 and {names}")
+    return array.astype(np.uint8)
+
+
+def _sidecar(
+    geometry: Geometry,
+    grid: Geometry,
+    spec: DataSpec,
+    present: NDArray[np.bool_],
+    statistics: NDArray[np.float32],
+    boxes: NDArray[np.int64],
+) -> dict[str, Any]:
+    """Plain JSON form of a study's facts."""
+    codes = [(channel, spec.modalities[channel]) for channel in np.flatnonzero(present)]
+    return {
+        "affine": geometry.affine.tolist(),
+        "native_shape": list(geometry.shape),
+        "native_orientation": geometry.orientation,
+        "native_spacing_mm": list(geometry.spacing_mm),
+        "shape": list(grid.shape_dhw),
+        "spacing_mm": list(grid.spacing_mm),
+        "present": [code for _, code in codes],
+        "boxes": {code: boxes[channel].tolist() for channel, code in codes},
+        "statistics": {
+            code: dict(zip(STATISTICS, statistics[channel].tolist(), strict=True)) for channel, code in codes
+        },
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------
+# A whole data set
+# --------------------------------------------------------------------------------------------------------------
+
+
+def preprocess(
+    subjects: str | Path | Iterable[Subject],
+    out: str | Path,
+    spacing_mm: float | Sequence[float] | None = None,
+    workers: int = 1,
+    spec: DataSpec = GLIOMA,
+    *,
+    progress: bool = True,
+) -> PreprocessReport:
+    """Write the cache of a data set; run again, it continues where it stopped.
+
+    Parameters
+    ----------
+    subjects : path-like or iterable of Subject
+        ``subjects.csv`` or its content.
+    out : path-like
+        Cache folder, new or made with the same settings.
+    spacing_mm : float, sequence of float or None, default=None
+        Spacing along (D, H, W); None keeps each subject's own.
+    workers : int, default=1
+        Processes side by side, with one thread each.
+    spec : DataSpec
+    progress : bool, default=True
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    PreprocessReport
+        Subjects done, skipped (unchanged since the last run) and failed, with the reason. One failing subject
+        does not stop the others.
+
+    Raises
+    ------
+    UserError
+        If the list is empty or names a subject twice, or the folder cannot be used.
+    """
+    if isinstance(subjects, (str, os.PathLike)):
+        from anymri.data.index import read_subjects
+
+        subjects, listed = read_subjects(Path(subjects)), str(subjects)
+    else:
+        subjects, listed = list(subjects), "subjects"
+    ids = [subject.subject_id for subject in subjects]
+    if not ids:
+        raise UserError(f"{listed}: lists no subject; run anymri index on the data folder")
+    twice = {name for name in ids if ids.count(name) > 1} if len(set(ids)) < len(ids) else set()
+    if twice:
+        raise UserError(f"{listed}: names the subject {min(twice)} twice; give each an id of its own")
+    spacing = parse_spacing(spacing_mm)
+    cache = Cache.create(out, spec, spacing)
+    report = PreprocessReport(cache.folder)
+    for subject_id, outcome in _track(_run(subjects, cache.folder, workers), len(ids), progress):
+        if outcome == "done":
+            report.done.append(subject_id)
+        elif outcome == "skipped":
+            report.skipped.append(subject_id)
+        else:
+            report.failed[subject_id] = outcome
+    report.done.sort()
+    report.skipped.sort()
+    report.failed = dict(sorted(report.failed.items()))
+    return report
+
+
+def _track(outcomes: Iterator[tuple[str, str]], total: int, progress: bool) -> Iterator[tuple[str, str]]:
+    """Show a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(outcomes, "preprocess", total=total, console=console, disable=not progress, transient=True)
+
+
+def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[tuple[str, str]]:
+    """Yield (subject id, ``"done"``, ``"skipped"`` or a reason), in this process or in several."""
+    if workers <= 1:
+        for subject in subjects:
+            yield _preprocess_subject(subject, folder)
+        return
+    # A forked child inherits torch's thread pool in an unusable state, so children start afresh.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(subjects)), context, _one_thread) as pool:
+        futures = {pool.submit(_preprocess_subject, subject, folder): subject for subject in subjects}
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield futures[future].subject_id, "a worker process died (out of memory?); use fewer workers"
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _preprocess_subject(subject: Subject, folder: Path) -> tuple[str, str]:
+    """Bring one subject into the cache; whatever goes wrong becomes a reason."""
+    try:
+        check_subject_id(subject.subject_id)
+        cache = Cache(folder)
+        sources = _describe_sources(subject, cache.spec)
+        if _is_current(cache, subject.subject_id, sources):
+            return subject.subject_id, "skipped"
+        images = {code: read_image(path) for code, path in subject.images.items() if code in cache.spec.modalities}
+        label = None if subject.label is None else read_image(subject.label, kind="label")
+        study = preprocess_study(images, cache._nominal_spacing_mm, label, cache.spec)
+        cache.write_entry(subject.subject_id, study, sources)
+    except UserError as error:
+        return subject.subject_id, str(error)
+    except Exception as error:  # one broken subject must not stop a night's run
+        return subject.subject_id, f"{type(error).__name__}: {error}"
+    return subject.subject_id, "done"
+
+
+def _describe_sources(subject: Subject, spec: DataSpec) -> dict[str, Any]:
+    """Name, size and time of every file that would be read."""
+    files = {code: path for code, path in subject.images.items() if code in spec.modalities}
+    if subject.label is not None:
+        files["label"] = subject.label
+    described = {}
+    for name, path in sorted(files.items()):
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file; index the data again")
+        status = Path(path).stat()
+        described[name] = {"file": Path(path).name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    return described
+
+
+def _is_current(cache: Cache, subject_id: str, sources: dict[str, Any]) -> bool:
+    """Whether the cache already holds this subject, made from the same files."""
+    if not (cache.folder / f"{subject_id}.json").exists():
+        return False
+    try:
+        cache.entry(subject_id)
+        return cache.sidecar(subject_id)["sources"] == sources
+    except (UserError, KeyError):
+        return False
