@@ -1,4 +1,4 @@
-"""Layouts in which a subject is a folder and a file name is the folder's name plus a sequence's suffix."""
+"""Layouts in which a subject is a folder and a file is named by its sequence."""
 
 from __future__ import annotations
 
@@ -12,41 +12,46 @@ import numpy as np
 
 from anymri.types import Subject, UserError
 
-__all__ = ["EXTENSIONS", "FolderLayout", "check_subject_id", "find_image"]
+__all__ = ["EXTENSIONS", "FolderLayout", "check_root", "check_subject_id"]
 
 #: Endings of a NIfTI file, the preferred one first.
 EXTENSIONS = (".nii.gz", ".nii")
 
 
+def _nobody_knows(subject_id: str) -> tuple[str, str]:
+    """Patient and site of a subject of which nothing but the id is known."""
+    return subject_id, ""
+
+
 @dataclass(frozen=True)
 class FolderLayout:
-    """One folder a subject, files named ``<folder><separator><suffix>.nii.gz``.
+    """One folder a subject, files named ``<folder><separator><suffix>.nii.gz`` or ``<suffix>.nii.gz``.
 
     Parameters
     ----------
-    separator : str
-        Between the folder's name and the suffix, e.g. ``"_"``.
     suffixes : dict of str to str
         Modality code to file suffix.
     label_suffix : str
         Suffix of the label map.
     label_values : dict of int to int
-        Our label value to the value in files.
+        Our label value to the value in files; empty = the same values, whatever they are.
     expected : str
         What a subject looks like, for the message when none is found.
+    separator : str or None, default=None
+        Between the folder's name and the suffix, e.g. ``"_"``; None = the file's name is the suffix alone.
     """
 
-    separator: str
     suffixes: Mapping[str, str]
     label_suffix: str
     label_values: Mapping[int, int]
     expected: str
+    separator: str | None = None
 
     def file_name(self, subject_id: str, suffix: str) -> str:
         """Name of a subject's file without its extension."""
-        return f"{subject_id}{self.separator}{suffix}"
+        return suffix if self.separator is None else f"{subject_id}{self.separator}{suffix}"
 
-    def index(self, root: Path | str, describe: Callable[[str], tuple[str, str]]) -> list[Subject]:
+    def index(self, root: Path | str, describe: Callable[[str], tuple[str, str]] = _nobody_knows) -> list[Subject]:
         """Find the subjects in `root`, in its folders and one level deeper; opens no image.
 
         Parameters
@@ -54,7 +59,7 @@ class FolderLayout:
         root : path-like
             Folder of subject folders, of groups of them (``HGG``, ``LGG``), or one subject's own folder.
         describe : callable
-            Subject id to its patient and site.
+            Subject id to its patient and site; by default the patient is the subject and the site unknown.
 
         Returns
         -------
@@ -66,10 +71,10 @@ class FolderLayout:
         UserError
             If there is no subject, a subject has a label but no image, or two folders have the same name.
         """
-        root = Path(root)
+        root = check_root(root)
         found: dict[str, Subject] = {}
         for folder in _folders(root):
-            subject = self._read(folder, describe)
+            subject = self.read(folder, describe)
             if subject is None:
                 continue
             if subject.subject_id in found:
@@ -79,20 +84,23 @@ class FolderLayout:
             raise UserError(f"{root}: no subject found; expected {self.expected}")
         return [found[name] for name in sorted(found)]
 
-    def _read(self, folder: Path, describe: Callable[[str], tuple[str, str]]) -> Subject | None:
-        names = set(os.listdir(folder))
-        images = {
-            code: path
-            for code, suffix in self.suffixes.items()
-            if (path := find_image(folder, self.file_name(folder.name, suffix), names)) is not None
-        }
-        label = find_image(folder, self.file_name(folder.name, self.label_suffix), names)
-        if not images:
-            if label is not None:
-                raise UserError(f"{folder}: holds a label map but no image; remove the folder or add a sequence")
-            return None
-        patient, site = describe(folder.name)
-        return Subject(folder.name, images, label, patient, site)
+    def read(self, folder: Path, describe: Callable[[str], tuple[str, str]] = _nobody_knows) -> Subject | None:
+        """The subject in one folder, None if it holds none.
+
+        Raises
+        ------
+        UserError
+            If it holds a label map but no image.
+        """
+        name = folder.name
+        images = {code: _find_image(folder, self.file_name(name, suffix)) for code, suffix in self.suffixes.items()}
+        label = _find_image(folder, self.file_name(name, self.label_suffix))
+        existing = {code: path for code, path in images.items() if path is not None}
+        if existing:
+            return Subject(name, existing, label, *describe(name))
+        if label is not None:
+            raise UserError(f"{folder}: holds a label map but no image; remove the folder or add a sequence")
+        return None
 
     def write(
         self,
@@ -166,10 +174,18 @@ class FolderLayout:
             raise UserError(f"{folder}: holds {foreign[0]!r}, which is not ours to replace; choose another folder")
 
 
-def find_image(folder: Path, stem: str, names: set[str] | None = None) -> Path | None:
-    """The NIfTI file ``stem`` in a folder, compressed or not; None if there is none."""
-    names = set(os.listdir(folder)) if names is None else names
-    return next((folder / f"{stem}{extension}" for extension in EXTENSIONS if f"{stem}{extension}" in names), None)
+def check_root(root: Path | str) -> Path:
+    """The folder of a data set, as a path whose last part is a name.
+
+    Raises
+    ------
+    UserError
+        If it is not an existing folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: {'not a folder' if root.exists() else 'does not exist'}; give the data set's folder")
+    return root if root.name not in ("", "..") else root.resolve()
 
 
 def check_subject_id(subject_id: str) -> None:
@@ -186,14 +202,18 @@ def check_subject_id(subject_id: str) -> None:
 
 def _folders(root: Path) -> Iterator[Path]:
     """`root`, its folders and theirs; hidden ones (unfinished writes among them) are left out."""
-    if not root.is_dir():
-        raise UserError(f"{root}: {'not a folder' if root.exists() else 'does not exist'}; give the data set's folder")
     yield root
     for pattern in ("*", "*/*"):
         for path in sorted(root.glob(pattern)):
             hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
             if path.is_dir() and not hidden:
                 yield path
+
+
+def _find_image(folder: Path, stem: str) -> Path | None:
+    """The NIfTI file ``stem`` in a folder, compressed or not; None if there is none."""
+    paths = [folder / f"{stem}{extension}" for extension in EXTENSIONS]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _as_int16(volume: np.ndarray, code: str) -> np.ndarray:
@@ -208,9 +228,10 @@ def _as_int16(volume: np.ndarray, code: str) -> np.ndarray:
 
 
 def _recode(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
+    values = values or {value: value for value in range(1, 256)}
     unknown = set(np.unique(label).tolist()) - {0, *values}
     if unknown:
-        raise ValueError(f"label {min(unknown)} is unknown; known: {', '.join(map(str, values))}")
+        raise ValueError(f"label {min(unknown)} is unknown; known: 0 to {max(values)}")
     table = np.zeros(max(values) + 1, dtype=np.uint8)
     for ours, theirs in values.items():
         table[ours] = theirs

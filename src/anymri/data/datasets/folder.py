@@ -1,0 +1,169 @@
+"""Any data set whose files can be told apart by their names.
+
+Without patterns, a subject is a folder with files named by our codes: ``<subject>/t1.nii.gz``, ``t1c.nii.gz``, ...
+and, if there is one, ``seg.nii.gz``.
+
+With patterns, one for each modality and optionally one for ``label``, relative to the root::
+
+    t1=*_T1.nii.gz               scan7_T1.nii.gz          subject scan7
+    t1=*/anat/*_T1w.nii.gz       sub-01/anat/a_T1w.nii.gz  subject sub-01
+    t1=*/{subject}_T1.nii.gz     HGG/case3_T1.nii.gz      subject case3
+
+The subject is what stands for ``{subject}``. Without it: where a folder of the pattern has a ``*``, the name of the
+first such folder; else the text that the first ``*`` of the file name stands for. ``*`` does not cross folders, ``**``
+stands for any number of them (and names no subject), ``?`` for one character.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from anymri.data.datasets.layout import FolderLayout, check_root, check_subject_id
+from anymri.modalities import MODALITIES
+from anymri.types import Subject, UserError
+
+__all__ = ["LAYOUT", "index_folder", "write_folder"]
+
+LAYOUT = FolderLayout(
+    suffixes={code: code for code in MODALITIES},
+    label_suffix="seg",
+    label_values={},
+    expected="folders <subject>/ with files t1.nii.gz, t1c.nii.gz, t2.nii.gz, flair.nii.gz, ... and seg.nii.gz",
+)
+
+
+def index_folder(root: Path | str, patterns: Mapping[str, str] | None = None) -> list[Subject]:
+    """Find subjects by file name; opens no image.
+
+    Parameters
+    ----------
+    root : path-like
+    patterns : dict of str to str, or None
+        Modality code, or ``"label"``, to a pattern relative to `root`; see the module's text. None = the default
+        layout.
+
+    Returns
+    -------
+    list of Subject
+        Sorted by id.
+
+    Raises
+    ------
+    UserError
+        If there is no subject, a code is unknown, a pattern names no subject, or two files fit one pattern and subject.
+    """
+    if not patterns:
+        return LAYOUT.index(root)
+    root = check_root(root)
+    found: dict[str, dict[str, Path]] = {}
+    for code, pattern in patterns.items():
+        _check_code(code)
+        for subject_id, path in _match(root, code, pattern).items():
+            found.setdefault(subject_id, {})[code] = path
+    subjects = [_subject(root, subject_id, found[subject_id]) for subject_id in sorted(found)]
+    if not subjects:
+        wanted = ", ".join(f"{code}={pattern}" for code, pattern in patterns.items())
+        raise UserError(f"{root}: no file fits {wanted}; patterns are relative to this folder")
+    return subjects
+
+
+def _subject(root: Path, subject_id: str, files: dict[str, Path]) -> Subject:
+    images = {code: path for code, path in files.items() if code != "label"}
+    if not images:
+        raise UserError(
+            f"{files['label']}: a label map of subject {subject_id!r}, which has no image; check the patterns"
+        )
+    return Subject(subject_id, images, files.get("label"), patient=subject_id)
+
+
+def _check_code(code: str) -> None:
+    if code not in MODALITIES and code != "label":
+        close = get_close_matches(code, [*MODALITIES, "label"], 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: label, {', '.join(MODALITIES)}"
+        raise UserError(f"pattern {code!r}: unknown modality; {hint}")
+
+
+def _match(root: Path, code: str, pattern: str) -> dict[str, Path]:
+    """Subject id to the one file that fits a pattern."""
+    expression = re.compile(_expression(code, pattern))
+    found: dict[str, Path] = {}
+    for path in sorted(root.glob(pattern.replace("[", "[[]").replace("{subject}", "*"))):
+        match = expression.fullmatch(path.relative_to(root).as_posix())
+        if match is None or not path.is_file():
+            continue
+        subject_id = match["subject"]
+        if subject_id in found:
+            first = found[subject_id].relative_to(root)
+            raise UserError(
+                f"{path}: fits {code}={pattern} for subject {subject_id!r}, as {first} does; "
+                "narrow the pattern or mark the subject with {subject}"
+            )
+        try:
+            check_subject_id(subject_id)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; change the pattern {code}={pattern}") from None
+        found[subject_id] = path
+    return found
+
+
+def _expression(code: str, pattern: str) -> str:
+    """Regular expression of a pattern with the group ``subject``."""
+    parts = pattern.split("/")
+    if pattern.startswith("/") or ".." in parts:
+        raise UserError(f"pattern {code}={pattern}: must be relative to the data set's folder and stay in it")
+    if "{subject}" not in pattern:
+        parts = _mark_subject(code, pattern, parts)
+    seen = False
+    expression = ""
+    for place, part in enumerate(parts):
+        if part == "**":
+            expression += "(?:[^/]+/)*"
+            continue
+        for token in re.split(r"(\{subject\}|\*|\?)", part):
+            known = {"*": "[^/]*", "?": "[^/]", "{subject}": "(?P=subject)" if seen else "(?P<subject>[^/]+)"}
+            expression += known.get(token, re.escape(token))
+            seen |= token == "{subject}"
+        expression += "/" if place < len(parts) - 1 else ""
+    return expression
+
+
+def _mark_subject(code: str, pattern: str, parts: list[str]) -> list[str]:
+    for place, part in enumerate(parts):
+        if "*" not in part or part == "**":
+            continue
+        marked = part.replace("*", "{subject}", 1) if place == len(parts) - 1 else "{subject}"
+        return [*parts[:place], marked, *parts[place + 1 :]]
+    raise UserError(f"pattern {code}={pattern}: names no subject; write * or {{subject}} where the names differ")
+
+
+def write_folder(
+    root: Path | str,
+    subject_id: str,
+    volumes: Mapping[str, np.ndarray],
+    label: np.ndarray | None = None,
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Path:
+    """Write one subject in the default layout; see `FolderLayout.write`.
+
+    Parameters
+    ----------
+    root : path-like
+    subject_id : str
+    volumes : dict of str to ndarray, shape (D, H, W)
+        Any modality code to intensities.
+    label : ndarray of int, shape (D, H, W), or None
+        Written as it is.
+    spacing_mm : tuple of float
+        Voxel size along D, H, W.
+
+    Returns
+    -------
+    Path
+        The subject's folder.
+    """
+    return LAYOUT.write(root, subject_id, volumes, label, spacing_mm)

@@ -1,0 +1,245 @@
+"""The table of subjects: made from a folder, written, read, and counted."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from anymri.data.datasets import brats2021, brats2023, get_dataset
+from anymri.data.datasets import folder as folder_layout
+from anymri.data.datasets.layout import EXTENSIONS, FolderLayout, check_root, check_subject_id
+from anymri.data.files import make_folder, replace_file
+from anymri.modalities import MODALITIES
+from anymri.types import GLIOMA, Subject, UserError
+
+__all__ = ["find_study", "index_dataset", "missingness", "read_subjects", "write_subjects"]
+
+_COLUMNS = ("subject", "patient", "site", "label")
+
+
+def index_dataset(
+    root: Path | str, dataset: str = "folder", patterns: Mapping[str, str] | None = None
+) -> list[Subject]:
+    """Find the subjects of a data set; opens no image.
+
+    Parameters
+    ----------
+    root : path-like
+    dataset : str, default="folder"
+        A key of `anymri.data.datasets.DATASETS`.
+    patterns : dict of str to str, or None
+        Modality code or ``"label"`` to a file name pattern, for the layout ``folder`` only; see that module.
+
+    Returns
+    -------
+    list of Subject
+        Sorted by id; a modality that a subject lacks has no entry.
+
+    Raises
+    ------
+    UserError
+        If the layout is unknown, patterns are given to another layout than ``folder``, or no subject is found.
+    """
+    info = get_dataset(dataset)
+    if not patterns:
+        return info.index(root)
+    if dataset != "folder":
+        raise UserError(f"--pattern: the layout {dataset} has fixed file names; use --dataset folder")
+    return info.index(root, patterns)
+
+
+def find_study(folder: Path | str) -> dict[str, Path]:
+    """The sequences of one study, recognised by their file names in any known layout.
+
+    Parameters
+    ----------
+    folder : path-like
+        The study's own folder.
+
+    Returns
+    -------
+    dict of str to Path
+        Modality code to file, in the registry's order.
+
+    Raises
+    ------
+    UserError
+        If it is no folder, no sequence is recognised, or two files could be one sequence.
+    """
+    folder = check_root(folder)
+    for layout in _layouts():
+        found = layout.read(folder)
+        if found is not None:
+            return found.images
+    # Files may be named after something else than their folder.
+    for layout in _layouts():
+        if layout.separator is None:
+            continue
+        images: dict[str, Path] = {}
+        for code, suffix in layout.suffixes.items():
+            endings = tuple(f"{layout.separator}{suffix}{extension}" for extension in EXTENSIONS)
+            paths = [path for path in sorted(folder.iterdir()) if path.name.endswith(endings)]
+            if len(paths) > 1:
+                raise UserError(f"{folder}: {paths[0].name} and {paths[1].name} are both {code}; give single files")
+            if paths:
+                images[code] = paths[0]
+        if images:
+            return images
+    raise UserError(f"{folder}: no sequence recognised; name files t1.nii.gz, t1c.nii.gz, ... or give single files")
+
+
+def _layouts() -> list[FolderLayout]:
+    return [folder_layout.LAYOUT, brats2023.LAYOUT, brats2021.LAYOUT]
+
+
+def write_subjects(path: Path | str, subjects: Sequence[Subject]) -> Path:
+    """Write the table: subject, patient, site, label, then a column for each modality that any subject has.
+
+    Parameters
+    ----------
+    path : path-like
+        CSV file; paths of images are written relative to its folder.
+    subjects : sequence of Subject
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    path = Path(path)
+    codes = [code for code in MODALITIES if any(code in subject.images for subject in subjects)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *codes])
+    for subject in subjects:
+        files = [_relative(file, path.parent) for file in (subject.label, *map(subject.images.get, codes))]
+        writer.writerow([subject.subject_id, subject.patient or subject.subject_id, subject.site, *files])
+    make_folder(path.parent)
+    with replace_file(path) as handle:
+        handle.write(text.getvalue().encode())
+    return path
+
+
+def _relative(file: Path | None, folder: Path) -> str:
+    if file is None:
+        return ""
+    try:
+        # Folders are resolved, the file is not: a symbolic link keeps the name it was found under.
+        return Path(os.path.relpath(file.parent.resolve() / file.name, folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return str(file.absolute())
+
+
+def read_subjects(path: Path | str, *, check_files: bool = True) -> list[Subject]:
+    """Read the table that `write_subjects` or a person wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        CSV file with a column ``subject``, any of ``patient``, ``site``, ``label``, and one of image paths for each
+        modality; paths are relative to the table's folder or absolute, an empty cell is a missing sequence.
+    check_files : bool, default=True
+        Whether every file must exist.
+
+    Returns
+    -------
+    list of Subject
+        In the order of the table.
+
+    Raises
+    ------
+    UserError
+        If the table is not readable or a line is wrong; names the line.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.reader(handle)
+            rows = [(reader.line_num, row) for row in reader if any(row)]
+    except FileNotFoundError:
+        raise UserError(f"{path}: does not exist; make it with `anymri index`") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a readable table ({error}); expected comma-separated text in UTF-8") from None
+    if not rows:
+        raise UserError(f"{path}: empty; make it with `anymri index`")
+    header = [name.strip() for name in rows[0][1]]
+    _check_header(path, header)
+    subjects: dict[str, Subject] = {}
+    for line, row in rows[1:]:
+        subject = _read_row(f"{path}, line {line}", header, row, path.parent, check_files)
+        if subject.subject_id in subjects:
+            raise UserError(f"{path}, line {line}: subject {subject.subject_id!r} comes twice; remove one of the lines")
+        subjects[subject.subject_id] = subject
+    if not subjects:
+        raise UserError(f"{path}: has a header but no subject; make it with `anymri index`")
+    return list(subjects.values())
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if "subject" not in header:
+        raise UserError(
+            f"{path}: has no column 'subject'; the first line must be {','.join(_COLUMNS)},t1,... with commas"
+        )
+    for name in header:
+        if header.count(name) > 1:
+            raise UserError(f"{path}: has two columns {name!r}; remove one")
+        if name not in _COLUMNS and name not in MODALITIES:
+            close = get_close_matches(name, [*_COLUMNS, *MODALITIES], 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join([*_COLUMNS, *MODALITIES])}"
+            raise UserError(f"{path}: unknown column {name!r}; {hint}")
+
+
+def _read_row(place: str, header: list[str], row: list[str], folder: Path, check_files: bool) -> Subject:
+    if len(row) > len(header):
+        raise UserError(f"{place}: has {len(row)} cells, the header {len(header)}; quote cells that hold a comma")
+    cells = {name: cell.strip() for name, cell in zip(header, row, strict=False) if cell.strip()}
+    subject_id = cells.get("subject", "")
+    try:
+        check_subject_id(subject_id)
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from None
+    files = {name: folder / cell for name, cell in cells.items() if name == "label" or name in MODALITIES}
+    if not files.keys() - {"label"}:
+        raise UserError(f"{place}: subject {subject_id!r} has no image; remove the line or name one sequence")
+    seen: dict[Path, str] = {}
+    for name, file in files.items():
+        if file in seen:
+            raise UserError(f"{place}: {file} is given as {seen[file]} and as {name}; a file is one of them")
+        seen[file] = name
+        if check_files and not file.is_file():
+            raise UserError(f"{place}: {name} file {file} does not exist; mend the path or leave the cell empty")
+    label = files.pop("label", None)
+    return Subject(subject_id, files, label, cells.get("patient", subject_id), cells.get("site", ""))
+
+
+def missingness(subjects: Iterable[Subject]) -> dict[str, int]:
+    """How many subjects there are, with a label map, with each modality, and with each exact set of modalities.
+
+    Parameters
+    ----------
+    subjects : iterable of Subject
+
+    Returns
+    -------
+    dict of str to int
+        ``"subjects"``, ``"label"``, each modality's code, and ``"only <a+b>"`` for each set that occurs, the most
+        frequent first.
+    """
+    subjects = list(subjects)
+    counts = {"subjects": len(subjects), "label": sum(subject.label is not None for subject in subjects)}
+    codes = [code for code in MODALITIES if code in GLIOMA.modalities or any(code in s.images for s in subjects)]
+    counts.update({code: sum(code in subject.images for subject in subjects) for code in codes})
+    sets: dict[str, int] = {}
+    for subject in subjects:
+        name = "only " + "+".join(code for code in MODALITIES if code in subject.images)
+        sets[name] = sets.get(name, 0) + 1
+    return counts | dict(sorted(sets.items(), key=lambda item: (-item[1], item[0])))
