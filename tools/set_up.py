@@ -33,11 +33,11 @@ def stop(message: str) -> None:
     sys.exit(f"set-up: {message}")
 
 
-def pip(*arguments: str) -> None:
-    """Run the environment's pip, or stop with what it was asked."""
-    command = [str(PYTHON), "-m", "pip", *arguments]
+def pip(*arguments: str, remedy: str = "see the lines above") -> None:
+    """Run the environment's pip, or stop with what it was asked and a remedy."""
+    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
-        stop(f"pip {' '.join(arguments)} failed; see the lines above")
+        stop(f"pip {' '.join(arguments)} failed; {remedy}")
 
 
 def make_environment() -> None:
@@ -81,10 +81,12 @@ def resolves_to_cuda(torch: str) -> bool:
 
 def install_torch(torch: str, options: list[str], gpu: bool) -> None:
     """Install PyTorch: as told, else the CPU build on a machine without a GPU."""
+    remedy = "see the lines above"
     if not options and not gpu and resolves_to_cuda(torch):
         print(f"set-up: no GPU found; taking the CPU build from {CPU_INDEX} (GPU=yes takes the other)", flush=True)
-        options = ["--index-url", CPU_INDEX]
-    pip("install", "--quiet", *options, torch)
+        options = ["--index-url", CPU_INDEX, "--retries", "1"]
+        remedy = "if that address cannot be reached, run: make PIPX='--find-links FOLDER_WITH_A_CPU_WHEEL'"
+    pip("install", "--quiet", *options, torch, remedy=remedy)
 
 
 def installed() -> dict[str, str]:
