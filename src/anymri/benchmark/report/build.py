@@ -1,0 +1,318 @@
+"""The report page: one HTML file that needs nothing else, plus its tables as Markdown and CSV."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anymri import __version__
+from anymri.benchmark.report.figures import curve_figure, heat_map
+from anymri.benchmark.report.tables import (
+    BASELINES,
+    REGION_NAMES,
+    Results,
+    cells,
+    column_order,
+    dot_order,
+    dots,
+    enhancing_summary,
+    modality_label,
+    provenance,
+    read_results,
+    region_order,
+    subset_order,
+    synthesis_table,
+    table3,
+    to_markdown,
+)
+from anymri.types import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["build_report"]
+
+#: Bytes of pictures (encoded) that a page may hold; more stay beside their results table.
+PICTURE_BUDGET = 3_600_000
+#: Up to so many methods the regions stand side by side, as in the review; beyond, one table per region.
+METHODS_SIDE_BY_SIDE = 5
+
+
+def build_report(results: Sequence[Path], out: Path, title: str | None = None) -> Path:
+    """Write one self-contained HTML page of results tables, and the Dice table as ``.md`` and ``.csv`` beside it.
+
+    Parameters
+    ----------
+    results : sequence of Path
+        Tables of `anymri.evaluation.evaluate`; runs of one method and preset that differ in fold or seed only are
+        pooled.
+    out : Path
+        The page, e.g. ``report.html``.
+    title : str or None, default=None
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    UserError
+        If a table cannot be read or `out` is a folder.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file, e.g. {out / 'report.html'}")
+    read = read_results(results)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _write(out, _render(read, title or "anymri: every subset of sequences"))
+    if column_order(read):
+        _write(out.with_suffix(".md"), to_markdown(read))
+        _write(out.with_suffix(".csv"), _long_table(read).to_csv(index=False, lineterminator="\n"))
+    return out
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _render(results: Results, title: str) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("anymri.benchmark.report", "templates")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template("report.html.j2").render(_content(results, title))
+
+
+def _content(results: Results, title: str) -> dict[str, Any]:
+    columns, regions = column_order(results), region_order(results)
+    pictures, legend, notes = _pictures(results)
+    entries = provenance(results)
+    return {
+        "title": title,
+        "version": __version__,
+        "summary": _summary(results),
+        "seen_note": _seen_note(results),
+        "notes": notes,
+        "tables": _tables(results) if columns else [],
+        "highlights": len(columns) > 1,
+        "has_et": "enhancing_tumor" in regions,
+        "dots": [modality_label(code) for code in dot_order(results)],
+        "heat_map": heat_map(results) if columns else "",
+        "curves": curve_figure(results) if columns else "",
+        "enhancing": _enhancing(results) if "enhancing_tumor" in regions and "t1c" in results.modalities else [],
+        "synthesis": _synthesis(results),
+        "pictures": pictures,
+        "legend": legend,
+        "provenance": [{**entry, "details": _details(entry)} for entry in entries],
+        "sources": ", ".join(path.name for path in results.paths),
+    }
+
+
+def _summary(results: Results) -> str:
+    frame = results.frame
+    subjects = frame[["dataset", "subject"]].drop_duplicates().shape[0]
+    datasets = ", ".join(sorted(str(name) for name in frame["dataset"].unique()))
+    count, methods = len(subset_order(results)), len(column_order(results))
+    plural = "" if methods == 1 else "s"
+    return f"{methods} method{plural}, {count} subsets of sequences, {subjects} subjects of {datasets}."
+
+
+def _seen_by_column(results: Results) -> dict[str, tuple[int, int]]:
+    """Of each column: subjects its models were trained on, and all subjects."""
+    frame = results.frame
+    per = frame.groupby(["column", "dataset", "subject"], observed=True)["seen_in_training"].max()
+    groups = per.groupby(level="column", observed=True)
+    return {str(name): (int(part.sum()), len(part)) for name, part in groups}
+
+
+def _seen_note(results: Results) -> str:
+    seen = {name: counts for name, counts in _seen_by_column(results).items() if counts[0]}
+    if not seen:
+        return ""
+    listed = "; ".join(f"{name}: {count} of {total} subjects" for name, (count, total) in sorted(seen.items()))
+    return (
+        f"{listed}. Numbers and pictures with this stamp show what a model remembers, not how it does on new studies."
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Tables
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _tables(results: Results) -> list[dict[str, Any]]:
+    """The Dice table, or one per region where it would be too wide."""
+    columns, regions = column_order(results), region_order(results)
+    groups = [regions] if len(columns) <= METHODS_SIDE_BY_SIDE else [[region] for region in regions]
+    wide, counts, seen = table3(results), cells(results), _seen_by_column(results)
+    methods = dict(results.frame[["column", "method"]].drop_duplicates().itertuples(index=False, name=None))
+    heads = [
+        {"name": name, "baseline": methods[name] in BASELINES, "seen": seen.get(name, (0, 0))[0] > 0}
+        for name in columns
+    ]
+    tables = []
+    for group in groups:
+        titles = [{"title": REGION_NAMES.get(region, ("", region))[1], "columns": heads} for region in group]
+        rows = [
+            {
+                "mean": subset == "mean",
+                "dots": [] if subset == "mean" else dots(str(subset), dot_order(results)),
+                "cells": [cell for region in group for cell in _row_cells(wide, counts, str(subset), region, columns)],
+            }
+            for subset in wide.index
+        ]
+        tables.append({"regions": titles, "rows": rows})
+    return tables
+
+
+def _row_cells(
+    wide: pd.DataFrame, counts: pd.DataFrame, subset: str, region: str, columns: list[str]
+) -> list[dict[str, Any]]:
+    values = wide.loc[subset, region].reindex(columns)
+    # One cell read in training would win by memory: it takes no part in the comparison.
+    fair = values.copy()
+    row = []
+    for column in columns:
+        value, key = float(values[column]), (subset, region, column)
+        cell: dict[str, Any] = {"first": column == columns[0], "value": None, "note": "", "seen": "", "best": False}
+        if value == value:
+            cell["value"] = f"{value:.1f}"
+        if value == value and subset != "mean":
+            count = counts.loc[key]
+            cell["note"] = _cell_note(region, int(count["n"]), int(count["empty"]))
+            if count["seen"]:
+                cell["seen"] = f"the model was trained on {int(count['seen'])} of these {int(count['n'])} subjects"
+                fair[column] = float("nan")
+        row.append(cell)
+    if len(columns) > 1 and subset != "mean" and fair.notna().any():
+        best = f"{fair.max():.1f}"
+        for cell, column in zip(row, columns, strict=True):
+            cell["best"] = fair[column] == fair[column] and cell["value"] == best
+    return row
+
+
+def _cell_note(region: str, n: int, empty: int) -> str:
+    short = REGION_NAMES.get(region, (region, region))[0]
+    return f"n {n}, {empty} {short}-free" if region == "enhancing_tumor" or empty else f"n {n}"
+
+
+def _long_table(results: Results) -> pd.DataFrame:
+    """The Dice table in long form, for a spreadsheet: one line per subset, region and method."""
+    counts = cells(results).reset_index()
+    order = {subset: i for i, subset in enumerate(subset_order(results))}
+    counts = counts.sort_values(
+        ["target", "column", "subset"], key=lambda c: c.astype(str).map(order) if c.name == "subset" else c
+    )
+    counts["mean"] = counts["mean"].round(6)
+    named = {"target": "region", "column": "method", "mean": "dice", "n": "subjects", "empty": "region_free_subjects"}
+    return counts.rename(columns={**named, "seen": "seen_in_training"})
+
+
+def _text(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def _enhancing(results: Results) -> list[dict[str, Any]]:
+    seen = _seen_by_column(results)
+    rows = []
+    for row in enhancing_summary(results):
+        numbers = {
+            name: _text(row.get(name)) for name in ("with", "without", "difference", "min500_with", "min500_without")
+        }
+        rows.append({**row, **numbers, "seen": seen[row["column"]][0] > 0})
+    return rows
+
+
+def _synthesis(results: Results) -> list[dict[str, Any]]:
+    methods = dict(results.frame[["column", "method"]].drop_duplicates().itertuples(index=False, name=None))
+    rows = []
+    for (target, column), row in synthesis_table(results).iterrows():
+        baseline = methods[column] in BASELINES
+        rows.append(
+            {
+                "target": modality_label(str(target)),
+                "column": column,
+                "baseline": baseline,
+                "psnr": _text(row["psnr"], 2),
+                "gain": "" if baseline else _text(row["gain"], 2),
+                "ssim": _text(row["ssim"], 3),
+                "mae": _text(row["mae"], 3),
+                "pairs": int(row["pairs"]),
+                "seen": int(row["seen"]) > 0,
+            }
+        )
+    return rows
+
+
+def _details(entry: dict[str, Any]) -> str:
+    parts = [f"{name} {value}" for name, value in sorted(entry["versions"].items())]
+    parts += [f"{name} {_plain(value)}" for name, value in sorted(entry["settings"].items())]
+    return ", ".join(parts)
+
+
+def _plain(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Pictures
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _pictures(results: Results) -> tuple[list[dict[str, Any]], str, list[str]]:
+    """Pictures that the evaluator stored beside each table, in groups of one method and subset."""
+    columns = results.frame[["run", "method", "column"]].drop_duplicates()
+    names = {(run, method): column for run, method, column in columns.itertuples(index=False, name=None)}
+    groups: list[dict[str, Any]] = []
+    legend, used, left_out = "", 0, 0
+    for path in results.paths:
+        folder = path.with_name(path.stem + ".pictures")
+        index = _read_index(folder / "index.json")
+        legend = legend or str(index.get("legend", ""))
+        grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for entry in index.get("pictures", []):
+            grouped.setdefault((entry["run"], entry["subset"]), []).append(entry)
+        for (run, subset), entries in grouped.items():
+            files = [folder / str(entry["file"]) for entry in entries]
+            size = sum(file.stat().st_size for file in files if file.is_file()) * 4 // 3
+            if used + size > PICTURE_BUDGET:
+                left_out += len(entries)
+                continue
+            used += size
+            column = names.get((run, entries[0]["method"]), entries[0]["method"])
+            shown = [_picture(entry, file) for entry, file in zip(entries, files, strict=True) if file.is_file()]
+            label = " + ".join(modality_label(code) for code in subset.split("+"))
+            groups.append({"title": f"{column}, from {label}", "pictures": shown})
+    notes = (
+        [f"{left_out} pictures are not on this page to keep it small; they lie beside the tables."] if left_out else []
+    )
+    return groups, legend, notes
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: not a readable index of pictures ({error}); evaluate again") from None
+
+
+def _picture(entry: dict[str, Any], file: Path) -> dict[str, Any]:
+    scores = ", ".join(
+        f"{REGION_NAMES.get(region, (region, region))[0]} {100 * value:.1f}" for region, value in entry["dice"].items()
+    )
+    return {
+        "data": "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii"),
+        "rank": entry["rank"],
+        "caption": f"{entry['subject']}: {scores}",
+        "alt": f"{entry['rank']} subject {entry['subject']} from {entry['subset']}",
+        "seen": bool(entry.get("seen_in_training", False)),
+    }
