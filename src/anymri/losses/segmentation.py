@@ -1,0 +1,116 @@
+"""Segmentation losses. The field uses four soft Dice losses; each has its own name and none has flags.
+
+All take probabilities (B, C, *S) and binary targets of the same shape, compute in float32 and give a scalar.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = [
+    "cross_entropy",
+    "dice_nnunet",
+    "dice_plain",
+    "dice_squared",
+    "dice_squared_prediction",
+]
+
+
+def _prepare(probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float32.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if probability.shape != target.shape:
+        raise ValueError(f"prediction {tuple(probability.shape)} does not match target {tuple(target.shape)}")
+    return probability.float(), target.float()
+
+
+def dice_plain(probability: Tensor, target: Tensor) -> Tensor:
+    """Dice loss with plain sums over the whole batch, all channels: ``1 - mean_c 2 S pg / (S p + S g + 1e-7)``.
+
+    Parameters
+    ----------
+    probability, target : Tensor, shape (B, C, *S)
+
+    Notes
+    -----
+    As used by RFNet and the methods built on its code. A channel absent from the target gives 1.
+    """
+    p, g = _prepare(probability, target)
+    axes = (0, *range(2, p.ndim))
+    return 1 - (2 * (p * g).sum(axes) / (p.sum(axes) + g.sum(axes) + 1e-7)).mean()
+
+
+def dice_squared(probability: Tensor, target: Tensor) -> Tensor:
+    """Dice loss with both sums squared, summed over the channels: ``S_c 1 - 2 S pg / (S p^2 + S g^2 + 1e-7)``.
+
+    Parameters
+    ----------
+    probability, target : Tensor, shape (B, C, *S)
+        The channels to count; give the foreground channels only where a paper leaves background out.
+
+    Notes
+    -----
+    As used by ACN and SMU-Net; sums run over the whole batch.
+    """
+    p, g = _prepare(probability, target)
+    axes = (0, *range(2, p.ndim))
+    return (1 - 2 * (p * g).sum(axes) / ((p * p).sum(axes) + (g * g).sum(axes) + 1e-7)).sum()
+
+
+def dice_squared_prediction(probability: Tensor, target: Tensor) -> Tensor:
+    """Dice loss with only the prediction squared: ``1 - mean (2 S pg + 1e-5) / (S p^2 + S g + 1e-5)``.
+
+    Parameters
+    ----------
+    probability, target : Tensor, shape (B, C, *S)
+
+    Notes
+    -----
+    As used by U-HeMIS and U-HVED: sums over voxels of one row, mean over rows and all channels.
+    """
+    p, g = _prepare(probability, target)
+    axes = tuple(range(2, p.ndim))
+    return 1 - ((2 * (p * g).sum(axes) + 1e-5) / ((p * p).sum(axes) + g.sum(axes) + 1e-5)).mean()
+
+
+def dice_nnunet(probability: Tensor, target: Tensor) -> Tensor:
+    """Dice loss of nnU-Net's 3D configurations: sums over the batch, background (channel 0) left out, smooth 1e-5.
+
+    Parameters
+    ----------
+    probability, target : Tensor, shape (B, C, *S)
+
+    Notes
+    -----
+    nnU-Net minimises minus the Dice; 1 is added here, which changes no gradient. A channel absent from both
+    gives 0.
+    """
+    p, g = _prepare(probability[:, 1:], target[:, 1:])
+    axes = (0, *range(2, p.ndim))
+    overlap, total = 2 * (p * g).sum(axes), p.sum(axes) + g.sum(axes)
+    return 1 - ((overlap + 1e-5) / (total + 1e-5)).mean()
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of softmax channels, mean over voxels.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, C, *S)
+    target : Tensor, shape (B, C, *S)
+        One-hot, from `anymri.types.Head.target`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    scores, onehot = _prepare(logits, target)
+    return F.cross_entropy(scores, torch.argmax(onehot, dim=1))
