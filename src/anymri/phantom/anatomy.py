@@ -1,0 +1,270 @@
+"""Healthy brain anatomy: a template of tissue maps, deformed anew for every subject.
+
+The template is the ICBM 2009a nonlinear symmetric average [1]_ that nilearn installs; its files are read from
+there at run time and are not part of this package.
+
+References
+----------
+.. [1] V. Fonov et al., Unbiased average age-appropriate atlases for pediatric studies, NeuroImage 54(1), 2011,
+   DOI 10.1016/j.neuroimage.2010.07.033.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+import numpy as np
+from scipy import ndimage
+
+from anymri.errors import UserError
+from anymri.phantom.noise import smooth_noise
+from anymri.phantom.settings import Grid
+
+__all__ = ["Anatomy", "Shape", "Template", "draw_shape", "load_template", "render_anatomy"]
+
+#: MNI coordinates (z, y, x) of the template's first voxel, and of the middle of its brain.
+_TEMPLATE_ORIGIN_MM = np.array([-72.0, -134.0, -98.0])
+_TEMPLATE_CENTRE_MM = np.array([5.0, -17.0, 0.0])
+#: Half the extent (z, y, x) of the template's brain.
+_TEMPLATE_HALF_MM = np.array([78.0, 91.0, 73.0])
+#: Where the middle of the brain lies in the imaged volume (D, H, W), and how much smaller it is than MNI space, as
+#: in the BraTS data sets (SRI24 space).
+_VOLUME_CENTRE_MM = np.array([70.0, 110.0, 120.0])
+_MEAN_SCALE = 0.93
+
+
+@dataclass(frozen=True)
+class Template:
+    """Tissue maps of the average brain, arrays (z, y, x) in MNI orientation.
+
+    Parameters
+    ----------
+    grey, white, brain, ventricle : ndarray of float64
+        Share of each voxel, 0 to 1. CSF is what is brain but neither grey nor white.
+    towards_ventricle : ndarray of float64, shape (3, z, y, x)
+        Direction of steepest rise of the blurred ventricles; length at most 1, fading with distance.
+    step_mm : int
+        Voxel size.
+    """
+
+    grey: np.ndarray
+    white: np.ndarray
+    brain: np.ndarray
+    ventricle: np.ndarray
+    towards_ventricle: np.ndarray
+    step_mm: int
+
+    def sample(self, image: np.ndarray, coordinates_mm: np.ndarray) -> np.ndarray:
+        """Linear interpolation of a template map at MNI coordinates (3, D, H, W); 0 outside."""
+        index = (coordinates_mm - _TEMPLATE_ORIGIN_MM[:, None, None, None]) / self.step_mm
+        return ndimage.map_coordinates(image, index, order=1, mode="constant", prefilter=False)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Where each voxel of a subject lies in the template.
+
+    Parameters
+    ----------
+    grid : Grid
+        Box around the brain.
+    coordinates_mm : ndarray of float64, shape (3, D, H, W)
+        MNI coordinates (z, y, x) of every voxel.
+    template : Template
+    parameters : dict
+        What was drawn.
+    """
+
+    grid: Grid
+    coordinates_mm: np.ndarray
+    template: Template
+    parameters: dict
+
+    def depth(self) -> np.ndarray:
+        """How far inside the brain a voxel lies, blurred over 6 mm: 0 outside, about 0.5 at the surface, 1 deep."""
+        brain = self.template.sample(self.template.brain, self.coordinates_mm)
+        return ndimage.gaussian_filter(brain, 6.0 / self.grid.spacing_mm, truncate=2.5)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Healthy tissue of one subject, arrays (D, H, W) on `grid`.
+
+    Parameters
+    ----------
+    grid : Grid
+    csf, grey, white : ndarray of float64
+        Share of each voxel; their sum is 1 in the brain and 0 outside.
+    ventricle : ndarray of float64
+        Share of ventricle.
+    brain : ndarray of bool
+    coordinates_mm : ndarray of float64, shape (3, D, H, W)
+        MNI coordinates (z, y, x).
+    parameters : dict
+        What was drawn.
+    """
+
+    grid: Grid
+    csf: np.ndarray
+    grey: np.ndarray
+    white: np.ndarray
+    ventricle: np.ndarray
+    brain: np.ndarray
+    coordinates_mm: np.ndarray
+    parameters: dict
+
+
+def _read(name: str) -> np.ndarray:
+    """One of nilearn's template files as float64 (z, y, x), values 0 to 1."""
+    import nibabel
+
+    try:
+        folder = resources.files("nilearn.datasets") / "data"
+    except ModuleNotFoundError:
+        raise UserError("phantom: nilearn is not installed; run: pip install 'anymri[phantom]'") from None
+    file = folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    if not file.is_file():
+        raise UserError(f"{file}: the anatomy template is missing; reinstall nilearn 0.12 or later")
+    with resources.as_file(file) as path:
+        array = np.asarray(nibabel.load(path).dataobj)
+    return np.ascontiguousarray(array.transpose(2, 1, 0)) / 255.0
+
+
+def _find_ventricles(csf: np.ndarray) -> np.ndarray:
+    """Share of ventricle: CSF near the middle of the template, in pieces of at least 0.5 ml."""
+    z, y, x = (
+        (np.arange(size) + origin).reshape([-1 if axis == i else 1 for i in range(3)])
+        for axis, (size, origin) in enumerate(zip(csf.shape, _TEMPLATE_ORIGIN_MM, strict=True))
+    )
+    near = (z > -12) & (z < 38) & (y > -52) & (y < 38) & (np.abs(x) < 36)
+    near &= ~((np.abs(x) > 22) & (y > -25))  # the Sylvian fissures
+    pieces, _ = ndimage.label((csf > 0.5) & near)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    inside = (sizes >= 500)[pieces]
+    return csf * ndimage.binary_dilation(inside, iterations=2)
+
+
+@lru_cache(maxsize=3)
+def load_template(step_mm: int) -> Template:
+    """Read, smooth and thin out the template; kept in memory for the next subject.
+
+    Parameters
+    ----------
+    step_mm : int
+        Voxel size, 1 mm or more.
+
+    Raises
+    ------
+    UserError
+        If nilearn or its template files are missing.
+    """
+    brain = (_read("t1") > 0).astype(float)
+    grey, white = (_read(name) * brain for name in ("gm", "wm"))
+    ventricle = _find_ventricles(np.clip(brain - grey - white, 0, 1))
+    maps = [grey, white, brain, ventricle]
+    if step_mm > 1:
+        maps = [ndimage.gaussian_filter(image, 0.35 * step_mm) for image in maps]
+    maps = [np.ascontiguousarray(image[::step_mm, ::step_mm, ::step_mm]) for image in maps]
+    slope = np.stack(np.gradient(ndimage.gaussian_filter(maps[3], 7.0 / step_mm)))
+    slope /= np.sqrt((slope**2).sum(axis=0)).max()
+    return Template(*maps, towards_ventricle=slope, step_mm=step_mm)
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    """Rotation matrix for (z, y, x) vectors from three angles in radians, one about each axis."""
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        i, j = (k for k in range(3) if k != axis)
+        turn = np.eye(3)
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        matrix = matrix @ turn
+    return matrix
+
+
+def draw_shape(generator: np.random.Generator, spacing_mm: float) -> Shape:
+    """Draw a brain's size, pose, large and small deformation and ventricle size.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+    spacing_mm : float
+        Voxel size of the subject.
+    """
+    template = load_template(max(1, int(spacing_mm)))
+    scale = _MEAN_SCALE * np.exp(generator.normal(0, 0.03) + generator.normal(0, 0.02, 3))
+    angles = np.radians(generator.normal(0, [2.0, 2.5, 4.0]))  # the last, about the left-right axis, varies most
+    shift = generator.normal(0, 2.0, 3)
+    ventricle_mm = generator.uniform(-2.0, 12.0)
+    # control point distance (mm) and standard deviation (mm) of the deformation, from overall shape to gyri
+    levels = [(60.0, generator.uniform(2.0, 4.0)), (26.0, generator.uniform(1.2, 2.4)), (11.0, 1.0)]
+
+    centre = _VOLUME_CENTRE_MM + shift
+    half = _TEMPLATE_HALF_MM * scale + 10.0
+    whole = Grid.whole(spacing_mm)
+    start = tuple(max(0, int(v)) for v in np.floor((centre - half) / spacing_mm))
+    stop = tuple(min(n, int(v)) for n, v in zip(whole.shape, np.ceil((centre + half) / spacing_mm), strict=True))
+    grid = Grid(spacing_mm, start, stop)
+
+    axes = grid.axes_mm()
+    matrix = _rotation(angles) / scale
+    coordinates = np.empty((3, *grid.shape))
+    for row in range(3):
+        coordinates[row] = _TEMPLATE_CENTRE_MM[row]
+        for column in range(3):
+            coordinates[row] += matrix[row, column] * (axes[column] - centre[column])
+        for distance_mm, amplitude_mm in levels:
+            coordinates[row] += amplitude_mm * smooth_noise(generator, grid, distance_mm)
+    pull = [template.sample(slope, coordinates) for slope in template.towards_ventricle]
+    for row in range(3):
+        coordinates[row] += ventricle_mm * pull[row]
+    parameters = {
+        "scale": scale.tolist(),
+        "angles_degrees": np.degrees(angles).tolist(),
+        "shift_mm": shift.tolist(),
+        "ventricle_mm": ventricle_mm,
+        "deformation": [list(level) for level in levels],
+    }
+    return Shape(grid, coordinates, template, parameters)
+
+
+def render_anatomy(generator: np.random.Generator, shape: Shape, push_mm: np.ndarray | None = None) -> Anatomy:
+    """Sample the template's tissue maps for one subject.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+    shape : Shape
+    push_mm : ndarray of float64, shape (3, D, H, W), optional
+        Displacement of tissue by a growing mass, in mm.
+
+    Notes
+    -----
+    The average brain is blurred where people differ. Raising the shares to a power above 1 and adding a random
+    preference for CSF brings back crisp gyri and sulci of individual width (atrophy).
+    """
+    sharpness = generator.uniform(1.3, 2.2)
+    atrophy = generator.uniform(0.5, 1.5)
+    template, grid = shape.template, shape.grid
+    coordinates = shape.coordinates_mm if push_mm is None else shape.coordinates_mm - push_mm
+    brain_share = template.sample(template.brain, coordinates)
+    edge = generator.uniform(0.45, 0.85)
+    brain = brain_share > edge + 0.1 * np.tanh(smooth_noise(generator, grid, 20.0))
+    grey = template.sample(template.grey, coordinates)
+    white = template.sample(template.white, coordinates)
+    csf = np.clip(brain_share - grey - white, 0, 1)
+    width = np.exp(atrophy - 0.5 + 0.4 * smooth_noise(generator, grid, 14.0))
+    grey, white, csf = (np.maximum(share, 0) ** sharpness for share in (grey, white, csf))
+    csf = csf * width + 1e-6
+    total = csf + grey + white
+    return Anatomy(
+        grid,
+        *(np.where(brain, share / total, 0.0) for share in (csf, grey, white)),
+        ventricle=np.where(brain, template.sample(template.ventricle, coordinates), 0.0),
+        brain=brain,
+        coordinates_mm=coordinates,
+        parameters={**shape.parameters, "sharpness": sharpness, "atrophy": atrophy, "brain_edge": edge},
+    )

@@ -1,0 +1,173 @@
+"""What the scanner adds: texture, limited resolution, uneven sensitivity and noise."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from anymri.phantom.noise import smooth_noise
+from anymri.phantom.settings import Grid
+
+__all__ = ["Artifacts", "apply_artifacts", "draw_artifacts", "draw_texture", "rician_noise", "thick_slices"]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Strength of every artifact of one sequence.
+
+    Parameters
+    ----------
+    texture : tuple of float
+        Relative strength of the fine, middle and coarse texture of `draw_texture`; signs may differ by sequence.
+    blur_mm : float
+        Standard deviation of the in-plane point spread.
+    slice_axis : int
+        Array axis of the slice direction (0 axial, 1 coronal, 2 sagittal).
+    slice_mm : float
+        Slice thickness; 0 for a three-dimensional acquisition.
+    bias : float
+        Standard deviation of the logarithm of the sensitivity.
+    noise : float
+        Standard deviation of the noise of each channel, relative to the mean brain signal.
+    csf_flow : float
+        Share of CSF signal that inflow brings back in patches (FLAIR).
+    gamma : float
+        Exponent of the final grey scale; 1 changes nothing.
+    """
+
+    texture: tuple[float, float, float]
+    blur_mm: float
+    slice_axis: int
+    slice_mm: float
+    bias: float
+    noise: float
+    csf_flow: float = 0.0
+    gamma: float = 1.0
+
+    def to_dict(self) -> dict:
+        """Plain values for the provenance file."""
+        return {**asdict(self), "texture": list(self.texture)}
+
+
+def draw_artifacts(generator: np.random.Generator, sequence: str, contrast: str) -> Artifacts:
+    """Draw the artifact strengths of one sequence.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+    sequence : {"t1", "t1c", "t2", "flair"}
+    contrast : {"physics", "random"}
+        ``random`` draws from wider ranges.
+    """
+    wide = contrast == "random"
+    texture = generator.normal(0, [0.03, 0.03, 0.03]) * (1.3 if wide else 1.0)
+    thick = generator.uniform() < (0.6 if wide else 0.3)
+    return Artifacts(
+        texture=tuple(float(v) for v in texture),
+        blur_mm=float(generator.uniform(0.3, 1.4 if wide else 0.8)),
+        slice_axis=int(generator.choice(3, p=[0.7, 0.15, 0.15])),
+        slice_mm=float(generator.uniform(2.0, 7.0 if wide else 4.0)) if thick else 0.0,
+        bias=float(generator.uniform(0.02, 0.18 if wide else 0.12)),
+        noise=float(generator.uniform(0.005, 0.06 if wide else 0.05)),
+        csf_flow=float(generator.uniform(0, 0.8)) if sequence == "flair" else 0.0,
+        gamma=float(np.exp(generator.normal(0, 0.2))) if wide else 1.0,
+    )
+
+
+def draw_texture(generator: np.random.Generator, grid: Grid) -> np.ndarray:
+    """Three fields (3, D, H, W) of unit strength, fine to coarse, that all sequences of a subject share."""
+    return np.stack([smooth_noise(generator, grid, scale_mm) for scale_mm in (2.5, 6.0, 22.0)])
+
+
+def rician_noise(generator: np.random.Generator, signal: np.ndarray, sigma: float) -> np.ndarray:
+    """Magnitude of a signal with Gaussian noise in both channels.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+    signal : ndarray
+        Magnitude without noise.
+    sigma : float
+        Standard deviation of each channel, in units of the signal.
+    """
+    real, imaginary = generator.standard_normal((2, *signal.shape)) * sigma
+    return np.sqrt((signal + real) ** 2 + imaginary**2)
+
+
+def thick_slices(image: np.ndarray, axis: int, slice_mm: float, spacing_mm: float) -> np.ndarray:
+    """Average an image over slices of a thickness, then interpolate linearly back to its grid.
+
+    Parameters
+    ----------
+    image : ndarray, shape (D, H, W)
+    axis : int
+        Slice direction.
+    slice_mm, spacing_mm : float
+        Slice thickness and voxel size; a thickness not above the voxel size changes nothing.
+    """
+    if slice_mm <= spacing_mm:
+        return image
+    smooth = ndimage.uniform_filter1d(image, max(1, round(slice_mm / spacing_mm)), axis=axis, mode="nearest")
+    count = max(2, int(image.shape[axis] * spacing_mm / slice_mm))
+    centres = (np.arange(count) + 0.5) * image.shape[axis] / count - 0.5
+    nearest = np.clip(np.round(centres).astype(int), 0, image.shape[axis] - 1)
+    position = np.clip(np.interp(np.arange(image.shape[axis]), nearest, np.arange(count)), 0, count - 1)
+    lower = np.minimum(position.astype(int), count - 2)
+    weight = (position - lower).reshape([-1 if a == axis else 1 for a in range(3)])
+    slices = np.take(smooth, nearest, axis=axis)
+    return np.take(slices, lower, axis=axis) * (1 - weight) + np.take(slices, lower + 1, axis=axis) * weight
+
+
+def apply_artifacts(
+    generator: np.random.Generator,
+    image: np.ndarray,
+    brain: np.ndarray,
+    csf: np.ndarray,
+    texture: np.ndarray,
+    artifacts: Artifacts,
+    grid: Grid,
+) -> np.ndarray:
+    """Make an acquired image of an ideal one.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+    image : ndarray of float64, shape (D, H, W)
+        Signal without artifacts, 0 outside the brain.
+    brain : ndarray of bool, shape (D, H, W)
+    csf : ndarray of float64, shape (D, H, W)
+        Share of CSF.
+    texture : ndarray of float64, shape (3, D, H, W)
+    artifacts : Artifacts
+    grid : Grid
+
+    Returns
+    -------
+    ndarray of float64, shape (D, H, W)
+        Mean brain signal 1; 0 outside the brain.
+    """
+    image = image / image[brain].mean()
+    if artifacts.csf_flow:
+        patches = np.clip(smooth_noise(generator, grid, 14.0) - 0.5, 0, 1.5)
+        image = image + artifacts.csf_flow * patches * csf
+    image = image * np.exp(sum(strength * layer for strength, layer in zip(artifacts.texture, texture, strict=True)))
+    # blur within the brain only: skull-stripping came after the acquisition
+    sigma = artifacts.blur_mm / grid.spacing_mm
+    weight = brain.astype(float)
+    blurred, weight = (
+        thick_slices(
+            ndimage.gaussian_filter(array, sigma, truncate=3.0),
+            artifacts.slice_axis,
+            artifacts.slice_mm,
+            grid.spacing_mm,
+        )
+        for array in (image * brain, weight)
+    )
+    image = blurred / np.maximum(weight, 1e-3)
+    image = image * np.exp(artifacts.bias * smooth_noise(generator, grid, 70.0))
+    image = rician_noise(generator, image, artifacts.noise)
+    image = np.where(brain, image, 0.0)
+    image = image / image[brain].mean()
+    return image**artifacts.gamma if artifacts.gamma != 1 else image

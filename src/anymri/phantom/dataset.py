@@ -1,0 +1,205 @@
+"""Phantom data sets on disk, in the layouts of real data sets."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from anymri.errors import UserError
+from anymri.phantom.settings import MODALITIES, PhantomSettings
+from anymri.phantom.subject import PhantomSubject, make_subject, subject_id, whole_number
+
+__all__ = ["LAYOUTS", "generate", "write_subjects"]
+
+#: Layouts a phantom can be written in: names in `anymri.data.datasets.DATASETS`.
+LAYOUTS = ("brats2021", "brats2023")
+
+
+def _check_missing(missing: Mapping[str, float] | None) -> dict[str, float]:
+    missing = dict(missing or {})
+    for code, rate in missing.items():
+        if code not in MODALITIES:
+            raise UserError(f"phantom: missing names {code!r}; known sequences: {', '.join(MODALITIES)}")
+        if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+            raise UserError(f"phantom: the missing rate of {code} is {rate}; choose 0 to 1")
+    if len(missing) == len(MODALITIES) and min(missing.values()) >= 1:
+        raise UserError("phantom: every sequence would always be missing; lower one rate below 1")
+    return missing
+
+
+def _drop(subject: PhantomSubject, missing: Mapping[str, float]) -> list[str]:
+    """Sequences that a subject lacks; its own draw, and never all of them."""
+    seed, index = subject.parameters["seed"], subject.parameters["index"]
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, 1])))
+    while True:
+        draws = generator.uniform(size=len(MODALITIES))
+        dropped = [code for code, draw in zip(MODALITIES, draws, strict=True) if draw < missing.get(code, 0)]
+        if len(dropped) < len(MODALITIES):
+            return dropped
+
+
+def _write_subject(
+    index: int, out: Path, seed: int, settings: PhantomSettings, layout: str, missing: Mapping[str, float]
+) -> tuple[int, str]:
+    """Make and write one subject; returns its index and checksum."""
+    from anymri.data.datasets import get_dataset
+    from anymri.phantom.recipe import checksum
+
+    subject = make_subject(seed, index, settings)
+    digest = checksum(subject)
+    dropped = _drop(subject, missing)
+    images = {code: image for code, image in subject.images.items() if code not in dropped}
+    record = out / "provenance" / f"{subject.subject_id}.json"
+    temporary = record.with_name(f".{record.name}.{os.getpid()}.part")
+    try:
+        get_dataset(layout).write(out, subject.subject_id, images, subject.label, (settings.spacing_mm,) * 3)
+        content = {**subject.parameters, "missing": dropped, "sha256": digest}
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        temporary.replace(record)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"{out}: cannot write {subject.subject_id} ({reason}); free some space or choose another folder"
+        ) from None
+    return index, digest
+
+
+def write_subjects(
+    out: Path,
+    indices: Iterable[int],
+    seed: int,
+    settings: PhantomSettings,
+    *,
+    layout: str = "brats2023",
+    missing: Mapping[str, float] | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> dict[int, str]:
+    """Make subjects and write them to a folder.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the data set; created. Holds a folder a subject and ``provenance/<subject>.json``.
+    indices : iterable of int
+    seed : int
+    settings : PhantomSettings
+    layout : str
+        One of `LAYOUTS`.
+    missing : dict of str to float, optional
+        Share of subjects that lack a sequence, by modality code.
+    workers : int, default=1
+        Processes. The files do not depend on it.
+    progress : bool, default=True
+        Show a progress bar.
+
+    Returns
+    -------
+    dict of int to str
+        Checksum of each subject by its index, see `anymri.phantom.recipe.checksum`.
+
+    Raises
+    ------
+    UserError
+        If an argument is out of range or the folder cannot be written.
+    """
+    from anymri.data.files import make_folder
+
+    if layout not in LAYOUTS:
+        raise UserError(f"phantom: unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    missing = _check_missing(missing)
+    workers = whole_number("workers", workers, 1)
+    indices = list(indices)
+    make_folder(Path(out) / "provenance")
+    make = partial(_write_subject, out=Path(out), seed=seed, settings=settings, layout=layout, missing=missing)
+    return _run(make, indices, min(workers, len(indices)), progress)
+
+
+def _run(make: partial, indices: list[int], workers: int, progress: bool) -> dict[int, str]:
+    """Call `make` for every index, in this process or several."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("phantoms"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    digests: dict[int, str] = {}
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task("phantoms", total=len(indices))
+        if workers == 1:
+            for index in indices:
+                digests.update([make(index)])
+                bar.advance(task)
+            return digests
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for result in pool.map(make, indices):
+                digests.update([result])
+                bar.advance(task)
+    return digests
+
+
+def generate(
+    out: Path | str,
+    subjects: int,
+    seed: int,
+    spacing_mm: float = 2.0,
+    pathology: str = "glioma",
+    layout: str = "brats2023",
+    contrast: str = "physics",
+    workers: int = 1,
+    missing: Mapping[str, float] | None = None,
+    progress: bool = True,
+    start: int = 0,
+) -> Path:
+    """Write a phantom data set in the layout of a real one.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder of the data set.
+    subjects : int
+        How many.
+    seed : int
+        The same seed gives the same bytes, whatever the number of workers.
+    spacing_mm : float
+        Isotropic voxel size, 0.5 to 8.
+    pathology : {"glioma", "none"}
+    layout : {"brats2021", "brats2023"}
+    contrast : {"physics", "random"}
+    workers : int, default=1
+        Processes.
+    missing : dict of str to float, optional
+        Share of subjects that lack a sequence, by modality code; no subject lacks all.
+    progress : bool, default=True
+        Show a progress bar.
+    start : int, default=0
+        Index of the first subject.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    UserError
+        If an argument is out of range, nilearn is missing, or the folder cannot be written.
+    """
+    subjects, seed = whole_number("subjects", subjects, 1), whole_number("seed", seed, 0)
+    start = whole_number("start", start, 0)
+    if start + subjects > 100_000:
+        raise UserError(f"phantom: subject {subject_id(start + subjects - 1)} is beyond 99999; make fewer subjects")
+    if isinstance(spacing_mm, float) and not math.isfinite(spacing_mm):
+        raise UserError(f"phantom: spacing {spacing_mm} mm is not possible; choose 0.5 to 8 mm")
+    settings = PhantomSettings(spacing_mm=spacing_mm, pathology=pathology, contrast=contrast)
+    indices = range(start, start + subjects)
+    write_subjects(
+        Path(out), indices, seed, settings, layout=layout, missing=missing, workers=workers, progress=progress
+    )
+    return Path(out)

@@ -1,0 +1,164 @@
+"""Frozen phantom data sets: settings and the checksum of every subject."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from anymri.errors import UserError
+from anymri.phantom.dataset import write_subjects
+from anymri.phantom.settings import MODALITIES, PhantomSettings
+from anymri.phantom.subject import PhantomSubject, make_subject, subject_id
+
+__all__ = ["PhantomRecipe", "checksum", "generate_recipe", "read_recipe", "verify_recipe"]
+
+
+@dataclass(frozen=True)
+class PhantomRecipe:
+    """A frozen phantom data set.
+
+    Parameters
+    ----------
+    name : str
+    path : Path
+        The recipe's file.
+    seed : int
+    settings : PhantomSettings
+    train, test : int
+        Number of subjects: indices 0 to train - 1, then train to train + test - 1.
+    layout : str
+    sha256 : dict of str to str
+        Subject id to `checksum`.
+    """
+
+    name: str
+    path: Path
+    seed: int
+    settings: PhantomSettings
+    train: int
+    test: int
+    layout: str
+    sha256: dict[str, str]
+
+    def subject_ids(self, part: str) -> list[str]:
+        """Ids of the ``train`` or the ``test`` part."""
+        start, stop = {"train": (0, self.train), "test": (self.train, self.train + self.test)}[part]
+        return [subject_id(index) for index in range(start, stop)]
+
+
+def checksum(subject: PhantomSubject) -> str:
+    """SHA-256 of a subject: t1, t1c, t2, flair as little-endian int16, then the label as uint8, each (D, H, W)."""
+    digest = hashlib.sha256()
+    for code in MODALITIES:
+        digest.update(np.ascontiguousarray(subject.images[code], "<i2").tobytes())
+    digest.update(np.ascontiguousarray(subject.label, np.uint8).tobytes())
+    return digest.hexdigest()
+
+
+def read_recipe(name_or_path: str | Path) -> PhantomRecipe:
+    """Read a recipe that comes with the package (``"phantom40"``) or a file of the same form.
+
+    Raises
+    ------
+    UserError
+        If there is no such recipe or its content is not one.
+    """
+    import yaml
+
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = Path(str(resources.files("anymri") / "recipes" / f"{name_or_path}.yaml"))
+    if not path.is_file():
+        raise UserError(f"{name_or_path}: no such phantom recipe; give a .yaml file or phantom40")
+    try:
+        content = yaml.safe_load(path.read_text())
+        return PhantomRecipe(
+            name=content["name"],
+            path=path,
+            seed=content["seed"],
+            settings=PhantomSettings(**content["settings"]),
+            train=content["train"],
+            test=content["test"],
+            layout=content["layout"],
+            sha256=content["sha256"],
+        )
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a phantom recipe ({reason}); see recipes/phantom40.yaml for the form") from None
+
+
+def _compare(recipe: PhantomRecipe, digests: dict[int, str]) -> None:
+    for index, digest in sorted(digests.items()):
+        name = subject_id(index)
+        if recipe.sha256.get(name) != digest:
+            raise UserError(
+                f"{recipe.path}: {name} was made, but its checksum differs from the frozen one; "
+                "install the versions of constraints.txt (numpy, scipy, nilearn)"
+            )
+
+
+def verify_recipe(name_or_path: str | Path, indices: list[int] | None = None) -> int:
+    """Make the subjects of a recipe in memory and compare their checksums.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+    indices : list of int, optional
+        Which subjects; by default all.
+
+    Returns
+    -------
+    int
+        How many agreed.
+
+    Raises
+    ------
+    UserError
+        If one differs, or the recipe cannot be read.
+    """
+    recipe = read_recipe(name_or_path)
+    chosen = range(recipe.train + recipe.test) if indices is None else indices
+    for index in chosen:
+        _compare(recipe, {index: checksum(make_subject(recipe.seed, index, recipe.settings))})
+    return len(chosen)
+
+
+def generate_recipe(name_or_path: str | Path, out: Path | str, workers: int = 1, progress: bool = True) -> Path:
+    """Write the data set of a recipe and compare its checksums.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        E.g. ``"phantom40"``.
+    out : path-like
+        Folder of the data set.
+    workers : int, default=1
+        Processes.
+    progress : bool, default=True
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    UserError
+        If a checksum differs, or something cannot be read or written.
+    """
+    recipe = read_recipe(name_or_path)
+    digests = write_subjects(
+        Path(out),
+        range(recipe.train + recipe.test),
+        recipe.seed,
+        recipe.settings,
+        layout=recipe.layout,
+        workers=workers,
+        progress=progress,
+    )
+    _compare(recipe, digests)
+    return Path(out)

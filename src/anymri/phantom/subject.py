@@ -1,0 +1,132 @@
+"""One phantom subject in memory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from anymri.errors import UserError
+from anymri.phantom.anatomy import draw_shape, render_anatomy
+from anymri.phantom.artifact import apply_artifacts, draw_artifacts, draw_texture
+from anymri.phantom.contrast import draw_protocols, draw_tissues, mix, random_signals, sequence_signals
+from anymri.phantom.pathology import Tissue, grow_glioma, healthy_tissue, plan_glioma
+from anymri.phantom.settings import MODALITIES, Grid, PhantomSettings
+
+__all__ = ["PhantomSubject", "make_subject", "subject_id", "whole_number"]
+
+
+@dataclass(frozen=True)
+class PhantomSubject:
+    """One phantom study.
+
+    Parameters
+    ----------
+    subject_id : str
+    images : dict of str to ndarray of float32, shape (D, H, W)
+        Raw intensities by modality code: whole numbers from 1 to 32767 in the brain, 0 outside.
+    label : ndarray of uint8, shape (D, H, W)
+        0 background, 1 ncr, 2 edema, 3 et.
+    spacing_mm : float
+        Isotropic voxel size.
+    parameters : dict
+        Everything that was drawn.
+    """
+
+    subject_id: str
+    images: dict[str, np.ndarray]
+    label: np.ndarray
+    spacing_mm: float
+    parameters: dict
+
+
+def subject_id(index: int) -> str:
+    """Name of the phantom subject of an index, e.g. ``BraTS-GLI-00001-000``."""
+    return f"BraTS-GLI-{index:05d}-000"
+
+
+def whole_number(name: str, value: int, lowest: int) -> int:
+    """A whole number of at least `lowest`, or a `UserError`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < lowest:
+        raise UserError(f"phantom: {name} is {value!r}; choose a whole number of {lowest} or more")
+    return int(value)
+
+
+def _make_tissue(streams: list[np.random.Generator], settings: PhantomSettings) -> tuple[Tissue, dict]:
+    """Anatomy and pathology of a subject, with their drawn parameters."""
+    anatomy_stream, pathology_stream = streams
+    shape = draw_shape(anatomy_stream, settings.spacing_mm)
+    if settings.pathology == "none":
+        anatomy = render_anatomy(anatomy_stream, shape)
+        tissue = healthy_tissue(pathology_stream, anatomy, settings)
+    else:
+        plan = plan_glioma(pathology_stream, shape, settings)
+        anatomy = render_anatomy(anatomy_stream, shape, plan.push_mm)
+        tissue = grow_glioma(pathology_stream, plan, anatomy, settings)
+    return tissue, {"anatomy": anatomy.parameters, "pathology": tissue.parameters}
+
+
+def _ideal_images(generator: np.random.Generator, tissue: Tissue, contrast: str) -> tuple[dict[str, np.ndarray], dict]:
+    """Images without artifacts, and the drawn contrast parameters."""
+    if contrast == "random":
+        signals = {code: random_signals(generator, code) for code in MODALITIES}
+        parameters: dict = {"signals": signals}
+    else:
+        field_t, tissues = draw_tissues(generator)
+        protocols = draw_protocols(generator, field_t)
+        relaxivity = 4.1 if field_t < 2 else 3.7  # gadopentetate in plasma, Rohrer 2005
+        agent = {"enhancing": float(generator.uniform(0.3, 1.2)), "blood": float(generator.uniform(0.4, 1.5))}
+        signals = {code: sequence_signals(tissues, protocols[code], agent, relaxivity) for code in MODALITIES}
+        parameters = {
+            "field_t": field_t,
+            "tissues": {name: asdict(value) for name, value in tissues.items()},
+            "protocols": {code: asdict(value) for code, value in protocols.items()},
+            "agent_mmol_l": agent,
+            "relaxivity": relaxivity,
+        }
+    return {code: mix(tissue, signals[code]) for code in MODALITIES}, parameters
+
+
+def make_subject(seed: int, index: int, settings: PhantomSettings | None = None) -> PhantomSubject:
+    """Make one phantom study in memory; a pure function of its arguments.
+
+    Parameters
+    ----------
+    seed : int
+        Of the data set, 0 or more.
+    index : int
+        Of the subject, 0 or more.
+    settings : PhantomSettings, optional
+
+    Raises
+    ------
+    UserError
+        If seed or index is not a whole number of 0 or more, or the anatomy template is missing.
+
+    Notes
+    -----
+    Anatomy, pathology, contrast and artifact each have their own random stream, so that a change in one does not
+    redraw the others. All sums are in double precision and rounded to whole numbers at the end.
+    """
+    settings = settings or PhantomSettings()
+    seed, index = whole_number("seed", seed, 0), whole_number("index", index, 0)
+    sequence = np.random.SeedSequence([seed, index])
+    streams = [np.random.Generator(np.random.PCG64(child)) for child in sequence.spawn(4)]
+    tissue, parameters = _make_tissue(streams[:2], settings)
+    ideal, parameters["contrast"] = _ideal_images(streams[2], tissue, settings.contrast)
+    texture = draw_texture(streams[3], tissue.grid)
+    whole = Grid.whole(settings.spacing_mm)
+    images, drawn = {}, {}
+    for code in MODALITIES:
+        artifacts = draw_artifacts(streams[3], code, settings.contrast)
+        mean = float(streams[3].uniform(150, 900))
+        image = apply_artifacts(
+            streams[3], ideal[code], tissue.brain, tissue.shares["csf"], texture, artifacts, tissue.grid
+        )
+        images[code] = np.zeros(whole.shape, np.float32)
+        images[code][tissue.grid.slices] = np.where(tissue.brain, np.clip(np.rint(image * mean), 1, 32767), 0)
+        drawn[code] = {**artifacts.to_dict(), "mean": mean}
+    label = np.zeros(whole.shape, np.uint8)
+    label[tissue.grid.slices] = tissue.label
+    parameters = {"seed": seed, "index": index, "settings": asdict(settings), **parameters, "artifacts": drawn}
+    return PhantomSubject(subject_id(index), images, label, settings.spacing_mm, parameters)
