@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from anymri.data.datasets.layout import FolderLayout, check_root, check_subject_id
+from anymri.data.cache import check_subject_id
+from anymri.data.datasets.layout import FolderLayout, check_root
 from anymri.modalities import MODALITIES
 from anymri.types import Subject, UserError
 
@@ -105,8 +106,8 @@ def _match(root: Path, code: str, pattern: str) -> dict[str, Path]:
             )
         try:
             check_subject_id(subject_id)
-        except ValueError as error:
-            raise UserError(f"{path}: {error}; change the pattern {code}={pattern}") from None
+        except UserError as error:
+            raise UserError(f"{path}: {error} (pattern {code}={pattern})") from None
         found[subject_id] = path
     return found
 

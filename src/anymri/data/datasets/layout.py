@@ -10,9 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from anymri.data.cache import check_subject_id
+from anymri.data.files import make_folder
+from anymri.data.geometry import Geometry
+from anymri.data.nifti import write_image
 from anymri.types import Subject, UserError
 
-__all__ = ["EXTENSIONS", "FolderLayout", "check_root", "check_subject_id"]
+__all__ = ["EXTENSIONS", "FolderLayout", "check_root"]
 
 #: Endings of a NIfTI file, the preferred one first.
 EXTENSIONS = (".nii.gz", ".nii")
@@ -90,13 +94,14 @@ class FolderLayout:
         Raises
         ------
         UserError
-            If it holds a label map but no image.
+            If it holds a label map but no image, or its name cannot be a subject's.
         """
         name = folder.name
         images = {code: _find_image(folder, self.file_name(name, suffix)) for code, suffix in self.suffixes.items()}
         label = _find_image(folder, self.file_name(name, self.label_suffix))
         existing = {code: path for code, path in images.items() if path is not None}
         if existing:
+            check_subject_id(name)
             return Subject(name, existing, label, *describe(name))
         if label is not None:
             raise UserError(f"{folder}: holds a label map but no image; remove the folder or add a sequence")
@@ -134,7 +139,7 @@ class FolderLayout:
         ValueError
             If a modality is not part of the layout, shapes differ, or values do not fit int16.
         UserError
-            If the folder exists and holds files that are not this layout's.
+            If the id cannot be a file name, or the folder exists and holds files that are not this layout's.
         """
         check_subject_id(subject_id)
         unknown = [code for code in volumes if code not in self.suffixes]
@@ -148,10 +153,12 @@ class FolderLayout:
         folder = Path(root) / subject_id
         self._check_replaceable(folder)
         temporary = folder.with_name(f".{subject_id}.tmp-{os.getpid()}")
-        temporary.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        make_folder(temporary)
         try:
             for suffix, array in arrays.items():
-                _write(temporary / f"{self.file_name(subject_id, suffix)}.nii.gz", array, spacing_mm)
+                path = temporary / f"{self.file_name(subject_id, suffix)}.nii.gz"
+                write_image(path, array, _geometry(array.shape, spacing_mm))
             if folder.exists():
                 shutil.rmtree(folder)
             temporary.replace(folder)
@@ -186,18 +193,6 @@ def check_root(root: Path | str) -> Path:
     if not root.is_dir():
         raise UserError(f"{root}: {'not a folder' if root.exists() else 'does not exist'}; give the data set's folder")
     return root if root.name not in ("", "..") else root.resolve()
-
-
-def check_subject_id(subject_id: str) -> None:
-    """Refuse an id that cannot be a file name.
-
-    Raises
-    ------
-    ValueError
-        If it is empty, starts with a dot or holds a path separator or control character.
-    """
-    if not subject_id or subject_id[0] == "." or any(c in "/\\" or ord(c) < 32 for c in subject_id):
-        raise ValueError(f"{subject_id!r} cannot name a subject: it must be usable as a file name")
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -238,16 +233,9 @@ def _recode(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
     return table[label.astype(np.intp)]
 
 
-def _write(path: Path, array: np.ndarray, spacing_mm: tuple[float, float, float]) -> None:
-    """Write (D, H, W) with stored axes L, P, S and the origin that BraTS gives its 240 x 240 x 155 grid."""
-    import nibabel
-    from isal import igzip
-
+def _geometry(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> Geometry:
+    """Grid of a (D, H, W) shape with stored axes L, P, S and the origin that BraTS gives its 240 x 240 x 155 grid."""
     depth, height, width = spacing_mm
     affine = np.diag([-width, -height, depth, 1.0])
-    affine[1, 3] = (array.shape[1] - 1) * height
-    image = nibabel.Nifti1Image(np.ascontiguousarray(array[:, ::-1, ::-1].transpose(2, 1, 0)), affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
-    path.write_bytes(igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    affine[1, 3] = (shape[1] - 1) * height
+    return Geometry(affine, (shape[2], shape[1], shape[0]))
