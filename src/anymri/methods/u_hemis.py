@@ -114,6 +114,7 @@ class UHeMIS(Method):
         ),
     }
     outputs = ("logits",)
+    head: Head
 
     def __init__(self, config: UHeMISConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
@@ -136,22 +137,28 @@ class UHeMIS(Method):
         generators: list[torch.Generator] | None = None,
     ) -> Prediction:
         """Segment from the moments of the available features; deterministic. See `Method.decode`."""
+        return Prediction(logits=self._logits(features, available))
+
+    def _logits(self, features: Features, available: Tensor) -> Tensor:
         needed = [i for i in range(len(self.spec.modalities)) if available[:, i].any()]
         pyramids = [features[self.spec.modalities[i]] for i in needed]
         shown = available[:, needed]
         moments = [torch.cat(masked_moments(list(level), shown), dim=1) for level in zip(*pyramids, strict=True)]
-        return Prediction(logits=self.decoder(moments))
+        return self.decoder(moments)
 
     def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
         """Cross-entropy plus Dice plus a small penalty on the weights."""
-        logits = self.predict(batch.image, batch.available).logits
+        assert batch.label is not None
+        logits = self._logits(self.encode(batch.image, batch.available), batch.available)
         target = self.head.target(batch.label, self.spec)
         terms = {
             "cross_entropy": cross_entropy(logits, target),
             "dice": dice_squared_prediction(self.head.probability(logits.float()), target),
             "l2": self.config.penalty * weight_penalty(self),
         }
-        return StepOutput(sum(terms.values()), {key: value.detach() for key, value in terms.items()})
+        return StepOutput(
+            torch.stack(list(terms.values())).sum(), {key: value.detach() for key, value in terms.items()}
+        )
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam whose learning rate is divided by 4 five times at equal distances."""

@@ -127,6 +127,7 @@ class UHVED(Method):
         ),
     }
     outputs = ("logits", "image")
+    head: Head
 
     def __init__(self, config: UHVEDConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
@@ -189,6 +190,7 @@ class UHVED(Method):
 
     def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
         """Cross-entropy, Dice, divergences of the subsets' posteriors, and reconstruction of what is present."""
+        assert batch.label is not None
         config = self.config
         experts = self._experts(self.encode(batch.image, batch.present), batch.present)
         latent = _sample(self._posterior(experts, batch.available), ctx.generator)
@@ -204,7 +206,9 @@ class UHVED(Method):
             * masked_mean_squared_error(image, batch.image, batch.present),
             "l2": config.penalty * weight_penalty(self),
         }
-        return StepOutput(sum(terms.values()), {key: value.detach() for key, value in terms.items()})
+        return StepOutput(
+            torch.stack(list(terms.values())).sum(), {key: value.detach() for key, value in terms.items()}
+        )
 
     def _divergence(
         self, experts: dict[int, list[Gaussian]], available: Tensor, present: Tensor, generator: torch.Generator

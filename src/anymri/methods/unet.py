@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -177,6 +178,7 @@ class UNet(Method):
         ),
     }
     outputs = ("logits",)
+    head: Head
 
     def __init__(self, config: UNetConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
@@ -193,8 +195,7 @@ class UNet(Method):
             for i, (b, w) in enumerate(zip(before, widths, strict=True))
         )
         self.enlarge = nn.ModuleList(
-            nn.ConvTranspose3d(coarse, fine, kernel_size=2, stride=2, bias=False)
-            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+            nn.ConvTranspose3d(coarse, fine, kernel_size=2, stride=2, bias=False) for fine, coarse in pairwise(widths)
         )
         self.up = nn.ModuleList(Level(2 * w, w, 1, config.blocks, bits, residual=False) for w in widths[:-1])
         heads = max(config.depth - 2, 1) if config.deep_supervision else 1
@@ -235,6 +236,7 @@ class UNet(Method):
 
     def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
         """Dice plus cross-entropy of every supervised level."""
+        assert batch.label is not None
         target = self.head.target(batch.label, self.spec)
         levels = self._logits(show(batch.image, batch.available), batch.available, len(self.heads))
         weights = [0.5**i for i in range(len(levels))]
