@@ -115,7 +115,7 @@ def describe_methods() -> list[dict[str, Any]]:
                 "parity": info.parity,
                 "parameters": sizes,
                 "deviations": list(info.deviations),
-            }  # fmt: skip
+            }
         )
     return rows
 
