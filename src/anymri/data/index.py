@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from anymri.data.cache import check_subject_id
 from anymri.data.datasets import brats2021, brats2023, get_dataset
 from anymri.data.datasets import folder as folder_layout
-from anymri.data.datasets.layout import EXTENSIONS, FolderLayout, check_root
+from anymri.data.datasets.layout import EXTENSIONS, FolderLayout, check_root, check_subject_id
 from anymri.data.files import make_folder, replace_file
 from anymri.modalities import MODALITIES
 from anymri.types import GLIOMA, Subject, UserError
@@ -206,7 +205,7 @@ def _read_row(place: str, header: list[str], row: list[str], folder: Path, check
     subject_id = cells.get("subject", "")
     try:
         check_subject_id(subject_id)
-    except UserError as error:
+    except ValueError as error:
         raise UserError(f"{place}: {error}") from None
     files = {name: folder / cell for name, cell in cells.items() if name == "label" or name in MODALITIES}
     if not files.keys() - {"label"}:

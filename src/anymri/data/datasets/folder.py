@@ -23,8 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anymri.data.cache import check_subject_id
-from anymri.data.datasets.layout import FolderLayout, check_root
+from anymri.data.datasets.layout import FolderLayout, check_root, check_subject_id
 from anymri.modalities import MODALITIES
 from anymri.types import Subject, UserError
 
@@ -106,7 +105,7 @@ def _match(root: Path, code: str, pattern: str) -> dict[str, Path]:
             )
         try:
             check_subject_id(subject_id)
-        except UserError as error:
+        except ValueError as error:
             raise UserError(f"{path}: {error} (pattern {code}={pattern})") from None
         found[subject_id] = path
     return found

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from anymri.data.cache import check_subject_id
 from anymri.data.files import make_folder
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import write_image
 from anymri.types import Subject, UserError
 
-__all__ = ["EXTENSIONS", "FolderLayout", "check_root"]
+__all__ = ["EXTENSIONS", "FolderLayout", "check_root", "check_subject_id"]
 
 #: Endings of a NIfTI file, the preferred one first.
 EXTENSIONS = (".nii.gz", ".nii")
@@ -94,14 +93,13 @@ class FolderLayout:
         Raises
         ------
         UserError
-            If it holds a label map but no image, or its name cannot be a subject's.
+            If it holds a label map but no image.
         """
         name = folder.name
         images = {code: _find_image(folder, self.file_name(name, suffix)) for code, suffix in self.suffixes.items()}
         label = _find_image(folder, self.file_name(name, self.label_suffix))
         existing = {code: path for code, path in images.items() if path is not None}
         if existing:
-            check_subject_id(name)
             return Subject(name, existing, label, *describe(name))
         if label is not None:
             raise UserError(f"{folder}: holds a label map but no image; remove the folder or add a sequence")
@@ -137,9 +135,10 @@ class FolderLayout:
         Raises
         ------
         ValueError
-            If a modality is not part of the layout, shapes differ, or values do not fit int16.
+            If the id cannot be a file name, a modality is not part of the layout, shapes differ, or values do not fit
+            int16.
         UserError
-            If the id cannot be a file name, or the folder exists and holds files that are not this layout's.
+            If the folder exists and holds files that are not this layout's.
         """
         check_subject_id(subject_id)
         unknown = [code for code in volumes if code not in self.suffixes]
@@ -193,6 +192,18 @@ def check_root(root: Path | str) -> Path:
     if not root.is_dir():
         raise UserError(f"{root}: {'not a folder' if root.exists() else 'does not exist'}; give the data set's folder")
     return root if root.name not in ("", "..") else root.resolve()
+
+
+def check_subject_id(subject_id: str) -> None:
+    """Refuse an id that cannot be a file name.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, starts with a dot or holds a path separator or control character.
+    """
+    if not subject_id or subject_id[0] == "." or any(c in "/\\" or ord(c) < 32 for c in subject_id):
+        raise ValueError(f"{subject_id!r} cannot name a subject: it must be usable as a file name")
 
 
 def _folders(root: Path) -> Iterator[Path]:
