@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.data.datasets.layout import check_subject_id
 from anymri.data.files import make_folder, replace_file
 from anymri.data.geometry import Geometry
 from anymri.types import STATISTICS, DataSpec, UserError
@@ -199,7 +199,7 @@ class Cache:
         Parameters
         ----------
         subject_id : str
-            Letters, digits, ``.``, ``_`` and ``-``.
+            Usable as a file name.
         study : Study
             Made by `anymri.data.preprocess.preprocess_study` with this cache's `spec`.
         sources : dict or None, default=None
@@ -215,7 +215,7 @@ class Cache:
         UserError
             If the id cannot be a file name or the disk refuses.
         """
-        check_subject_id(subject_id)
+        check_cache_name(subject_id)
         self.__dict__.pop("subject_ids", None)
         image = np.ascontiguousarray(study.image, dtype=np.float16)
         label = None if study.label is None else np.ascontiguousarray(study.label, dtype=np.uint8)
@@ -223,8 +223,8 @@ class Cache:
             "format": FORMAT_VERSION,
             "subject_id": subject_id,
             **study.sidecar,
-            "image_sha256": hashlib.sha256(image).hexdigest(),
-            "label_sha256": None if label is None else hashlib.sha256(label).hexdigest(),
+            "image_sha256": hashlib.sha256(image.data).hexdigest(),
+            "label_sha256": None if label is None else hashlib.sha256(label.data).hexdigest(),
             "sources": sources or {},
         }
         paths = [self.folder / f"{subject_id}{ending}" for ending in (".json", ".npy", ".label.npy")]
@@ -251,17 +251,20 @@ class Cache:
         return digest.hexdigest()
 
 
-def check_subject_id(subject_id: str) -> None:
-    """Refuse a subject id that cannot be a file name of the cache.
+def check_cache_name(subject_id: str) -> None:
+    """Refuse a subject id that cannot name files of the cache.
 
     Raises
     ------
     UserError
-        If it holds other characters than letters, digits, ``.``, ``_`` and ``-``, or is a reserved name.
+        If it cannot be a file name or is a name that the cache uses itself.
     """
-    allowed = re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", subject_id)
-    if not allowed or subject_id == "dataset" or subject_id.endswith(".label"):
-        raise UserError(f"subject id {subject_id!r}: cannot be a file name; use letters, digits, '_' and '-'")
+    try:
+        check_subject_id(subject_id)
+    except ValueError as error:
+        raise UserError(f"{error}; change it in the table of subjects") from None
+    if subject_id == "dataset" or subject_id.endswith(".label"):
+        raise UserError(f"subject id {subject_id!r}: the cache uses this name itself; choose another id")
 
 
 def _remove(paths: list[Path]) -> None:
@@ -274,7 +277,7 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
     with replace_file(path) as handle:
         header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
         np.lib.format.write_array_header_1_0(handle, header)
-        handle.write(memoryview(array).cast("B"))
+        handle.write(array.data.cast("B"))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -121,7 +121,7 @@ def from_native(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any
     geometry = Geometry(affine, array.shape[-3:])
     signs = io_orientation(geometry.affine)[:, 1]
     leading = array.ndim - 3
-    array = np.flip(array, [leading + axis for axis in range(3) if signs[axis] < 0])
+    array = np.flip(array, tuple(leading + axis for axis in range(3) if signs[axis] < 0))
     return array.transpose(*range(leading), *(leading + axis for axis in geometry.axes_dhw))
 
 
@@ -139,4 +139,4 @@ def to_native(array: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     leading = array.ndim - 3
     back = np.argsort(geometry.axes_dhw)
     array = array.transpose(*range(leading), *(leading + int(axis) for axis in back))
-    return np.flip(array, [leading + axis for axis in range(3) if signs[axis] < 0])
+    return np.flip(array, tuple(leading + axis for axis in range(3) if signs[axis] < 0))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import nibabel as nib
 import numpy as np
@@ -32,6 +33,7 @@ __all__ = [
     "from_native",
     "read_image",
     "to_native",
+    "to_nibabel",
     "write_image",
 ]
 
@@ -43,6 +45,8 @@ MIN_IMAGE_VALUES = 9
 MAX_GZIP_RATIO = 1032
 #: Padding tolerated behind the voxels of a gzip stream, in bytes.
 MAX_TRAILING_BYTES = 2**20
+#: What a broken gzip stream raises; isal's stub declares its class as an instance.
+GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error, cast("Any", isal_zlib.IsalError))
 
 Kind = Literal["image", "label"]
 
@@ -89,9 +93,10 @@ def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = 
     if isinstance(image, (str, os.PathLike)):
         source = str(image)
         header, raw = _read_file(Path(image))
+        affine = _affine_of(header)
     else:
-        source, header, raw = _take_nibabel(image)
-    affine = _check_affine(source, header)
+        source, affine, header, raw = _take_nibabel(image)
+    _check_affine(source, affine)
     values = _scale(source, raw, header)
     _check_values(source, values, kind)
     dtype = np.int16 if kind == "label" else np.float32
@@ -114,7 +119,7 @@ def _read_file(path: Path) -> tuple[nib.Nifti1Header, NDArray[Any]]:
             start = int(header["vox_offset"])
             _check_promise(path, packed, start + size)
             data = _read_voxels(path, stream, start, size, packed)
-    except (EOFError, gzip.BadGzipFile, isal_zlib.error):
+    except GZIP_ERRORS:
         raise UserError(f"{path}: the gzip stream is truncated or damaged; copy or download the file again") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
@@ -183,7 +188,7 @@ def _read_voxels(path: Path, stream: Any, start: int, size: int, packed: bool) -
         raise UserError(f"{path}: has a damaged header (voxels at byte {start}); download the file again")
     stream.seek(start)
     data = np.empty(size, np.uint8)
-    view, filled = memoryview(data), 0
+    view, filled = data.data, 0
     while filled < size:
         count = stream.readinto(view[filled : filled + 2**24])
         if not count:
@@ -194,35 +199,40 @@ def _read_voxels(path: Path, stream: Any, start: int, size: int, packed: bool) -
     return data
 
 
-def _take_nibabel(image: nib.spatialimages.SpatialImage) -> tuple[str, Any, NDArray[Any]]:
-    """Message name, a NIfTI header with the image's affine, and the values of a nibabel image."""
+def _take_nibabel(image: nib.spatialimages.SpatialImage) -> tuple[str, NDArray[np.float64], Any, NDArray[Any]]:
+    """Message name, affine, a NIfTI header with this affine, and the values of a nibabel image."""
     if not isinstance(image, nib.spatialimages.SpatialImage):
         raise UserError(f"{type(image).__name__}: is neither a path nor a nibabel image; give one of these")
     source = image.get_filename() or "nibabel image"
     shape, _ = _check_header(source, image.header)
+    affine = _affine_of(image.header) if image.affine is None else np.asarray(image.affine, dtype=np.float64)
+    _check_affine(source, affine)
     if isinstance(image, nib.Nifti1Image):
         header = image.header.copy()
     else:
-        header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), image.affine).header
-    in_header = header.get_best_affine() if np.isfinite(image.affine).all() else None
-    if in_header is None or not np.array_equal(in_header, image.affine):
-        header.set_sform(image.affine, code=int(header["sform_code"]) or 1)
+        header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine).header
+    if not np.array_equal(_affine_of(header), affine):
+        header.set_sform(affine, code=int(header["sform_code"]) or 1)
     try:
         values = np.asarray(image.dataobj).reshape(shape)
-    except (OSError, EOFError, ImageFileError, isal_zlib.error, ValueError):
+    except (OSError, ImageFileError, ValueError, *GZIP_ERRORS):
         raise UserError(f"{source}: its voxels cannot be read; copy or download the file again") from None
     header.set_data_shape(shape)
     header.set_data_dtype(values.dtype)
     header["scl_slope"], header["scl_inter"] = np.nan, np.nan  # nibabel has applied them
-    return source, header, values
+    return source, affine, header, values
 
 
-def _check_affine(source: str, header: Any) -> NDArray[np.float64]:
-    """Affine of a header, if it can be the geometry of a scan."""
+def _affine_of(header: Any) -> NDArray[np.float64]:
+    """Affine of a header; all NaN if it describes none."""
     try:
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+        return np.asarray(header.get_best_affine(), dtype=np.float64)
     except (HeaderDataError, ValueError, ArithmeticError):
-        affine = np.full((4, 4), np.nan)
+        return np.full((4, 4), np.nan)
+
+
+def _check_affine(source: str, affine: NDArray[np.float64]) -> None:
+    """Refuse an affine that cannot be the geometry of a scan."""
     remedy = "repair its header or export the file again"
     if not np.isfinite(affine).all():
         raise UserError(f"{source}: its affine is not made of finite numbers; {remedy}")
@@ -232,7 +242,6 @@ def _check_affine(source: str, header: Any) -> NDArray[np.float64]:
     if spacing.min() < 1e-3 or spacing.max() > 100 or np.abs(affine[:3, 3]).max() > 1e5:
         sizes = " x ".join(f"{size:.4g}" for size in spacing)
         raise UserError(f"{source}: its affine is not plausible (voxels of {sizes} mm); {remedy}")
-    return affine
 
 
 def _scale(source: str, raw: NDArray[Any], header: Any) -> NDArray[Any]:
@@ -334,7 +343,7 @@ def write_image(path: str | Path, array: NDArray[Any], geometry: Geometry, dtype
     geometry : Geometry
         Native grid; the forms, codes and units of its header are kept.
     dtype : dtype-like or None, default=None
-        Type on disk (values are not scaled); None keeps the array's (bool becomes uint8, float64 float32).
+        Type on disk; see `to_nibabel`.
 
     Returns
     -------
@@ -351,10 +360,7 @@ def write_image(path: str | Path, array: NDArray[Any], geometry: Geometry, dtype
     path = Path(path)
     if not path.name.endswith((".nii.gz", ".nii")):
         raise UserError(f"{path}: is not a NIfTI file name; end it in .nii.gz")
-    if dtype is None:
-        dtype = {"b": np.uint8, "f": np.float32}.get(array.dtype.kind, array.dtype)
-    native = np.asarray(to_native(array, geometry), dtype=dtype)
-    content = _image(native, geometry).to_bytes()
+    content = to_nibabel(array, geometry, dtype).to_bytes()
     if path.name.endswith(".gz"):
         content = igzip.compress(content, 1, mtime=0)
     with replace_file(path) as handle:
@@ -362,8 +368,33 @@ def write_image(path: str | Path, array: NDArray[Any], geometry: Geometry, dtype
     return path
 
 
+def to_nibabel(array: NDArray[Any], geometry: Geometry, dtype: DTypeLike | None = None) -> nib.Nifti1Image:
+    """Make a nibabel image on the native grid of a volume.
+
+    Parameters
+    ----------
+    array : ndarray, shape (D, H, W)
+    geometry : Geometry
+        Native grid; only the forms, codes and units of its header are taken over.
+    dtype : dtype-like or None, default=None
+        Type of the values (they are not scaled); None keeps the array's (bool becomes uint8, float float32).
+
+    Returns
+    -------
+    nibabel.Nifti1Image or nibabel.Nifti2Image
+
+    Raises
+    ------
+    ValueError
+        If the array is not on the grid of `geometry`.
+    """
+    if dtype is None:
+        dtype = np.uint8 if array.dtype.kind == "b" else np.float32 if array.dtype.kind == "f" else array.dtype
+    return _image(np.asarray(to_native(array, geometry), dtype=dtype), geometry)
+
+
 def _image(native: NDArray[Any], geometry: Geometry) -> nib.Nifti1Image:
-    """Nibabel image of a native array; only geometry and units come from the input's header."""
+    """Nibabel image of an array (i, j, k) of the type wanted on disk."""
     if geometry.header is None:
         image = nib.Nifti1Image(native, geometry.affine)
         image.set_qform(geometry.affine, code=1)
@@ -379,4 +410,4 @@ def _image(native: NDArray[Any], geometry: Geometry) -> nib.Nifti1Image:
     for name in (*forms, "srow_x", "srow_y", "srow_z", "xyzt_units"):
         header[name] = source[name]
     header["pixdim"][:4] = source["pixdim"][:4]
-    return image_class(native, None, header)
+    return image_class(native, geometry.affine, header)

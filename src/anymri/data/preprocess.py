@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.cache import Cache, check_subject_id
+from anymri.data.cache import Cache, check_cache_name
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
 from anymri.data.resample import resample_image, resample_label
@@ -299,7 +299,7 @@ def preprocess(
     if isinstance(subjects, (str, os.PathLike)):
         from anymri.data.index import read_subjects
 
-        subjects, listed = read_subjects(Path(subjects)), str(subjects)
+        subjects, listed = read_subjects(subjects, check_files=False), str(subjects)
     else:
         subjects, listed = list(subjects), "subjects"
     ids = [subject.subject_id for subject in subjects]
@@ -359,7 +359,7 @@ def _one_thread() -> None:
 def _preprocess_subject(subject: Subject, folder: Path) -> tuple[str, str]:
     """Bring one subject into the cache; whatever goes wrong becomes a reason."""
     try:
-        check_subject_id(subject.subject_id)
+        check_cache_name(subject.subject_id)
         cache = Cache(folder)
         sources = _describe_sources(subject, cache.spec)
         if _is_current(cache, subject.subject_id, sources):
