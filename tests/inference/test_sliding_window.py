@@ -17,7 +17,7 @@ class Recorder(Method):
     """A method with known numbers: logits = sum of what is shown; images = the mean of what is shown."""
 
     name = "recorder"
-    presets = {"paper": Preset((Stage("train", 1, 1, None, "all"),))}  # noqa: RUF012
+    presets = {"paper": Preset((Stage("train", 1, 1, None, "all"),))}
     head = Head("sigmoid", ("wt", "tc", "et"))
     outputs = ("logits", "image", "class_logits")
 

@@ -32,15 +32,14 @@ def regions(probability: Any, head: Head, spec: DataSpec = GLIOMA) -> dict[str, 
         by the union of its channels that lie inside the region. A region without any channel is left out.
     """
     values = _checked(probability, head)
+    found: dict[str, Array] = {}
     if head.kind == "softmax":
-        labels = _argmax_labels(values, head, spec)
+        labels: Array = _argmax_labels(values, head, spec)
         known = _known_values(head, spec)
-        return {
-            region: np.isin(labels, spec.region_values(region))
-            for region in spec.regions
-            if known & set(spec.region_values(region))
-        }
-    found = {}
+        for region in spec.regions:
+            if known & set(spec.region_values(region)):
+                found[region] = np.isin(labels, spec.region_values(region)).reshape(labels.shape)
+        return found
     for region in spec.regions:
         channels = _region_channels(head, region, spec)
         if channels:

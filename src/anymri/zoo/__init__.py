@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from anymri.errors import UserError
 
-__all__ = ["ModelCard", "get_card", "import_checkpoint", "list_models", "open_model", "weights_path"]
+__all__ = ["ModelCard", "get_card", "import_checkpoint", "list_models", "open_model", "read_card", "weights_path"]
 
 #: Folder of the bundled weights: ``<name>.safetensors`` and its card ``<name>.md``; ``default.txt`` names the default.
 WEIGHTS = Path(__file__).parent / "weights"
@@ -27,7 +27,7 @@ class ModelCard:
         Name in the zoo, equal to the file's name.
     method : str
         Registry name of its method.
-    title : str
+    summary : str
         One line.
     modalities : tuple of str
         Sequences it accepts, in channel order.
@@ -50,7 +50,7 @@ class ModelCard:
 
     name: str
     method: str
-    title: str
+    summary: str
     modalities: tuple[str, ...]
     data: str
     seed: int
@@ -60,6 +60,11 @@ class ModelCard:
     numbers: dict[str, Any] = field(default_factory=dict)
     path: Path
     text: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form, without body and place."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in ("path", "text")}
+        return {**values, "modalities": list(self.modalities), "default": self.name == _default_name()}
 
 
 def list_models() -> list[ModelCard]:
@@ -77,8 +82,22 @@ def list_models() -> list[ModelCard]:
 
 def get_card(name: str) -> ModelCard | None:
     """Card of a bundled model by its name or ``"default"``; None if `name` is not a bundled model."""
-    path = WEIGHTS / f"{_resolve_alias(name)}.safetensors"
-    return _read_card(path) if path.is_file() else None
+    path = _bundled(name)
+    return None if path is None else _read_card(path)
+
+
+def read_card(name: str) -> str:
+    """Text of a bundled model's card, Markdown with its front matter.
+
+    Raises
+    ------
+    UserError
+        If there is no such bundled model.
+    """
+    path = _bundled(name)
+    if path is None:
+        raise UserError(f"no bundled model {name!r}; known: {_known()}")
+    return _read_card(path).path.with_suffix(".md").read_text()
 
 
 def weights_path(model: str | Path) -> Path:
@@ -94,8 +113,8 @@ def weights_path(model: str | Path) -> Path:
     UserError
         If there is nothing of that name; lists the bundled models.
     """
-    bundled = WEIGHTS / f"{_resolve_alias(str(model))}.safetensors"
-    if bundled.parent == WEIGHTS and bundled.is_file():
+    bundled = _bundled(str(model))
+    if bundled is not None:
         return bundled
     path = Path(model)
     if path.is_dir():
@@ -104,8 +123,7 @@ def weights_path(model: str | Path) -> Path:
         return path / RUN_WEIGHTS
     if path.is_file():
         return path
-    known = ", ".join(["default", *(entry.stem for entry in sorted(WEIGHTS.glob("*.safetensors")))])
-    raise UserError(f"unknown model {str(model)!r}; known: {known}, or give a weights file or a run folder")
+    raise UserError(f"unknown model {str(model)!r}; known: {_known()}; or give a weights file or a run folder")
 
 
 def open_model(model: str | Path) -> Any:
@@ -180,8 +198,15 @@ def _default_name() -> str:
     return listing.read_text().strip() if listing.is_file() else "default"
 
 
-def _resolve_alias(name: str) -> str:
-    return _default_name() if name == "default" else name
+def _bundled(name: str) -> Path | None:
+    """Weights file of a bundled model; None if `name` is none, e.g. because it is a path."""
+    path = WEIGHTS / f"{_default_name() if name == 'default' else name}.safetensors"
+    return path if path.parent == WEIGHTS and path.is_file() else None
+
+
+def _known() -> str:
+    names = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors"))]
+    return ", ".join(["default", *names] if names else ["none is bundled yet"])
 
 
 def _read_card(weights: Path) -> ModelCard:

@@ -1,0 +1,252 @@
+"""One study in, one result out: segmentation, completed sequences, how far to trust them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.spatialimages import SpatialImage
+
+import anymri
+from anymri.data.nifti import Volume, read_image, to_nibabel
+from anymri.data.preprocess import Study, preprocess_study
+from anymri.inference.labels import label_map
+from anymri.inference.quality import check_quality
+from anymri.inference.restore import restore_image, restore_probability
+from anymri.inference.result import LabelScheme, Result, View, label_scheme, segmentation_image, write_result
+from anymri.inference.sliding_window import Precision, SubjectPrediction, predict_subject
+from anymri.inference.uncertainty import entropy, sample_agreement, trust_summary
+from anymri.methods import Family, Method
+from anymri.types import DataSpec, UserError
+from anymri.zoo import ModelCard, get_card, open_model, weights_path
+
+__all__ = ["Model", "Result", "load", "predict_study", "write_result"]
+
+Array = np.ndarray[Any, Any]
+Image = str | Path | SpatialImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A method with weights, and what is known about them.
+
+    Parameters
+    ----------
+    name : str
+    method : Method or Family
+    extra : dict
+        Stored beside the weights: ``spacing_mm`` and ``window`` they were trained with.
+    card : ModelCard or None
+        For bundled models.
+    sha256 : str
+        Checksum of the weights file, ``""`` for a method in memory.
+    """
+
+    name: str
+    method: Method | Family
+    extra: dict[str, Any]
+    card: ModelCard | None = None
+    sha256: str = ""
+
+    def predict(
+        self,
+        images: Mapping[str, Image],
+        *,
+        labels: LabelScheme = "anymri",
+        outputs: tuple[str, ...] | None = None,
+        samples: int = 0,
+        precision: Precision = "auto",
+    ) -> Result:
+        """Segment and complete one study; see `predict_study`."""
+        return predict_study(images, model=self, labels=labels, outputs=outputs, samples=samples, precision=precision)
+
+
+def load(model: str | Path | Method | Family | Model = "default") -> Model:
+    """Open a model for prediction.
+
+    Parameters
+    ----------
+    model : str, path-like, Method or Family
+        ``"default"``, a name of `anymri.zoo.list_models`, a weights file, a run folder, or a method in memory.
+
+    Returns
+    -------
+    Model
+        ``load("default").predict({"flair": "flair.nii.gz"}).segmentation``
+
+    Raises
+    ------
+    UserError
+        If there is no such model.
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, (Method, Family)):
+        return Model(name=model.name, method=model.eval(), extra=dict(getattr(model, "extra", {})))
+    path = weights_path(model)
+    card = get_card(str(model))
+    method = open_model(model)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    name = card.name if card is not None else Path(model).name
+    return Model(name=name, method=method, extra=method.extra, card=card, sha256=digest)
+
+
+def predict_study(
+    images: Mapping[str, Image],
+    model: str | Path | Method | Family | Model = "default",
+    *,
+    labels: LabelScheme = "anymri",
+    outputs: tuple[str, ...] | None = None,
+    samples: int = 0,
+    precision: Precision = "auto",
+) -> Result:
+    """Segment a study with whatever sequences there are, and fill in the missing ones.
+
+    Parameters
+    ----------
+    images : mapping of str to path or nibabel image
+        Modality code to skull-stripped image; all on one grid.
+    model : str, path-like, Method, Family or Model, default="default"
+        See `load`.
+    labels : {"anymri", "brats2021"}, default="anymri"
+        Values of the segmentation; ``brats2021`` writes 4 for enhancing tumour.
+    outputs : tuple of {"logits", "image", "class_logits"} or None, default=None
+        What to compute; None = all the method gives.
+    samples : int, default=0
+        Samples drawn to see how far they agree, for methods that sample; 0 or at least 2.
+    precision : {"auto", "32", "bf16"}, default="auto"
+        ``auto`` computes in bfloat16 where the processor does so natively.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    UserError
+        If no sequence is given, one is unknown to the model, a file is not usable, or the model was not trained
+        for these sequences.
+    """
+    opened = load(model)
+    spec = opened.method.spec
+    scheme = label_scheme(labels, spec)
+    subset = _check_request(images, opened)
+    if samples == 1:
+        raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
+    volumes = {code: read_image(images[code]) for code in subset}
+    study = preprocess_study(volumes, opened.extra.get("spacing_mm"), spec=spec)
+    options: dict[str, Any] = {"window": opened.extra.get("window"), "precision": precision}
+    tensors = (torch.from_numpy(study.image), torch.from_numpy(study.statistics), torch.from_numpy(study.boxes))
+    prediction = predict_subject(opened.method, *tensors, [subset], outputs=outputs, **options)[subset]
+    trust = _trust(prediction, study, opened, subset)
+    if samples:
+        trust["sample_agreement"] = _draw_samples(opened, tensors, subset, samples, options)
+    view = _restore(prediction, study, volumes, spec)
+    return Result(
+        segmentation=segmentation_image(view, spec, scheme),
+        completed={code: to_nibabel(array, view.geometry) for code, array in view.completed.items()},
+        volumes_ml=_volumes_ml(view, spec, trust),
+        available=subset,
+        missing=tuple(code for code in spec.modalities if code not in subset),
+        label_values=scheme,
+        trust=trust,
+        warnings=tuple(check_quality(volumes)),
+        provenance=_provenance(opened, images, volumes, study),
+        spec=spec,
+        view=view,
+    )
+
+
+def _check_request(images: Mapping[str, Image], model: Model) -> tuple[str, ...]:
+    """Subset that was given, in the model's order."""
+    spec = model.method.spec
+    if not images:
+        raise UserError(f"no sequence was given; give at least one of {', '.join(spec.modalities)}")
+    unknown = [code for code in images if code not in spec.modalities]
+    if unknown:
+        raise UserError(f"model {model.name} does not know {unknown[0]!r}; it takes {', '.join(spec.modalities)}")
+    subset = spec.parse_subset(tuple(images))
+    trained = model.method.subsets
+    if trained != "any" and spec.subset_name(subset) not in trained:
+        raise UserError(
+            f"model {model.name} was not trained for {spec.subset_name(subset)}; it serves {', '.join(trained)}"
+        )
+    return subset
+
+
+def _trust(prediction: SubjectPrediction, study: Study, model: Model, subset: tuple[str, ...]) -> dict[str, Any]:
+    trust: dict[str, Any] = {"regions": {}}
+    if prediction.box_probability is not None and prediction.head is not None:
+        voxel_ml = float(np.prod(study.grid.spacing_mm)) / 1000
+        trust["regions"] = trust_summary(prediction.box_probability, prediction.head, voxel_ml, model.method.spec)
+    if model.card is not None:
+        measured = model.card.numbers.get("by_subset", {}).get(model.method.spec.subset_name(subset))
+        if measured:
+            trust["measured"] = {"dice": measured, "on": model.card.numbers.get("measured_on", "held-out subjects")}
+    return trust
+
+
+def _draw_samples(
+    model: Model, tensors: tuple[Any, Any, Any], subset: tuple[str, ...], samples: int, options: dict[str, Any]
+) -> dict[str, float]:
+    drawn = []
+    head = model.method.head
+    if head is None:
+        return {}
+    for number in range(samples):
+        part = predict_subject(model.method, *tensors, [subset], outputs=("logits",), sample=number, **options)[subset]
+        drawn.append(part.box_probability)
+    return sample_agreement(drawn, head, model.method.spec)
+
+
+def _restore(prediction: SubjectPrediction, study: Study, volumes: Mapping[str, Volume], spec: DataSpec) -> View:
+    """Bring everything to the grid of the input."""
+    native = study.geometry
+    label = uncertain = None
+    probability = prediction.probability
+    if probability is not None and prediction.head is not None:
+        label = label_map(restore_probability(probability, native), prediction.head, spec)
+        uncertain = restore_probability(torch.from_numpy(entropy(probability, prediction.head))[None], native)[0]
+    completed = {}
+    image = prediction.image
+    if image is not None:
+        brain = torch.from_numpy((study.image[study.present] != 0).any(axis=0))
+        native_brain = np.logical_or.reduce([volume.array != 0 for volume in volumes.values()])
+        for index in torch.nonzero(prediction.synthesised)[:, 0].tolist():
+            completed[spec.modalities[index]] = restore_image(image[index], brain, native_brain)
+    given = {code: volume.array for code, volume in volumes.items()}
+    return View(images=given, label=label, completed=completed, entropy=uncertain, geometry=native)
+
+
+def _volumes_ml(view: View, spec: DataSpec, trust: dict[str, Any]) -> dict[str, float]:
+    """Volumes as anybody can count them in the segmentation file, of the regions the model knows."""
+    if view.label is None:
+        return {}
+    counts = np.bincount(view.label.ravel(), minlength=256)
+    voxel_ml = float(abs(np.linalg.det(view.geometry.affine[:3, :3]))) / 1000
+    return {region: float(counts[list(spec.region_values(region))].sum()) * voxel_ml for region in trust["regions"]}
+
+
+def _provenance(
+    model: Model, images: Mapping[str, Image], volumes: Mapping[str, Volume], study: Study
+) -> dict[str, Any]:
+    inputs = {}
+    for code, volume in volumes.items():
+        given = images[code]
+        name = Path(given).name if isinstance(given, (str, Path)) else "image in memory"
+        inputs[code] = {"name": name, "sha256_of_voxels": hashlib.sha256(volume.array.tobytes()).hexdigest()}
+    return {
+        "program": f"anymri {anymri.__version__}",
+        "torch": torch.__version__,
+        "model": model.name,
+        "method": model.method.name,
+        "weights_sha256": model.sha256,
+        "grid_mm": [round(size, 4) for size in study.grid.spacing_mm],
+        "window": model.extra.get("window"),
+        "inputs": inputs,
+    }
