@@ -29,8 +29,10 @@ def changed(run: RunConfig, section: str, **values) -> RunConfig:
 
 def test_values_arrive_typed(path):
     config = load_run_config(path)
-    assert config.method.name == "unet" and config.method.config == {"width": 4}
-    assert config.data.cache == Path("here/phantom40") and config.data.fold == 1
+    assert config.method.name == "unet"
+    assert config.method.config == {"width": 4}
+    assert config.data.cache == Path("here/phantom40")
+    assert config.data.fold == 1
     assert config.training.patch == (16, 24, 32)
     assert config.training.lr == pytest.approx(1e-3)  # YAML reads 1e-3 as text
     assert config.training.precision == "32"  # and 32 as a number
@@ -48,7 +50,8 @@ def test_overrides_win_and_are_read_as_yaml(path):
         ],
     )
     assert (config.training.epochs, config.training.patch, config.training.sampler) == (5, (8, 8, 8), None)
-    assert config.method.config == {"width": 4, "depth": 2} and config.method.name == "u_hved"
+    assert config.method.config == {"width": 4, "depth": 2}
+    assert config.method.name == "u_hved"
 
 
 def test_override_opens_a_section_the_file_lacks(tmp_path):
@@ -78,7 +81,8 @@ def test_override_opens_a_section_the_file_lacks(tmp_path):
 def test_mistakes_are_named_in_one_line(path, override, says):
     with pytest.raises(UserError) as raised:
         load_run_config(path, [override])
-    assert says in str(raised.value) and "\n" not in str(raised.value)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,8 @@ def test_broken_files_are_refused(tmp_path, content, says):
     file.write_text(content)
     with pytest.raises(UserError) as raised:
         load_run_config(file)
-    assert says in str(raised.value) and str(file) in str(raised.value)
+    assert says in str(raised.value)
+    assert str(file) in str(raised.value)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):

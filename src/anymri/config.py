@@ -104,7 +104,8 @@ class TrainingSection:
         Micro-batches an optimiser step.
     ema : float or None, default=None
         Decay of the exponential moving average of the weights; None = no average.
-    augment : {"standard", "none"}, default="standard"
+    augment : str, default="standard"
+        Name in `anymri.data.augment.AUGMENTATIONS`.
     checkpoint_every : int, default=1
         Epochs between checkpoints.
     validate_every : int, default=0
@@ -129,7 +130,7 @@ class TrainingSection:
     precision: Annotated[Literal["auto", "32", "bf16"], _Text] = "auto"
     accumulate: PositiveInt = 1
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    augment: Literal["standard", "none"] = "standard"
+    augment: str = "standard"
     checkpoint_every: PositiveInt = 1
     validate_every: Annotated[int, Field(ge=0)] = 0
     threads: PositiveInt | None = None
@@ -224,7 +225,7 @@ def write_run_config(config: RunConfig, path: Path) -> None:
     """Write the settings as YAML, atomically."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def result_changing(config: RunConfig) -> dict[str, Any]:

@@ -1,0 +1,5 @@
+"""Train any method: one loop, exact resume, one folder a run."""
+
+from anymri.training.loop import train
+
+__all__ = ["train"]

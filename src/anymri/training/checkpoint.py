@@ -1,0 +1,130 @@
+"""Checkpoints that survive a kill at any moment.
+
+Two slots are written in turn; a small pointer file says which one counts. Nothing that counts is ever overwritten,
+so whatever moment the process dies at, the pointer names a whole checkpoint. Only plain values and tensors are
+stored, and they are read without pickle's freedom to run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from anymri.types import UserError
+
+__all__ = ["CheckpointStore"]
+
+POINTER = "checkpoint.json"
+SLOTS = ("checkpoint-a.pt", "checkpoint-b.pt")
+
+
+class CheckpointStore:
+    """The two checkpoint slots of one run folder.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder.
+
+    Attributes
+    ----------
+    after_step : callable
+        Called with the name of every step of `write` that is done; tests end the process there.
+    """
+
+    after_step: ClassVar[Callable[[str], None]] = staticmethod(lambda name: None)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Store a state of tensors and plain values; an older one counts until the last steps.
+
+        Raises
+        ------
+        UserError
+            If the disk is full or the folder cannot be written.
+        """
+        pointer = self._pointer()
+        current = pointer["current"] if pointer else None
+        slot = SLOTS[1] if current and current["file"] == SLOTS[0] else SLOTS[0]
+        target, pointer_path = self.folder / slot, self.folder / POINTER
+        draft, pointer_draft = target.with_suffix(".tmp"), pointer_path.with_suffix(".tmp")
+        steps: list[tuple[str, Callable[[], Any]]] = [
+            ("write state", lambda: torch.save(state, draft)),
+            ("sync state", lambda: _sync(draft)),
+            ("name state", lambda: draft.replace(target)),
+            ("sync folder", lambda: _sync(self.folder)),
+            ("write pointer", lambda: pointer_draft.write_text(json.dumps(_pointer_to(target, current)))),
+            ("sync pointer", lambda: _sync(pointer_draft)),
+            ("name pointer", lambda: pointer_draft.replace(pointer_path)),
+            ("sync pointer's folder", lambda: _sync(self.folder)),
+        ]
+        try:
+            for name, step in steps:
+                step()
+                type(self).after_step(name)
+        except (OSError, RuntimeError) as error:
+            draft.unlink(missing_ok=True)
+            pointer_draft.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(f"{target}: cannot be written ({reason}); free some space and start again") from None
+
+    def read(self) -> dict[str, Any] | None:
+        """Newest whole checkpoint on the CPU, or None if there is none yet.
+
+        Raises
+        ------
+        UserError
+            If checkpoints were written and none of them is whole.
+        """
+        pointer = self._pointer()
+        if pointer is None:
+            return None
+        for entry in (pointer["current"], pointer["previous"]):
+            path = self.folder / entry["file"] if entry else None
+            if path is not None and path.is_file() and _digest(path) == entry["sha256"]:
+                return torch.load(path, map_location="cpu", weights_only=True)
+        raise UserError(f"{self.folder}: its checkpoints are damaged; train into a new folder")
+
+    def clear(self) -> None:
+        """Remove everything this store wrote; the pointer first, so that a kill leaves no dangling one."""
+        for name in (POINTER, *SLOTS):
+            (self.folder / name).unlink(missing_ok=True)
+            (self.folder / name).with_suffix(".tmp").unlink(missing_ok=True)
+
+    def _pointer(self) -> dict[str, Any] | None:
+        path = self.folder / POINTER
+        if not path.is_file():
+            return None
+        try:
+            pointer = json.loads(path.read_text())
+            return {"current": pointer["current"], "previous": pointer["previous"]}
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+            raise UserError(f"{path}: damaged; train into a new folder") from None
+
+
+def _pointer_to(target: Path, previous: dict[str, Any] | None) -> dict[str, Any]:
+    return {"current": {"file": target.name, "sha256": _digest(target)}, "previous": previous}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Ask the system to put a file's content, or a folder's names, on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open folders
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

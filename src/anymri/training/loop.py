@@ -1,0 +1,350 @@
+"""The one training loop: stage, epoch, step, turn.
+
+Random numbers follow from (seed, stage, epoch, step, micro-batch, rank) alone, so a run that was killed and
+started again ends in the same weights as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anymri.config import RunConfig
+from anymri.methods import StepContext
+from anymri.training.checkpoint import CheckpointStore
+from anymri.training.classical import fit
+from anymri.training.log import ProgressBar, RunLog, draw_progress
+from anymri.training.machine import choose_device, make_fabric, memory_error, torch_settings
+from anymri.training.optimization import WeightAverage, lr_factor, make_optimizer, set_lr
+from anymri.training.preparation import Plan, open_run_folder, prepare, seed_from
+from anymri.training.validation import validate
+from anymri.training.weights import save_model, window_of
+from anymri.types import Batch, OptimizerSettings, Stage, StepOutput, UserError
+
+__all__ = ["train"]
+
+#: Least time between two drawings of progress.png, in seconds.
+DRAW_EVERY_S = 60.0
+
+
+def train(config: RunConfig, out: Path | str, *, resume: bool = True, progress: bool = True) -> Path:
+    """Train one method, or go on with a run that was interrupted.
+
+    Parameters
+    ----------
+    config : RunConfig
+    out : path-like
+        Run folder: new, empty, or holding this very run. A finished run is left as it is.
+    resume : bool, default=True
+        False removes an earlier run in the folder and starts anew.
+    progress : bool, default=True
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Path
+        The run folder, with ``config.yaml`` (resolved), ``run.json``, ``log.jsonl``, ``progress.png``, two checkpoint
+        slots and ``model.safetensors``.
+
+    Raises
+    ------
+    UserError
+        If the configuration or the data do not fit the method, the folder holds another run, memory or disk do not
+        suffice, or the loss stops being a number.
+    """
+    out = Path(out)
+    with torch_settings(config.training):
+        plan = prepare(config)
+        if open_run_folder(out, plan, resume):
+            return out
+        if plan.method.classical:
+            fit(plan, out, progress)
+        else:
+            _Loop(plan, out, progress).run()
+    return out
+
+
+@dataclass(frozen=True)
+class _Turn:
+    name: str
+    optimizer: Any
+    settings: OptimizerSettings
+    parameters: frozenset[int]
+
+
+class _Loop:
+    """State of a running training; what is in it is either in the checkpoint or follows from the plan."""
+
+    def __init__(self, plan: Plan, out: Path, progress: bool) -> None:
+        self.plan, self.out, self.show_progress = plan, out, progress
+        self.settings = plan.config.training
+        self.device_type, self.precision = choose_device(self.settings)
+        self.fabric = make_fabric(self.settings)
+        # Convolutions in bf16 are several times faster on the CPU with channels last.
+        channels_last = self.device_type == "cpu" and self.precision == "bf16" and plan.method.spatial_dims == 3
+        self.memory_format = torch.channels_last_3d if channels_last else torch.preserve_format
+        if channels_last:
+            plan.method.to(memory_format=torch.channels_last_3d)
+        self.module = self.fabric.setup(plan.method)
+        self.method = plan.method
+        self.average = WeightAverage(self.method, self.settings.ema) if self.settings.ema else None
+        self.store = CheckpointStore(out)
+        self.stage_index, self.epoch, self.steps = 0, 0, 0
+        self.best: dict[str, Any] | None = None
+        self.drawn = time.monotonic()
+
+    # ------------------------------------------------------------------------------------------------- whole run
+
+    def run(self) -> None:
+        """Train all stages that are not done, then write the weights."""
+        state = self.store.read()
+        optimizer_states = self._restore(state) if state else {}
+        self.log = RunLog(self.out, state["log_bytes"] if state else 0)
+        if state is None:
+            self.log.write(self._start_row())
+        with ProgressBar(self.method.name, self._total_steps(), self.steps, self.show_progress) as self.bar:
+            self.bar.say_dropped(self.plan.facts["dropped_subjects"])
+            while self.stage_index < len(self.plan.stages):
+                self._run_stage(optimizer_states)
+                optimizer_states = {}
+        self.log.close()
+        draw_progress(self.out)
+        save_model(self.plan, self.out)
+
+    def _total_steps(self) -> int:
+        steps = [loader.steps_per_epoch // self.settings.accumulate for loader in self.plan.loaders]
+        return sum(stage.epochs * count for stage, count in zip(self.plan.stages, steps, strict=True))
+
+    def _start_row(self) -> dict[str, Any]:
+        return {
+            "event": "start",
+            "run": self.plan.facts["run"],
+            "device": self.device_type,
+            "precision": self.precision,
+            "threads": torch.get_num_threads(),
+            "parameters": self.plan.facts["parameters"],
+            "training_subjects": len(self.plan.training_subjects),
+            "validation_subjects": len(self.plan.validation_subjects),
+            "dropped_subjects": self.plan.facts["dropped_subjects"],
+        }
+
+    # ---------------------------------------------------------------------------------------------------- a stage
+
+    def _run_stage(self, optimizer_states: dict[str, Any]) -> None:
+        stage = self.plan.stages[self.stage_index]
+        turns = self._turns(stage)
+        for turn in turns:
+            if turn.name in optimizer_states:
+                turn.optimizer.load_state_dict(optimizer_states[turn.name])
+        try:
+            while self.epoch < stage.epochs:
+                self._run_epoch(stage, turns)
+                if self.epoch < stage.epochs and self.epoch % self.settings.checkpoint_every == 0:
+                    self._checkpoint({turn.name: turn.optimizer.state_dict() for turn in turns})
+        except (MemoryError, RuntimeError) as error:
+            raise memory_error(error, stage) or error from None
+        self._end_stage()
+
+    def _turns(self, stage: Stage) -> list[_Turn]:
+        turns = []
+        for name, groups in self.method.turns(stage).items():
+            settings = self.method.optimizer_settings(stage, name)
+            groups = [{**group, "params": list(group["params"])} for group in groups]
+            identities = frozenset(id(parameter) for group in groups for parameter in group["params"])
+            optimizer = self.fabric.setup_optimizers(make_optimizer(groups, settings, self.settings.lr))
+            turns.append(_Turn(name, optimizer, settings, identities))
+        return turns
+
+    def _end_stage(self) -> None:
+        """Keep the weights the stage is to end with; the next stage starts from them."""
+        if self.best is not None:
+            self.method.load_state_dict(self.best["model"])
+        elif self.average is not None:
+            self.average.apply()
+        if self.average is not None:
+            self.average.restart()
+        self.best = None
+        self.stage_index, self.epoch = self.stage_index + 1, 0
+        self._checkpoint({})
+
+    # --------------------------------------------------------------------------------------------------- an epoch
+
+    def _run_epoch(self, stage: Stage, turns: list[_Turn]) -> None:
+        loader = self.plan.loaders[self.stage_index]
+        steps = loader.steps_per_epoch // self.settings.accumulate
+        begin, meter = time.perf_counter(), _Meter(len(turns) > 1)
+        self.module.train()
+        batches = loader.batches(self.stage_index, self.epoch)
+        for step in range(steps):
+            self._step(stage, turns, step, steps, batches, meter)
+            self.bar.advance(f"{self.method.name} {stage.name} {self.epoch + 1}/{stage.epochs}", meter.last)
+        self.epoch += 1
+        row: dict[str, Any] = {"stage": stage.name, "epoch": self.epoch, "step": self.steps}
+        row |= {"lr": {turn.name: _rates(turn.optimizer) for turn in turns}, **meter.means()}
+        if row["loss"] is not None and not abs(row["loss"]) < float("inf"):
+            raise UserError(
+                f"{self.out}: the loss is {row['loss']} in epoch {self.epoch} of stage {stage.name}; lower training.lr"
+            )
+        every = self.settings.validate_every
+        if every and (self.epoch % every == 0 or self.epoch == stage.epochs):
+            row["validation"] = self._validate(stage)
+        self.log.write({**row, "seconds": round(time.perf_counter() - begin, 3)})
+        if "validation" in row or time.monotonic() - self.drawn > DRAW_EVERY_S:
+            self.drawn = time.monotonic()
+            draw_progress(self.out)
+
+    def _validate(self, stage: Stage) -> dict[str, dict[str, float]]:
+        subjects, window = self.plan.validation_subjects, window_of(self.plan, stage)
+        with self.average.applied() if self.average else nullcontext():
+            scores = validate(self.method, self.plan.cache, subjects, window, self.precision)
+            values = [value for by_region in scores.values() for value in by_region.values()]
+            mean = sum(values) / len(values) if values else None
+            if stage.select == "best" and mean is not None and (self.best is None or mean > self.best["score"]):
+                weights = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
+                self.best = {"score": mean, "epoch": self.epoch, "model": weights}
+        if mean is not None:
+            self.bar.say(f"epoch {self.epoch}: validation Dice {mean:.3f}")
+        return scores
+
+    # ------------------------------------------------------------------------------------------- a step, its turns
+
+    def _step(
+        self, stage: Stage, turns: list[_Turn], step: int, steps: int, batches: Iterator[Batch], meter: _Meter
+    ) -> None:
+        share = 1 / (steps * stage.epochs)
+        progress = (self.epoch * steps + step) * share
+        micro = []
+        for number in range(self.settings.accumulate):
+            key = (self.stage_index, self.epoch, step, number, self.fabric.global_rank)
+            batch = self._shown(next(batches), progress, seed_from(self.settings.seed, "subset", *key))
+            micro.append((batch, seed_from(self.settings.seed, *key), {}))
+        for turn in turns:
+            self._select(turn, len(turns))
+            stepped = False
+            for batch, seed, shared in micro:
+                output = self._training_step(batch, self._context(stage, turn.name, progress, seed, shared), seed)
+                meter.add(turn.name, output)
+                if output.loss is not None:
+                    self.fabric.backward(output.loss / self.settings.accumulate)
+                    stepped = True
+            if stepped:
+                self._update(turn, lr_factor(turn.settings, progress, share))
+        if self.average is not None:
+            self.average.update()
+        self.steps += 1
+
+    def _shown(self, batch: Batch, progress: float, seed: int) -> Batch:
+        """Draw what is available, move the batch to the device, bring images to the method's scale."""
+        sampler = self.plan.samplers[self.stage_index]
+        available = sampler(batch.present, progress, torch.Generator().manual_seed(seed))
+        batch = self.fabric.to_device(batch._replace(available=available))
+        image = self.method.intensity.apply(batch.image, batch.statistics)
+        if image.ndim == 5:
+            image = (
+                image.contiguous(memory_format=self.memory_format)
+                if self.memory_format != torch.preserve_format
+                else image
+            )
+        return batch._replace(image=image)
+
+    def _context(self, stage: Stage, turn: str, progress: float, seed: int, shared: dict[str, Any]) -> StepContext:
+        sampler, generator = self.plan.samplers[self.stage_index], torch.Generator().manual_seed(seed)
+
+        def draw_available(present: Tensor) -> Tensor:
+            return sampler(present, progress, generator)
+
+        return StepContext(stage, turn, self.epoch, progress, generator, shared, draw_available)
+
+    def _training_step(self, batch: Batch, context: StepContext, seed: int) -> StepOutput:
+        torch.manual_seed(seed)
+        # Fabric applies autocast to forward only, not to other methods.
+        with self.fabric.autocast():
+            return self.module.training_step(batch, context)
+
+    def _select(self, turn: _Turn, turns: int) -> None:
+        """Clear all gradients; let only the turn's parameters have new ones."""
+        self.method.zero_grad(set_to_none=True)
+        if turns == 1 and self._selected is turn:
+            return
+        for parameter in self.method.parameters():
+            parameter.requires_grad_(id(parameter) in turn.parameters)
+        self._selected = turn
+
+    _selected: _Turn | None = None
+
+    def _update(self, turn: _Turn, factor: float) -> None:
+        set_lr(turn.optimizer, factor)
+        if turn.settings.clip_norm is not None:
+            norm = turn.settings.clip_norm
+            self.fabric.clip_gradients(self.module, turn.optimizer, max_norm=norm, error_if_nonfinite=False)
+        turn.optimizer.step()
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
+    def _checkpoint(self, optimizer_states: dict[str, Any]) -> None:
+        self.store.write(
+            {
+                "identity": self.plan.facts["identity"],
+                "stage": self.stage_index,
+                "epoch": self.epoch,
+                "step": self.steps,
+                "model": dict(self.method.state_dict()),
+                "average": self.average.state_dict() if self.average else None,
+                "best": self.best,
+                "optimizers": optimizer_states,
+                "scaler": self.fabric.strategy.precision.state_dict(),
+                "log_bytes": self.log.position(),
+            }
+        )
+
+    def _restore(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Take over a checkpoint; returns the optimisers' states, whose optimisers do not exist yet."""
+        self.stage_index, self.epoch, self.steps = state["stage"], state["epoch"], state["step"]
+        self.method.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.best = state["best"]
+        self.fabric.strategy.precision.load_state_dict(state["scaler"])
+        return state["optimizers"]
+
+
+class _Meter:
+    """Means of an epoch's loss and terms, kept as tensors so that a GPU is never waited for."""
+
+    def __init__(self, several_turns: bool) -> None:
+        self.several_turns = several_turns
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.last: Tensor | None = None
+
+    def add(self, turn: str, output: StepOutput) -> None:
+        """Take in what a turn gave; with several turns, terms carry the turn's name."""
+        terms = {f"{turn}.{name}" if self.several_turns else name: value for name, value in output.logs.items()}
+        if output.loss is not None:
+            self.last = output.loss.detach()
+            terms[f" {turn}"] = self.last
+        for name, value in terms.items():
+            value = torch.as_tensor(value).detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, Any]:
+        """``loss`` (sum over turns, None if every step was skipped) and ``terms``."""
+        mean = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+        losses = {name.strip(): mean.pop(name) for name in list(mean) if name.startswith(" ")}
+        if self.several_turns:
+            mean.update({f"{turn}.loss": value for turn, value in losses.items()})
+        return {"loss": sum(losses.values()) if losses else None, "terms": mean}
+
+
+def _rates(optimizer: Any) -> float | list[float]:
+    """Learning rate, or those of several parameter groups."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return rates[0] if len(rates) == 1 else rates

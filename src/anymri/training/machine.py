@@ -1,0 +1,75 @@
+"""Device, precision, threads and memory of the machine a run is on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from anymri.config import TrainingSection
+from anymri.types import Stage, UserError
+
+__all__ = ["choose_device", "make_fabric", "memory_error", "torch_settings"]
+
+
+def choose_device(settings: TrainingSection) -> tuple[str, str]:
+    """Device type and precision (``"32"`` or ``"bf16"``) that ``auto`` stands for here.
+
+    Raises
+    ------
+    UserError
+        If the device is not there.
+    """
+    device = settings.device.partition(":")[0]
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    number = int(settings.device.partition(":")[2] or 0)
+    if device == "cuda" and number >= torch.cuda.device_count():
+        raise UserError(f"training.device={settings.device}: no such device here; set training.device=cpu or auto")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("training.device=mps: not available here; set training.device=cpu or auto")
+    if settings.precision != "auto":
+        return device, settings.precision
+    return device, "bf16" if _has_bf16(device) else "32"
+
+
+def _has_bf16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; emulated it is slower than 32 bits."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def make_fabric(settings: TrainingSection) -> Fabric:
+    """Fabric for one device and the chosen precision."""
+    device, precision = choose_device(settings)
+    number = settings.device.partition(":")[2]
+    devices: Any = [int(number)] if number else 1
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no line about precision for every run
+    return Fabric(accelerator=device, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true")
+
+
+@contextmanager
+def torch_settings(settings: TrainingSection) -> Iterator[None]:
+    """Number of threads of this run; random state and threads of the caller come back afterwards."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.set_num_threads(settings.threads or threads)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def memory_error(error: BaseException, stage: Stage) -> UserError | None:
+    """The user's version of an out-of-memory error; None for any other error."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+        return None
+    patch = "x".join(map(str, stage.patch)) if stage.patch else "the whole volume"
+    lower = "training.batch_size or training.patch" if stage.batch_size > 1 else "training.patch"
+    return UserError(f"out of memory with batch_size {stage.batch_size} and patch {patch}; lower {lower}")

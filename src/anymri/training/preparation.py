@@ -1,0 +1,321 @@
+"""Everything a run needs, decided and checked before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from anymri.config import RunConfig, TrainingSection, load_run_config, result_changing, run_id, write_run_config
+from anymri.data.loading import PatchLoader
+from anymri.data.subsets import make_sampler
+from anymri.methods import Method, create
+from anymri.types import Sampler, Stage, UserError
+
+if TYPE_CHECKING:
+    from anymri.data.cache import Cache
+
+__all__ = ["Plan", "open_run_folder", "prepare", "seed_from"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run, ready to start.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Resolved: the method's whole configuration is in it.
+    method : Method
+        With starting weights and the training set's median statistics.
+    stages : tuple of Stage
+        After the overrides of the configuration.
+    samplers : tuple of Sampler
+    loaders : tuple of PatchLoader
+        One a stage, like the samplers; empty for classical methods.
+    cache : Cache
+    training_subjects, validation_subjects : tuple of str
+    facts : dict
+        Content of ``run.json``: run id, identity (hash of everything that changes the weights), fingerprint of the
+        data set, subjects, dropped subjects and why, stages, number of parameters.
+    """
+
+    config: RunConfig
+    method: Method
+    stages: tuple[Stage, ...]
+    samplers: tuple[Sampler, ...]
+    loaders: tuple[PatchLoader, ...]
+    cache: Cache
+    training_subjects: tuple[str, ...]
+    validation_subjects: tuple[str, ...]
+    facts: dict[str, Any]
+
+
+def seed_from(*parts: int | str) -> int:
+    """Seed that depends on the parts and on nothing else, in [0, 2^63)."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def prepare(config: RunConfig) -> Plan:
+    """Build method, stages and subject lists.
+
+    Raises
+    ------
+    UserError
+        If method, sampler, augmentation or a key is unknown, weights or data do not fit, or no subject is left.
+    """
+    from anymri.data.cache import Cache
+
+    cache = Cache(config.data.cache)
+    method = _build_method(config, cache)
+    stages = _resolve_stages(method, config.training)
+    training, dropped = _usable(cache, _part(config, cache, config.data.train_part), method)
+    if not training:
+        why = "; ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the part is empty"
+        raise UserError(f"{config.data.cache}: no training subject left ({why}); choose other data or another method")
+    validation: tuple[str, ...] = ()
+    if config.data.split is not None and config.training.validate_every:
+        validation = _labelled(cache, _part(config, cache, config.data.validation_part))
+    _fill_median_statistics(method, cache, training)
+    loaders = tuple(_loader(cache, training, stage, config.training) for stage in (() if method.classical else stages))
+    resolved = _resolved(config, method)
+    return Plan(
+        config=resolved,
+        method=method,
+        stages=stages,
+        samplers=tuple(make_sampler(stage.sampler, method.spec) for stage in stages),
+        loaders=loaders,
+        cache=cache,
+        training_subjects=training,
+        validation_subjects=validation,
+        facts=_facts(resolved, cache, method, stages, training, validation, dropped),
+    )
+
+
+def open_run_folder(out: Path, plan: Plan, resume: bool) -> bool:
+    """Create the run folder, or recognise the run in it.
+
+    Parameters
+    ----------
+    out : Path
+    plan : Plan
+    resume : bool
+        False removes an earlier run in the folder.
+
+    Returns
+    -------
+    bool
+        Whether this very run is finished already.
+
+    Raises
+    ------
+    UserError
+        If `out` is a file, holds something else, or a run with other settings or data.
+    """
+    from anymri.data.files import make_folder
+
+    card = out / "run.json"
+    if out.is_dir() and not card.is_file():
+        foreign = [
+            path.name for path in out.iterdir() if path.name not in ("config.yaml", "config.yaml.tmp", "run.json.tmp")
+        ]
+        if foreign:
+            raise UserError(f"{out}: holds {sorted(foreign)[0]} but no run; choose a new folder")
+    make_folder(out)
+    if card.is_file() and not resume:
+        _remove_run(out)
+    if card.is_file():
+        stored = json.loads(card.read_text(encoding="utf-8"))
+        if stored.get("identity") != plan.facts["identity"]:
+            raise UserError(f"{out}: holds another run ({_difference(out, stored, plan)}); choose a new folder")
+        return (out / "model.safetensors").is_file()
+    write_run_config(plan.config, out / "config.yaml")
+    temporary = card.with_name("run.json.tmp")
+    temporary.write_text(json.dumps(plan.facts, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(card)
+    return False
+
+
+def _build_method(config: RunConfig, cache: Cache) -> Method:
+    """Method with seeded fresh weights, or with those of ``training.init``."""
+    section, settings = config.method, config.training
+    torch.manual_seed(seed_from(settings.seed, "weights"))
+    if settings.init is None:
+        return create(section.name, spec=cache.spec, preset=section.preset, **section.config)
+    from anymri.zoo import open_model
+
+    start = open_model(settings.init)
+    if start.name != section.name:
+        raise UserError(
+            f"training.init={settings.init} holds weights of {start.name}, not {section.name}; set method.name"
+        )
+    if start.spec.modalities != cache.spec.modalities:
+        have, want = ", ".join(start.spec.modalities), ", ".join(cache.spec.modalities)
+        raise UserError(f"training.init={settings.init} was trained on {have}, the cache has {want}; use the same")
+    # Sizes come from the weights; what the user writes wins and must still fit them.
+    sizes = {key: value for key, value in asdict(start.config).items() if key != "preset"}
+    method = create(section.name, spec=cache.spec, preset=section.preset, **{**sizes, **section.config})
+    try:
+        method.load_state_dict(start.state_dict())
+    except RuntimeError:
+        raise UserError(f"training.init={settings.init} does not fit method.config; leave sizes out of it") from None
+    return method
+
+
+def _resolve_stages(method: Method, training: TrainingSection) -> tuple[Stage, ...]:
+    keys = ("epochs", "steps_per_epoch", "batch_size", "patch", "sampler")
+    changes = {key: getattr(training, key) for key in keys if getattr(training, key) is not None}
+    stages = tuple(replace(stage, **changes) for stage in method.stages)
+    for stage in () if method.classical else stages:
+        if stage.patch is None and stage.batch_size != 1:
+            raise UserError(f"stage {stage.name} trains on whole volumes; set training.batch_size=1 or training.patch")
+        wrong = [size for size in stage.patch or () if size > 1 and size % method.divisor]
+        if wrong:
+            raise UserError(f"training.patch holds {wrong[0]}; {method.name} needs multiples of {method.divisor}")
+        if stage.unpaired:
+            raise UserError(f"stage {stage.name} mixes modalities of different subjects, which is not supported yet")
+    return stages
+
+
+def _loader(cache: Cache, subjects: tuple[str, ...], stage: Stage, settings: TrainingSection) -> PatchLoader:
+    """Loader whose epoch is whole optimiser steps, each of ``training.accumulate`` micro-batches."""
+    steps = stage.steps_per_epoch or math.ceil(len(subjects) / (stage.batch_size * settings.accumulate))
+    return PatchLoader(
+        cache,
+        subjects,
+        stage.patch,
+        stage.batch_size,
+        seed=settings.seed,
+        augment=settings.augment,
+        steps_per_epoch=steps * settings.accumulate,
+    )
+
+
+def _part(config: RunConfig, cache: Cache, part: str) -> tuple[str, ...]:
+    """Subjects of one part of the split, which must all be in the cache."""
+    data = config.data
+    if data.split is None:
+        return tuple(cache.subject_ids)
+    from anymri.data.split import read_split
+
+    try:
+        subjects = read_split(data.split).part(part, data.fold)
+    except UserError as error:
+        raise error if str(error).startswith(str(data.split)) else UserError(f"{data.split}: {error}") from None
+    known = set(cache.subject_ids)
+    lacking = [subject for subject in subjects if subject not in known]
+    if lacking:
+        raise UserError(f"{data.cache}: lacks subject {lacking[0]} of {data.split}; preprocess the same subjects")
+    return tuple(subjects)
+
+
+def _usable(cache: Cache, subjects: tuple[str, ...], method: Method) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Subjects that have what the method needs, and how many were dropped for which reason."""
+    codes = method.spec.modalities
+    needed = (
+        {"complete": codes, "any": ()}.get(method.needs, method.needs)
+        if isinstance(method.needs, str)
+        else method.needs
+    )
+    kept, dropped = [], {}
+    for subject in subjects:
+        entry = cache.entry(subject)
+        lacking = [code for code in needed if not entry.present[method.spec.index(code)]]
+        reason = f"without {'+'.join(lacking)}" if lacking else ""
+        if not reason and method.head is not None and entry.label is None:
+            reason = "without a label map"
+        if reason:
+            dropped[reason] = dropped.get(reason, 0) + 1
+        else:
+            kept.append(subject)
+    return tuple(kept), dropped
+
+
+def _labelled(cache: Cache, subjects: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(subject for subject in subjects if cache.entry(subject).label is not None)
+
+
+def _fill_median_statistics(method: Method, cache: Cache, subjects: tuple[str, ...]) -> None:
+    """Median over the training subjects; a modality that none has keeps what the starting weights know."""
+    rows = torch.stack([_tensor(cache.entry(subject).statistics) for subject in subjects])
+    median = rows.nanmedian(dim=0, keepdim=True).values
+    method.median_statistics.copy_(torch.where(median.isnan(), method.median_statistics, median))
+
+
+def _tensor(values: Any) -> Tensor:
+    return torch.as_tensor(values).float()
+
+
+def _resolved(config: RunConfig, method: Method) -> RunConfig:
+    """The configuration with every field of the method's own."""
+    values = {key: value for key, value in asdict(method.config).items() if key != "preset"}
+    return replace(config, method=replace(config.method, config=json.loads(json.dumps(values))))
+
+
+def _facts(
+    config: RunConfig,
+    cache: Cache,
+    method: Method,
+    stages: tuple[Stage, ...],
+    training: tuple[str, ...],
+    validation: tuple[str, ...],
+    dropped: dict[str, int],
+) -> dict[str, Any]:
+    fingerprint = cache.fingerprint()
+    facts: dict[str, Any] = {
+        "run": run_id(config, fingerprint),
+        "dataset_fingerprint": fingerprint,
+        "training_subjects": list(training),
+        "validation_subjects": list(validation),
+        "stages": [json.loads(json.dumps(asdict(stage))) for stage in stages],
+        "start": _weights_digest(method) if config.training.init else "fresh",
+    }
+    content = json.dumps([result_changing(config), facts], sort_keys=True)
+    facts["identity"] = hashlib.sha256(content.encode()).hexdigest()
+    return {**facts, "dropped_subjects": dropped, "parameters": sum(p.numel() for p in method.parameters())}
+
+
+def _weights_digest(method: Method) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(method.state_dict().items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _difference(out: Path, stored: dict[str, Any], plan: Plan) -> str:
+    """The first thing that differs between the stored run and this one, for the user."""
+    try:
+        old = _flat(result_changing(load_run_config(out / "config.yaml")))
+    except UserError:
+        return "its config.yaml is damaged"
+    new = _flat(result_changing(plan.config))
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key):
+            return f"its {key} is {old.get(key)}, not {new.get(key)}"
+    for key in ("dataset_fingerprint", "training_subjects", "validation_subjects", "stages", "start"):
+        if stored.get(key) != plan.facts[key]:
+            return f"its {key.replace('_', ' ')} differs"
+    return "of another version"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _remove_run(out: Path) -> None:
+    """Remove what a run wrote; the card last, so that a kill in between leaves a run that can be removed again."""
+    from anymri.training.checkpoint import CheckpointStore
+
+    CheckpointStore(out).clear()
+    for name in ("model.safetensors", "log.jsonl", "progress.png", "config.yaml", "run.json"):
+        (out / name).unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""The result of a run: its weights and what prediction and evaluation must know about them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from anymri.training.preparation import Plan
+from anymri.types import Stage
+
+__all__ = ["save_model", "window_of"]
+
+
+def save_model(plan: Plan, out: Path) -> None:
+    """Write ``model.safetensors``: its presence says that the run is finished."""
+    entry = plan.cache.entry(plan.training_subjects[0])
+    head = plan.method.head
+    window = window_of(plan, plan.stages[-1])
+    extra = {
+        "run": plan.facts["run"],
+        "preset": plan.config.method.preset,
+        "seed": plan.config.training.seed,
+        "fold": plan.config.data.fold,
+        "spacing_mm": [float(value) for value in plan.cache.spacing_mm or entry.spacing_mm],
+        "window": list(window) if window else None,
+        "head": asdict(head) if head else None,
+        "dataset_fingerprint": plan.facts["dataset_fingerprint"],
+        "training_subjects": list(plan.training_subjects),
+    }
+    plan.method.eval().save(out / "model.safetensors", extra=extra)
+
+
+def window_of(plan: Plan, stage: Stage) -> tuple[int, int, int] | None:
+    """Window to predict with: the method's own or the training crop."""
+    return plan.method.patch or stage.patch
