@@ -5,7 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["gaussian_kl", "masked_mean_squared_error", "weight_penalty"]
+__all__ = ["gaussian_kl", "masked_l1", "masked_mean_squared_error", "weight_penalty"]
+
+
+def masked_l1(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error over the voxels of a mask.
+
+    Parameters
+    ----------
+    image, target : Tensor, shape (B, M, *S)
+    mask : Tensor of bool, shape (B, M, *S)
+
+    Returns
+    -------
+    Tensor, shape ()
+        0 if the mask is empty.
+    """
+    return torch.where(mask, image - target, 0.0).abs().sum() / mask.sum().clamp_min(1)
 
 
 def masked_mean_squared_error(image: Tensor, target: Tensor, present: Tensor) -> Tensor:

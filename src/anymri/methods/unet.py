@@ -11,6 +11,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.losses.reconstruction import masked_l1
 from anymri.losses.segmentation import cross_entropy, dice_nnunet
 from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.blocks import InstanceNorm
@@ -52,6 +53,8 @@ class UNetConfig(MethodConfig):
         trained on random subsets. Picks the stages' sampler; `training.sampler` overrides it.
     availability : {"none", "modulation"}
         ``modulation``: a linear map of the availability bits scales and shifts every normalised feature.
+    completion : float
+        Weight of the L1 loss of a second head, which predicts the image of every modality; 0 = no such head.
     lr, weight_decay : float
     """
 
@@ -63,6 +66,7 @@ class UNetConfig(MethodConfig):
     deep_supervision: bool = True
     missing: Literal["zero_fill", "modality_dropout"] = "modality_dropout"
     availability: Literal["none", "modulation"] = "none"
+    completion: NonNegativeFloat = 0.0
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-4
 
@@ -144,6 +148,9 @@ class UNet(Method):
     norm, leaky ReLU, Dice plus cross-entropy, deep supervision. ``missing="zero_fill"`` is the field's baseline;
     ``missing="modality_dropout"`` the simplest remedy.
 
+    ``completion`` adds one 1x1x1 convolution from the finest features to all modalities and an L1 loss in brain on
+    those present, so that one network segments and completes; ours, after the joint networks of the field.
+
     Constant availability channels at the input would be erased by the first instance norm; ``modulation`` tells
     the network after each norm instead.
 
@@ -200,6 +207,10 @@ class UNet(Method):
         self.up = nn.ModuleList(Level(2 * w, w, 1, config.blocks, bits, residual=False) for w in widths[:-1])
         heads = max(config.depth - 2, 1) if config.deep_supervision else 1
         self.heads = nn.ModuleList(nn.Conv3d(w, len(self.head.channels), kernel_size=1) for w in widths[:heads])
+        self.image_head: nn.Conv3d | None = None
+        if config.completion:
+            self.image_head = nn.Conv3d(widths[0], len(spec.modalities), kernel_size=1)
+            self.outputs = ("logits", "image")
 
     # ------------------------------------------------------------------------------------------------ prediction
 
@@ -214,38 +225,50 @@ class UNet(Method):
         outputs: tuple[str, ...] | None = None,
         generators: list[torch.Generator] | None = None,
     ) -> Prediction:
-        """Segment the available channels, the others being zeros; deterministic. See `Method.decode`."""
-        return Prediction(logits=self._logits(show(features["image"], available), available, count=1)[0])
+        """Segment (and complete) from the available channels, the others being zeros; deterministic. See `Method.decode`."""
+        wanted = outputs or self.outputs
+        finest = self._features(show(features["image"], available), available, count=1)[0]
+        logits = self.heads[0](finest) if "logits" in wanted else None
+        if self.image_head is None or "image" not in wanted:
+            return Prediction(logits=logits)
+        return Prediction(logits, self.image_head(finest), torch.ones_like(available))
 
-    def _logits(self, image: Tensor, available: Tensor, count: int) -> list[Tensor]:
-        """Logits of the `count` finest levels, finest first."""
+    def _features(self, image: Tensor, available: Tensor, count: int) -> list[Tensor]:
+        """Decoder features of the `count` finest levels, finest first."""
         skips = []
         x = image
         for level in self.down:
             x = level(x, available)
             skips.append(x)
-        logits = []
+        features = []
         for i in reversed(range(len(self.up))):
             x = self.up[i](torch.cat([self.enlarge[i](x), skips[i]], dim=1), available)
             if i < count:
-                logits.append(self.heads[i](x))
+                features.append(x)
         # A network of one level has no way up.
-        return logits[::-1] or [self.heads[0](x)]
+        return features[::-1] or [x]
 
     # ---------------------------------------------------------------------------------------------------- training
 
     def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
-        """Dice plus cross-entropy of every supervised level."""
+        """Dice plus cross-entropy of every supervised level, and L1 in brain of the completed images."""
         assert batch.label is not None
         target = self.head.target(batch.label, self.spec)
-        levels = self._logits(show(batch.image, batch.available), batch.available, len(self.heads))
+        levels = self._features(show(batch.image, batch.available), batch.available, len(self.heads))
         weights = [0.5**i for i in range(len(levels))]
         dice = ce = torch.zeros((), device=target.device)
-        for weight, logits in zip(weights, levels, strict=True):
+        for weight, head, features in zip(weights, self.heads, levels, strict=True):
+            logits = head(features)
             coarse = target if logits.shape == target.shape else F.interpolate(target, logits.shape[2:])
             dice = dice + weight / sum(weights) * dice_nnunet(self.head.probability(logits.float()), coarse)
             ce = ce + weight / sum(weights) * cross_entropy(logits, coarse)
-        return StepOutput(dice + ce, {"dice": dice.detach(), "cross_entropy": ce.detach()})
+        loss, logs = dice + ce, {"dice": dice.detach(), "cross_entropy": ce.detach()}
+        if self.image_head is not None:
+            # Present but hidden modalities are the targets; a modality's own brain is where it is not 0.
+            known = show(batch.image, batch.present)
+            completion = masked_l1(self.image_head(levels[0]).float(), known, known != 0)
+            loss, logs["completion"] = loss + self.config.completion * completion, completion.detach()
+        return StepOutput(loss, logs)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """AdamW with a polynomially falling learning rate after a short warm-up."""
