@@ -167,9 +167,7 @@ class FolderLayout:
 
     def _check_replaceable(self, folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
-            raise UserError(
-                f"{folder}: a file where the subject's folder should be; remove it or choose another folder"
-            )
+            raise UserError(f"{folder}: a file is where the folder should be; choose another folder")
         ours = {
             f"{self.file_name(folder.name, suffix)}{extension}"
             for suffix in (*self.suffixes.values(), self.label_suffix)
