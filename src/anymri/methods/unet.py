@@ -225,7 +225,7 @@ class UNet(Method):
         outputs: tuple[str, ...] | None = None,
         generators: list[torch.Generator] | None = None,
     ) -> Prediction:
-        """Segment (and complete) from the available channels, the others being zeros; deterministic. See `Method.decode`."""
+        """Segment and complete from the available channels, the others being zeros. See `Method.decode`."""
         wanted = outputs or self.outputs
         finest = self._features(show(features["image"], available), available, count=1)[0]
         logits = self.heads[0](finest) if "logits" in wanted else None
