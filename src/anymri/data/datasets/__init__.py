@@ -82,14 +82,19 @@ DATASETS: dict[str, DatasetInfo] = {
 }
 
 
+#: Years whose layout is another year's.
+_SAME_LAYOUT = {"brats2018": "brats2021", "brats2019": "brats2021", "brats2020": "brats2021"}
+
+
 def get_dataset(name: str) -> DatasetInfo:
-    """Look a layout up by its name.
+    """Look a layout up by its name; ``brats2018`` to ``brats2020`` are ``brats2021``.
 
     Raises
     ------
     UserError
         If there is no such layout.
     """
+    name = _SAME_LAYOUT.get(name, name)
     if name not in DATASETS:
         close = get_close_matches(name, DATASETS, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(DATASETS)}"
