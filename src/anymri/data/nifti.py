@@ -47,6 +47,7 @@ MAX_GZIP_RATIO = 1032
 MAX_TRAILING_BYTES = 2**20
 #: What a broken gzip stream raises; isal's stub declares its class as an instance.
 GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error, cast("Any", isal_zlib.IsalError))
+READ_ERRORS: tuple[type[Exception], ...] = (*GZIP_ERRORS, OSError, ImageFileError, ValueError)
 
 Kind = Literal["image", "label"]
 
@@ -215,7 +216,7 @@ def _take_nibabel(image: nib.spatialimages.SpatialImage) -> tuple[str, NDArray[n
         header.set_sform(affine, code=int(header["sform_code"]) or 1)
     try:
         values = np.asarray(image.dataobj).reshape(shape)
-    except (OSError, ImageFileError, ValueError, *GZIP_ERRORS):
+    except READ_ERRORS:
         raise UserError(f"{source}: its voxels cannot be read; copy or download the file again") from None
     header.set_data_shape(shape)
     header.set_data_dtype(values.dtype)
