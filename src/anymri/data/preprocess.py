@@ -173,8 +173,11 @@ def parse_spacing(spacing_mm: float | Sequence[float] | None) -> tuple[float, fl
     """
     if spacing_mm is None:
         return None
-    values = np.atleast_1d(np.asarray(spacing_mm, dtype=float))
-    if values.size not in (1, 3) or not np.isfinite(values).all() or values.min() <= 0:
+    try:
+        values = np.atleast_1d(np.asarray(spacing_mm, dtype=float))
+    except ValueError:
+        values = np.full(1, np.nan)
+    if values.shape not in ((1,), (3,)) or not np.isfinite(values).all() or values.min() <= 0:
         raise UserError(f"spacing {spacing_mm}: is not one or three positive numbers of mm; write e.g. 2")
     d, h, w = np.broadcast_to(values, 3).tolist()
     return d, h, w
@@ -339,8 +342,9 @@ def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[tuple[
         for subject in subjects:
             yield _preprocess_subject(subject, folder)
         return
-    # A forked child inherits torch's thread pool in an unusable state, so children start afresh.
-    context = get_context("spawn")
+    # A child forked from here would inherit torch's thread pool in an unusable state; the fork server has none.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(min(workers, len(subjects)), context, _one_thread) as pool:
         futures = {pool.submit(_preprocess_subject, subject, folder): subject for subject in subjects}
         for future in as_completed(futures):

@@ -1,0 +1,127 @@
+"""The cache on disk: round trip, damage, fingerprint."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from anymri.data.cache import Cache
+from anymri.data.nifti import Geometry, Volume
+from anymri.data.preprocess import preprocess_study
+from anymri.types import GLIOMA, DataSpec, UserError
+
+SHAPE = (16, 14, 12)
+
+
+def make_study(seed=0, codes=("t1", "flair"), spacing=None, labelled=True):
+    random = np.random.default_rng(seed)
+    geometry = Geometry(np.array([[-1, 0, 0, 5], [0, -1, 0, 6], [0, 0, 1, 7.0], [0, 0, 0, 1]]), SHAPE[::-1])
+    volumes = {}
+    for code in codes:
+        array = np.zeros(SHAPE, np.float32)
+        array[3:-2, 2:-3, 4:-2] = random.uniform(50, 100, array[3:-2, 2:-3, 4:-2].shape)
+        volumes[code] = Volume(array, geometry, code)
+    label = np.zeros(SHAPE, np.int16)
+    label[6:10, 6:9, 6:9] = 2
+    return preprocess_study(volumes, spacing, Volume(label, geometry, "seg") if labelled else None)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    cache = Cache.create(tmp_path / "cache", GLIOMA, None)
+    cache.write_entry("b", make_study(1))
+    cache.write_entry("a", make_study(2, ("t1c",), labelled=False))
+    return cache
+
+
+def test_what_is_written_is_read(cache):
+    assert cache.subject_ids == ("a", "b")
+    assert cache.spec == GLIOMA
+    assert cache.spacing_mm == (1, 1, 1)
+    study, entry = make_study(1), Cache(cache.folder).entry("b")
+    assert isinstance(entry.image, np.memmap)
+    assert entry.image.dtype == np.float16
+    np.testing.assert_array_equal(np.asarray(entry.image, np.float32), study.image)
+    np.testing.assert_array_equal(entry.label, study.label)
+    np.testing.assert_array_equal(entry.statistics, study.statistics)
+    np.testing.assert_array_equal(entry.boxes, study.boxes)
+    assert entry.present.tolist() == [True, False, False, True]
+    assert entry.spacing_mm == (1, 1, 1)
+    assert entry.geometry.matches(study.geometry)
+    np.testing.assert_allclose(entry.affine @ (0, 0, 0, 1), (5 - 11, 6 - 13, 7, 1))  # left, posterior, inferior
+    assert cache.entry("a").label is None
+
+
+def test_a_resampled_entry_knows_where_it_lies(tmp_path):
+    cache = Cache.create(tmp_path, GLIOMA, (2, 2, 2))
+    study = make_study(spacing=2)
+    cache.write_entry("a", study)
+    entry = cache.entry("a")
+    assert cache.spacing_mm == entry.spacing_mm == (2, 2, 2)
+    np.testing.assert_allclose(entry.affine, study.grid.affine_dhw)
+    assert entry.geometry.shape == SHAPE[::-1]
+
+
+def test_rewriting_replaces_the_old_entry(cache):
+    cache.write_entry("b", make_study(3, labelled=False))
+    assert cache.entry("b").label is None
+    assert sorted(path.name for path in cache.folder.iterdir()) == sorted(
+        ["dataset.json", "a.json", "a.npy", "b.json", "b.npy"]
+    )
+
+
+def test_the_fingerprint_follows_content_only(cache, tmp_path):
+    first = cache.fingerprint()
+    copy = shutil.copytree(cache.folder, tmp_path / "copy")
+    assert Cache(copy).fingerprint() == first
+    other = Cache(copy)
+    other.write_entry("b", make_study(1), sources={"t1": {"file": "elsewhere.nii", "bytes": 1, "modified_ns": 2}})
+    assert other.fingerprint() == first
+    changes = {
+        "voxels": lambda c: c.write_entry("b", make_study(9)),
+        "label": lambda c: c.write_entry("b", make_study(1, labelled=False)),
+        "name": lambda c: c.write_entry("c", make_study(1)),
+    }
+    seen = {first}
+    for change in changes.values():
+        shutil.rmtree(copy)
+        other = Cache(shutil.copytree(cache.folder, copy))
+        change(other)
+        seen.add(other.fingerprint())
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "other shape"])
+def test_damage_is_named(cache, damage):
+    path = cache.folder / "b.npy"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:500])
+    elif damage == "gone":
+        path.unlink()
+    else:
+        np.save(path, np.zeros((4, 2, 2, 2), np.float16))
+    with pytest.raises(UserError, match=r"b.npy: is missing or damaged"):
+        cache.entry("b")
+
+
+def test_what_is_no_cache_is_refused(cache, tmp_path):
+    with pytest.raises(UserError, match="not a cache"):
+        Cache(tmp_path)
+    with pytest.raises(UserError, match="subject nobody is not in this cache"):
+        cache.entry("nobody")
+    with pytest.raises(UserError, match="another spacing or modalities"):
+        Cache.create(cache.folder, DataSpec(modalities=("t1", "t2")), None)
+    assert Cache.create(cache.folder, GLIOMA, None).subject_ids == ("a", "b")
+    with pytest.raises(UserError, match="cannot name a subject"):
+        cache.write_entry("../a", make_study())
+    settings = cache.folder / "dataset.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "format": 0}))
+    with pytest.raises(UserError, match="has format 0"):
+        Cache(cache.folder)
+    settings.write_text("{")
+    with pytest.raises(UserError, match=r"dataset.json: is damaged"):
+        Cache(cache.folder)
+    empty = Cache.create(tmp_path / "empty", GLIOMA, None)
+    with pytest.raises(UserError, match="no subject"):
+        _ = empty.spacing_mm
