@@ -1,0 +1,95 @@
+"""Small seeded batches and one tiny instance of every method, shared by the tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from anymri.methods import Method, StepContext, create, list_methods
+from anymri.types import GLIOMA, STATISTICS, Batch, DataSpec, Where
+
+#: All 15 subsets as rows.
+SUBSETS = torch.stack([GLIOMA.available(subset) for subset in GLIOMA.subsets()])
+
+
+def size_for(method: Method, multiple: int = 2) -> tuple[int, ...]:
+    """A small window the method accepts."""
+    return method.patch or (max(16, multiple * method.divisor),) * method.spatial_dims
+
+
+def make_batch(
+    size: tuple[int, ...],
+    present: torch.Tensor,
+    available: torch.Tensor,
+    spec: DataSpec = GLIOMA,
+    fill: float = torch.nan,
+) -> Batch:
+    """Random images with a nested lesion of every label; channels that are not present hold `fill`."""
+    generator = torch.Generator().manual_seed(1)
+    rows, modalities = present.shape
+    image = torch.randn((rows, modalities, *size), generator=generator)
+    label = torch.zeros((rows, *size), dtype=torch.int64)
+    for depth, value in enumerate(spec.labels.values()):
+        inner = tuple(slice(n // 4 + depth, 3 * n // 4 - depth) for n in size)
+        label[(slice(None), *inner)] = value
+    image = image + 0.5 * label[:, None]  # something to learn
+    image = torch.where(present.reshape(rows, modalities, *[1] * len(size)), image, fill)
+    statistics = torch.arange(1.0, 1 + len(STATISTICS)).expand(rows, modalities, -1)
+    statistics = torch.where(present[..., None], statistics, torch.nan)
+    corner, shape = torch.zeros(rows, 3, dtype=torch.int64), torch.tensor([size] * rows)
+    where = Where(corner, shape, torch.zeros(rows, 3, dtype=torch.bool))
+    return Batch(image, label, present, available, statistics, where, tuple(f"subject{i}" for i in range(rows)))
+
+
+def run_turns(method: Method, batch: Batch, progress: float = 0.5) -> dict[str, dict]:
+    """Loss, logs and gradients of every turn of every stage, as the training loop runs them."""
+    results = {}
+    method.train()
+    for stage in method.stages:
+        shared: dict = {}
+        for turn, groups in method.turns(stage).items():
+            trained = {id(parameter) for group in groups for parameter in group["params"]}
+            for parameter in method.parameters():
+                parameter.requires_grad_(id(parameter) in trained)
+            method.zero_grad(set_to_none=True)
+            torch.manual_seed(3)
+            ctx = StepContext(
+                stage,
+                turn,
+                progress=progress,
+                generator=torch.Generator().manual_seed(2),
+                shared=shared,
+                draw_available=lambda present: batch.available,
+            )
+            output = method.training_step(batch, ctx)
+            if output.loss is not None:
+                output.loss.backward()
+            gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+            results[f"{stage.name}.{turn}"] = {"output": output, "gradients": gradients}
+    method.requires_grad_(True)
+    return results
+
+
+@pytest.fixture(params=list_methods())
+def name(request: pytest.FixtureRequest) -> str:
+    """Every method of the table."""
+    return request.param
+
+
+@pytest.fixture
+def build(name: str) -> Callable[..., Method]:
+    """Build the method of this test, tiny and always with the same weights."""
+
+    def build_method(spec: DataSpec = GLIOMA, **config: object) -> Method:
+        torch.manual_seed(0)
+        return create(name, spec, preset="tiny", **config).eval()
+
+    return build_method
+
+
+@pytest.fixture
+def method(build: Callable[..., Method]) -> Method:
+    """The tiny method of this test, in evaluation mode."""
+    return build()
