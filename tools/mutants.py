@@ -1,0 +1,146 @@
+"""Break the code in one line at a time and see whether a test notices.
+
+Each mutation of `mutations.toml` names a file, the line as it is, the line as it becomes, the tests that must fail and
+why it matters. They are applied one by one to a copy of the tree in a temporary folder; the working tree is never
+touched. First the named tests run unbroken, because a test that always fails notices nothing. Exit code 1 if a mutation
+survives, no longer fits the code, or breaks more than the tests (say, the import).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+LIST = Path(__file__).with_name("mutations.toml")
+TIME_LIMIT_S = 300
+PYTEST_FAILED = 1  # pytest's exit code when tests ran and some failed
+
+
+class Mutation(NamedTuple):
+    """One line changed, and the tests that must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: list[str]
+    why: str
+
+    def apply(self, source: str) -> str:
+        """Changed source text.
+
+        Raises
+        ------
+        ValueError
+            If the line to change is not there exactly once.
+        """
+        if (count := source.count(self.old)) != 1:
+            raise ValueError(f"{self.name}: {self.file} holds the line {count} times, not once: {self.old!r}")
+        return source.replace(self.old, self.new)
+
+
+def read_mutations() -> list[Mutation]:
+    """All mutations of the list, in its order."""
+    return [Mutation(name=name, **fields) for name, fields in tomllib.loads(LIST.read_text(encoding="utf-8")).items()]
+
+
+def copy_tree(folder: Path) -> Path:
+    """Copy what the tests need; real studies beside the repository are linked, not copied."""
+    tree = folder / "anymri"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for part in ("src", "tests", "tools", "docs"):
+        shutil.copytree(ROOT / part, tree / part, ignore=ignored)
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy2(path, tree)
+    if (ROOT.parent / "shared").is_dir():
+        (folder / "shared").symlink_to((ROOT.parent / "shared").resolve())
+    return tree
+
+
+def run_tests(tree: Path, tests: list[str]) -> tuple[int, str]:
+    """Exit code of pytest in a copy, and the end of what it said; code 124 means out of time."""
+    # No byte code: two sources of one size written in one second would share it.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tree / "src"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return 124, "out of time"
+    return done.returncode, done.stdout[-2000:] + done.stderr[-500:]
+
+
+def check_mutation(tree: Path, mutation: Mutation) -> tuple[str, str]:
+    """Verdict on one mutation (killed, SURVIVED, STALE or BROKEN), and the tests' words where they matter."""
+    path = tree / mutation.file
+    source = path.read_text(encoding="utf-8")
+    try:
+        path.write_text(mutation.apply(source), encoding="utf-8")
+    except ValueError as error:
+        return "STALE", str(error)
+    try:
+        code, words = run_tests(tree, mutation.tests)
+    finally:
+        path.write_text(source, encoding="utf-8")
+    if code == PYTEST_FAILED:
+        return "killed", ""
+    return ("SURVIVED", words) if code == 0 else ("BROKEN", words)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1, help="mutations tried side by side")
+    parser.add_argument("--only", default="", help="only mutations whose name contains this")
+    options = parser.parse_args()
+    mutations = [mutation for mutation in read_mutations() if options.only in mutation.name]
+    if not mutations:
+        sys.exit(f"mutants: no mutation's name contains {options.only!r}")
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="anymri-mutants-") as folder:
+        trees = [copy_tree(Path(folder) / str(number)) for number in range(options.jobs)]
+        code, words = run_tests(trees[0], sorted({test for mutation in mutations for test in mutation.tests}))
+        if code:
+            sys.exit(f"{words}\nmutants: the tests fail without any mutation; mend that first")
+        free: SimpleQueue[Path] = SimpleQueue()
+        for tree in trees:
+            free.put(tree)
+
+        def judge(mutation: Mutation) -> tuple[str, str]:
+            tree = free.get()
+            try:
+                return check_mutation(tree, mutation)
+            finally:
+                free.put(tree)
+
+        with ThreadPoolExecutor(options.jobs) as pool:
+            verdicts = []
+            for mutation, verdict in zip(mutations, pool.map(judge, mutations), strict=True):
+                verdicts.append(verdict[0])
+                print(f"{verdict[0]:<9} {mutation.name:<34} {mutation.why}", flush=True)
+                if verdict[1]:
+                    print("    " + verdict[1].strip().replace("\n", "\n    "), flush=True)
+    killed = verdicts.count("killed")
+    print(f"{killed} of {len(verdicts)} mutations killed in {time.monotonic() - start:.0f} s")
+    sys.exit(killed != len(verdicts))
+
+
+if __name__ == "__main__":
+    main()
