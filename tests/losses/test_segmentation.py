@@ -1,0 +1,80 @@
+"""The four Dice losses and the cross-entropy, against sums done by hand."""
+
+import math
+
+import pytest
+import torch
+
+from anymri.losses.segmentation import (
+    cross_entropy,
+    dice_nnunet,
+    dice_plain,
+    dice_squared,
+    dice_squared_prediction,
+)
+
+# One row, two channels, two voxels. Channel 0: S pg = 0.8, S p = 1.2, S p^2 = 0.8, S g = 1.
+# Channel 1: S pg = 0.6, S p = 0.8, S p^2 = 0.4, S g = 1.
+PROBABILITY = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]])
+TARGET = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+
+
+def test_plain_dice_by_hand():
+    expected = 1 - (1.6 / 2.2 + 1.2 / 1.8) / 2
+    assert dice_plain(PROBABILITY, TARGET).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_squared_dice_by_hand():
+    expected = (1 - 1.6 / 1.8) + (1 - 1.2 / 1.4)
+    assert dice_squared(PROBABILITY, TARGET).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_dice_with_squared_prediction_by_hand():
+    expected = 1 - ((1.6 + 1e-5) / (1.8 + 1e-5) + (1.2 + 1e-5) / (1.4 + 1e-5)) / 2
+    assert dice_squared_prediction(PROBABILITY, TARGET).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_squared_prediction_differs_from_both_squared_where_the_target_is_soft():
+    soft = TARGET * 0.5
+    # S g = 0.5 but S g^2 = 0.25: the losses share all other sums.
+    first = 1 - ((0.8 + 1e-5) / (0.8 + 0.5 + 1e-5) + (0.6 + 1e-5) / (0.4 + 0.5 + 1e-5)) / 2
+    assert dice_squared_prediction(PROBABILITY, soft).item() == pytest.approx(first, abs=1e-6)
+    second = (1 - 0.8 / (0.8 + 0.25)) + (1 - 0.6 / (0.4 + 0.25))
+    assert dice_squared(PROBABILITY, soft).item() == pytest.approx(second, abs=1e-6)
+
+
+def test_nnunet_dice_by_hand():
+    expected = 1 - (1.2 + 1e-5) / (1.8 + 1e-5)  # channel 1 only
+    assert dice_nnunet(PROBABILITY, TARGET).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_sums_over_the_batch_or_over_each_row():
+    probability = torch.tensor([[[0.5], [0.5]], [[1.0], [0.0]]])
+    target = torch.tensor([[[0.0], [1.0]], [[1.0], [0.0]]])
+    # Over the batch: channel 0 has S pg = 1, S p = 1.5, S g = 1; channel 1 has 0.5, 0.5, 1.
+    assert dice_plain(probability, target).item() == pytest.approx(1 - (2 / 2.5 + 1 / 1.5) / 2, abs=1e-6)
+    assert dice_nnunet(probability, target).item() == pytest.approx(1 - 1 / 1.5, abs=1e-4)
+    # Of each row: (0, 1 / 1.25) and (2 / 2, empty = 1).
+    rows = [1e-5 / (0.25 + 1e-5), 1 / 1.25, 1.0, 1.0]
+    assert dice_squared_prediction(probability, target).item() == pytest.approx(1 - sum(rows) / 4, abs=1e-4)
+
+
+@pytest.mark.parametrize("loss", [dice_plain, dice_squared, dice_squared_prediction, dice_nnunet])
+def test_a_perfect_prediction_costs_nothing_and_shapes_must_match(loss):
+    assert loss(TARGET, TARGET).item() == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="does not match"):
+        loss(PROBABILITY, TARGET[:, :, :1])
+
+
+@pytest.mark.parametrize("loss", [dice_plain, dice_squared, dice_squared_prediction, dice_nnunet])
+def test_half_precision_is_summed_in_full(loss):
+    probability = torch.full((1, 2, 40, 40, 40), 0.5, dtype=torch.bfloat16)
+    target = torch.ones(1, 2, 40, 40, 40)
+    assert loss(probability, target).dtype == torch.float32
+    torch.testing.assert_close(loss(probability, target), loss(probability.float(), target))
+
+
+def test_cross_entropy_by_hand():
+    logits = torch.log(PROBABILITY)
+    expected = -(math.log(0.8) + math.log(0.6)) / 2
+    assert cross_entropy(logits, TARGET).item() == pytest.approx(expected, abs=1e-6)

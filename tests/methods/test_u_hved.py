@@ -1,0 +1,119 @@
+"""U-HVED: the published size, its latent space and its divergence terms."""
+
+import math
+
+import pytest
+import torch
+from conftest import make_batch, run_turns
+
+from anymri.losses.reconstruction import gaussian_kl
+from anymri.methods import create
+from anymri.types import GLIOMA
+
+SIZE = (16, 16, 16)
+EVERYTHING = torch.ones(1, 4, dtype=torch.bool)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return create("u_hved", preset="tiny", kl_stride=1).eval()
+
+
+def test_published_size():
+    with torch.device("meta"):
+        network = create("u_hved")
+    assert sum(parameter.numel() for parameter in network.parameters()) == 1_250_552
+    assert (network.config.kl_weight, network.config.reconstruction_weight) == (0.1, 0.1)
+    assert network.stages[0].epochs * network.stages[0].steps_per_epoch == 60_000
+
+
+def test_images_come_from_the_mean_and_the_segmentation_from_a_sample(network):
+    image, available = torch.randn(1, 4, *SIZE), torch.tensor([[False, True, False, False]])
+    with torch.inference_mode():
+        mean = network.predict(image, available)
+        first, second = (
+            network.predict(image, available, generators=[torch.Generator().manual_seed(seed)]) for seed in (1, 2)
+        )
+    assert not torch.allclose(first.logits, second.logits)
+    assert not torch.allclose(first.logits, mean.logits)
+    assert torch.equal(first.image, mean.image)
+    assert mean.synthesised.all()
+
+
+def reference_divergence(network, features, available):
+    """The published sum, written out for one row and complete data."""
+    codes = GLIOMA.modalities
+    gaussians = {code: [level.double().chunk(2, dim=1) for level in features[code]] for code in codes}
+
+    def posterior(subset, level):
+        total, weighted = 1.0, 0.0
+        for code in subset:
+            mean, log_variance = gaussians[code][level]
+            precision = 1 / (log_variance.clamp(-50, 50).exp() + 1e-7)
+            total, weighted = total + precision, weighted + precision * mean
+        return weighted / total, (1 / total + 1e-7).log()
+
+    drawn = tuple(code for code, shown in zip(codes, available[0].tolist(), strict=True) if shown)
+    levels = []
+    for level in range(4):
+        q = posterior(drawn, level)
+        subsets = [posterior(subset, level) for subset in GLIOMA.subsets()]
+        levels.append(
+            sum(gaussian_kl(*q, *a).mean() for a in subsets) / 14 + sum(gaussian_kl(*a).mean() for a in subsets) / 15
+        )
+    return sum(levels) / 4
+
+
+@pytest.mark.parametrize("row", [[1, 0, 0, 0], [0, 1, 1, 0], [1, 1, 1, 1]])
+def test_divergence_terms_of_complete_data(network, row):
+    available = torch.tensor([row]).bool()
+    with torch.no_grad():
+        features = network.encode(torch.randn(1, 4, *SIZE), EVERYTHING)
+        experts = network._experts(features, EVERYTHING)
+        value = network._divergence(experts, available, EVERYTHING, torch.Generator())
+        assert value.item() == pytest.approx(reference_divergence(network, features, available).item(), rel=1e-4)
+
+
+def test_divergence_of_an_incomplete_row_equals_that_of_the_smaller_specification(network):
+    present = torch.tensor([[False, True, False, True]])
+    available = torch.tensor([[False, True, False, False]])
+    with torch.no_grad():
+        features = network.encode(torch.randn(1, 4, *SIZE), EVERYTHING)
+        experts = network._experts(features, EVERYTHING)
+        value = network._divergence(experts, available, present, torch.Generator())
+        q = network._posterior(experts, available)
+        sums = []
+        for subset in (("t1c",), ("flair",), ("t1c", "flair")):
+            a = network._posterior(experts, GLIOMA.available(subset)[None])
+            sums.append(
+                [(gaussian_kl(*x, *y).mean() / 2, gaussian_kl(*y).mean() / 3) for x, y in zip(q, a, strict=True)]
+            )
+        expected = sum(sum(pair) for levels in sums for pair in levels) / 4
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_thinned_divergence_estimates_the_whole_one(network):
+    coarse = create("u_hved", preset="tiny", kl_stride=2)
+    experts = {i: [(torch.rand(1, 2, 8, 8, 8), torch.randn(1, 2, 8, 8, 8))] for i in range(4)}
+    whole = network._divergence(experts, EVERYTHING, EVERYTHING, torch.Generator())
+    generator = torch.Generator().manual_seed(0)
+    draws = [coarse._divergence(experts, EVERYTHING, EVERYTHING, generator).item() for _ in range(100)]
+    assert sum(draws) / 100 == pytest.approx(whole.item(), rel=0.02)
+    assert len(set(draws)) > 4
+
+
+def test_log_variances_are_clipped_before_the_exponential(network):
+    experts = network._experts({"t1": [torch.full((1, 4, 1, 1, 1), 1e4)]}, torch.tensor([[True, False, False, False]]))
+    assert experts[0][0][0].max().item() == pytest.approx(math.exp(-50), rel=1e-3)
+
+
+def test_only_present_images_are_reconstructed(network):
+    """A missing target is no target: its decoder gets no gradient from this row."""
+    present = torch.tensor([[True, True, True, False]])
+    result = run_turns(network, make_batch(SIZE, present, present))["train.main"]
+    reached = {key for key, gradient in result["gradients"].items() if gradient.abs().sum() > 0}
+    assert any(key.startswith("images.t1c.") for key in reached)
+    # The weight penalty reaches all kernels, so look at a norm.
+    assert "images.flair.levels.0.0.norm.weight" not in reached
+    assert set(result["output"].logs) == {"cross_entropy", "dice", "kl", "reconstruction", "l2"}
