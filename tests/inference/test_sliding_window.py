@@ -293,3 +293,30 @@ def test_a_subset_without_any_brain_is_background():
     image, statistics, boxes = torch.zeros(4, 4, 4, 4), torch.ones(4, len(STATISTICS)), torch.zeros(4, 2, 3).long()
     result = predict_subject(Recorder().eval(), image, statistics, boxes, [("t1",)])[("t1",)]
     assert torch.equal(result.probability, torch.zeros(3, 4, 4, 4))
+
+
+def test_a_method_that_claims_every_channel_cannot_overwrite_a_real_one():
+    class Everything(Recorder):
+        def decode(self, features, available, outputs=None, generators=None):
+            made = torch.full((1, 4, *features["image"].shape[2:]), 7.0)
+            return Prediction(image=made, synthesised=torch.ones_like(available))
+
+    image, statistics, boxes = subject()
+    subset = ("t1", "t2")
+    result = predict_subject(Everything().eval(), image, statistics, boxes, [subset], outputs=("image",))[subset]
+    assert result.synthesised.tolist() == [False, True, False, True]
+    assert torch.equal(result.image[[0, 2]], image[[0, 2]])
+
+
+def test_each_subset_draws_its_own_noise():
+    class Noise(Recorder):
+        def decode(self, features, available, outputs=None, generators=None):
+            drawn = torch.stack([torch.randn((3, *features["image"].shape[2:]), generator=g) for g in generators])
+            return Prediction(logits=drawn)
+
+    image, statistics, boxes = subject()
+    boxes[:] = boxes[0]  # one box, so that only the noise can differ
+    results = predict_subject(
+        Noise().eval(), image, statistics, boxes, [("t1",), ("t2",)], outputs=("logits",), sample=0
+    )
+    assert not torch.equal(results[("t1",)].probability, results[("t2",)].probability)

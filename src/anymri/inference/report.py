@@ -98,7 +98,7 @@ def _drawing(result: Result) -> dict[str, Any]:
 
 
 def _segmentation_pictures(result: Result) -> list[dict[str, str]]:
-    """One strip a sequence: three planes, each plain and with contours."""
+    """One strip a sequence: the axial slice plain, then three planes with contours."""
     shared = _drawing(result)
     strips = []
     for code, image in result.view.images.items():
@@ -109,11 +109,12 @@ def _segmentation_pictures(result: Result) -> list[dict[str, str]]:
                 "plane": plane, "index": shared["slices"][plane], "box": shared["box"],
                 "spacing_mm": shared["spacing_mm"], "limits": limits, "spec": result.spec,
             }  # fmt: skip
-            pictures.append(slice_picture(image, **options))
+            if plane == "axial" or result.view.label is None:
+                pictures.append(slice_picture(image, **options))
             if result.view.label is not None:
                 pictures.append(slice_picture(image, result.view.label, **options))
         name = MODALITIES[code].long_name
-        text = f"{name}: axial, coronal and sagittal slice through the lesion, without and with its contours"
+        text = f"{name}: axial slice through the lesion; axial, coronal and sagittal slice with its contours"
         strips.append({"name": name, "uri": data_uri(montage_png(pictures)), "text": text})
     return strips
 

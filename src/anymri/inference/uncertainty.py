@@ -49,14 +49,14 @@ def expected_dice(probability: Any, head: Head, spec: DataSpec = GLIOMA) -> dict
     Returns
     -------
     dict of str to float
-        By region; 1 where neither the segmentation nor the probability holds any of it.
+        By region; NaN where nothing was segmented.
     """
     found = regions(probability, head, spec)
     result = {}
     for region, chance in region_probability(probability, head, spec).items():
         hard = found[region]
         total = float(chance.sum(dtype=np.float64)) + float(hard.sum())
-        result[region] = 1.0 if total == 0 else float(2 * chance[hard].sum(dtype=np.float64) / total)
+        result[region] = float(2 * chance[hard].sum(dtype=np.float64) / total) if hard.any() else float("nan")
     return result
 
 

@@ -1,0 +1,125 @@
+"""Bundled weights, cards, and foreign checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import anymri.zoo as zoo
+from anymri.methods import create, get_method
+from anymri.types import UserError
+
+CARD = """---
+name: {name}
+method: u_hemis
+summary: A tiny test model
+modalities: [t1, t1c, t2, flair]
+data: nothing
+seed: 1
+command: anymri train none.yaml -o none
+licence: CC-BY-4.0
+limits: Of no use.
+numbers:
+  measured_on: seven held-out cases
+  by_subset:
+    flair: {{whole_tumor: 0.7}}
+---
+# Test model
+"""
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """A zoo of two models of which `second` is the default."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for number, name in enumerate(["first", "second"]):
+        torch.manual_seed(number)
+        create("u_hemis", preset="tiny").save(folder / f"{name}.safetensors", {"spacing_mm": [2.0, 2.0, 2.0]})
+        (folder / f"{name}.md").write_text(CARD.format(name=name))
+    (folder / "default.txt").write_text("second\n")
+    monkeypatch.setattr(zoo, "WEIGHTS", folder)
+    return folder
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_models_are_listed_with_the_default_first(weights):
+    cards = zoo.list_models()
+    assert [card.name for card in cards] == ["second", "first"]
+    values = cards[0].to_dict()
+    assert values["default"] is True
+    assert values["summary"] == "A tiny test model"
+    assert cards[1].to_dict()["default"] is False
+    assert cards[0].text == "# Test model"
+    assert zoo.read_card("default").startswith("---\nname: second")
+
+
+def test_a_model_opens_by_alias_name_file_and_run_folder(weights, tmp_path):
+    second = zoo.open_model("second")
+    assert same(zoo.open_model("default"), second)
+    assert not same(zoo.open_model("first"), second)
+    assert same(zoo.open_model(weights / "second.safetensors"), second)
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(UserError, match="no model"):
+        zoo.open_model(run)
+    (weights / "first.safetensors").rename(run / "model.safetensors")
+    assert zoo.open_model(run).extra == {"spacing_mm": [2.0, 2.0, 2.0]}
+    assert not second.training
+
+
+def test_an_unknown_model_lists_the_known_ones(weights):
+    with pytest.raises(UserError, match=r"unknown model 'third'; known: default, first, second"):
+        zoo.open_model("third")
+    with pytest.raises(UserError, match="known: default, first, second"):
+        zoo.read_card("../zoo")
+    assert zoo.get_card(weights / "first.safetensors") is None
+
+
+@pytest.mark.parametrize("damage", ["", "no front matter", "---\nname: first\n---\n", CARD.format(name="other")])
+def test_a_bad_card_is_refused(weights, damage):
+    (weights / "first.md").write_text(damage)
+    with pytest.raises(UserError, match=r"first\.md"):
+        zoo.list_models()
+
+
+def test_weights_without_a_card_are_refused(weights):
+    (weights / "first.md").unlink()
+    with pytest.raises(UserError, match="no model card"):
+        zoo.list_models()
+
+
+def test_the_shipped_models_open():
+    for card in zoo.list_models():
+        method = zoo.open_model(card.name)
+        assert method.name == card.method
+        assert method.spec.modalities == card.modalities
+        for value in (card.data, card.command, card.licence, card.limits, card.numbers):
+            assert value
+        assert {"spacing_mm", "window"} <= set(method.extra)
+
+
+def test_foreign_weights_go_through_the_methods_own_mapping(monkeypatch):
+    cls = get_method("u_hemis")
+    with pytest.raises(UserError, match="cannot import foreign weights"):
+        zoo.import_checkpoint("u_hemis", {})
+
+    def mapping(state_dict, source):
+        method = create("u_hemis", preset="tiny")
+        method.load_state_dict({key.removeprefix(source + "."): value for key, value in state_dict.items()})
+        return method
+
+    monkeypatch.setattr(cls, "import_state_dict", staticmethod(mapping), raising=False)
+    original = create("u_hemis", preset="tiny")
+    foreign = {"official." + key: value for key, value in original.state_dict().items()}
+    imported = zoo.import_checkpoint("u_hemis", foreign)
+    assert same(imported, original)
+    assert not imported.training
+    foreign.popitem()
+    with pytest.raises(UserError, match="do not fit"):
+        zoo.import_checkpoint("u_hemis", foreign)
+    with pytest.raises(UserError, match="unknown method"):
+        zoo.import_checkpoint("nobody", foreign)
