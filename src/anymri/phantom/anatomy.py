@@ -140,6 +140,7 @@ def _find_ventricles(csf: np.ndarray) -> np.ndarray:
     )
     near = (z > -12) & (z < 38) & (y > -52) & (y < 38) & (np.abs(x) < 36)
     near &= ~((np.abs(x) > 22) & (y > -25))  # the Sylvian fissures
+    near &= ~((np.abs(x) < 14) & (y < -22) & (z < 14))  # the quadrigeminal cistern
     pieces, _ = ndimage.label((csf > 0.5) & near)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0

@@ -123,8 +123,8 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
         "csf": Relaxation(2569, 329, 1.0),
         "grey": Relaxation(833, 83, 0.86),
         "white": Relaxation(500, 70, 0.77),
-        "edema": Relaxation(920, 120, 0.88),
-        "solid": Relaxation(1020, 125, 0.89),
+        "edema": Relaxation(950, 128, 0.88),
+        "solid": Relaxation(1080, 135, 0.89),
         "necrosis": Relaxation(1500, 210, 0.94),
         "wmh": Relaxation(800, 108, 0.85),
         "blood": Relaxation(1441, 290, 0.90),
@@ -133,8 +133,8 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
         "csf": Relaxation(4200, 1000, 1.0),
         "grey": Relaxation(1331, 100, 0.84),
         "white": Relaxation(832, 77, 0.72),
-        "edema": Relaxation(1400, 135, 0.86),
-        "solid": Relaxation(1520, 140, 0.87),
+        "edema": Relaxation(1450, 145, 0.86),
+        "solid": Relaxation(1620, 152, 0.87),
         "necrosis": Relaxation(2200, 240, 0.94),
         "wmh": Relaxation(1250, 122, 0.83),
         "blood": Relaxation(1932, 275, 0.90),
@@ -142,7 +142,7 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
 }
 
 #: Relative spread (log-normal) of T1 and T2 between subjects.
-_SPREAD = {"edema": 0.10, "solid": 0.12, "necrosis": 0.25, "wmh": 0.08}
+_SPREAD = {"edema": 0.08, "solid": 0.10, "necrosis": 0.25, "wmh": 0.08}
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,8 @@ def draw_tissues(generator: np.random.Generator) -> tuple[float, dict[str, Relax
     field_t = (1.5, 3.0)[int(generator.integers(2))]
     tissues = {}
     for name, value in TISSUES[field_t].items():
-        t1, t2 = np.exp(generator.normal(0, _SPREAD.get(name, 0.03), 2))
+        shared, own = generator.normal(0, _SPREAD.get(name, 0.03), 2)  # more water prolongs both
+        t1, t2 = np.exp(0.7 * shared + 0.5 * own), np.exp(shared)
         tissues[name] = Relaxation(float(value.t1_ms * t1), float(value.t2_ms * t2), value.pd)
     return field_t, tissues
 

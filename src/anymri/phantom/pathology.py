@@ -231,11 +231,11 @@ def _make_edema(
     allowed = anatomy.brain & ~core & (anatomy.ventricle < 0.3) & (anatomy.csf < 0.6)
     limit = _threshold(reach, allowed, plan.whole_ml - plan.core_ml, grid.spacing_mm)
     mask = _connected(allowed & (reach < limit), core)
-    softness = generator.uniform(0.04, 0.16)
+    softness = generator.uniform(0.03, 0.10)
     share = _sigmoid((1 - reach / limit) / softness)
     near = ndimage.binary_dilation(mask | core, iterations=max(1, round(4 / grid.spacing_mm)))
-    level = generator.uniform(0.45, 1.0) * (1 + 0.25 * smooth_noise(generator, grid, 15.0))
-    return share * near * np.clip(level, 0.15, 1.0), mask
+    level = generator.uniform(0.65, 1.1) * (1 + 0.25 * smooth_noise(generator, grid, 15.0))
+    return share * near * np.clip(level, 0.3, 1.0), mask
 
 
 def _make_hyperintensities(generator: np.random.Generator, anatomy: Anatomy, share: float) -> np.ndarray:
@@ -315,7 +315,7 @@ def grow_glioma(
         anatomy,
         {
             "wmh": spots * anatomy.white,
-            "edema": oedema * (anatomy.white + 0.7 * anatomy.grey),
+            "edema": oedema * (anatomy.white + 0.85 * anatomy.grey),
             "blood": vessels * (1 - share),
         },
     )

@@ -75,7 +75,7 @@ def _ideal_images(generator: np.random.Generator, tissue: Tissue, contrast: str)
         field_t, tissues = draw_tissues(generator)
         protocols = draw_protocols(generator, field_t)
         relaxivity = 4.1 if field_t < 2 else 3.7  # gadopentetate in plasma, Rohrer 2005
-        agent = {"enhancing": float(generator.uniform(0.3, 1.2)), "blood": float(generator.uniform(0.4, 1.5))}
+        agent = {"enhancing": float(generator.uniform(0.15, 0.9)), "blood": float(generator.uniform(0.3, 1.2))}
         signals = {code: sequence_signals(tissues, protocols[code], agent, relaxivity) for code in MODALITIES}
         parameters = {
             "field_t": field_t,
