@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from anymri.benchmark.report.tables import COLUMNS
+from anymri.evaluation.results import COLUMNS
 from anymri.types import GLIOMA
 
 #: Weight of each sequence for each region: made up, with the field's pattern.

@@ -5,19 +5,18 @@ All numbers of the page are computed here; nothing else in the report averages a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymri.evaluation.results import COLUMNS, read_table
 from anymri.types import GLIOMA, DataSpec, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "COLUMNS",
     "REGION_NAMES",
     "TABLE3_ORDER",
     "Results",
@@ -30,12 +29,6 @@ __all__ = [
     "table3",
     "to_markdown",
 ]
-
-#: Columns every results table has.
-COLUMNS = (
-    "run", "protocol", "preset", "method", "dataset", "fold", "seed", "subject", "subset", "target", "metric",
-    "value", "unit", "reference_empty", "seen_in_training",
-)  # fmt: skip
 
 #: Rows of the review's Table 3, top to bottom (its dots stand for FLAIR, T1, T1c, T2).
 TABLE3_ORDER = (
@@ -98,23 +91,12 @@ def read_results(paths: Iterable[Path]) -> Results:
         If a file is missing, is not such a table, or two tables have different modalities.
     """
     import pandas as pd
-    import pyarrow.parquet as parquet
-    from pyarrow import ArrowException
 
     frames, settings, files = [], [], [Path(path) for path in paths]
     for path in files:
-        try:
-            table = parquet.read_table(path)
-        except (OSError, ArrowException) as error:
-            raise UserError(
-                f"{path}: not a readable results table ({_first_line(error)}); make one with anymri evaluate"
-            ) from None
-        missing = [name for name in COLUMNS if name not in table.column_names]
-        if missing:
-            raise UserError(f"{path}: has no column {missing[0]!r}; expected a table written by anymri evaluate")
-        stored = (table.schema.metadata or {}).get(b"anymri", b"{}")
-        settings.append(json.loads(stored))
-        frames.append(table.select(list(COLUMNS)).to_pandas())
+        frame, stored = read_table(path)
+        frames.append(frame)
+        settings.append(stored)
     if not frames:
         raise UserError("report: no results table given; name at least one results.parquet")
     orders = {tuple(entry["modalities"]) for entry in settings if entry.get("modalities")}
@@ -129,10 +111,6 @@ def read_results(paths: Iterable[Path]) -> Results:
     for name in [*text, "column"]:
         frame[name] = frame[name].astype("category")
     return Results(frame, settings, files)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _name_columns(frame: pd.DataFrame) -> pd.Series:
