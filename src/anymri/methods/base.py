@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from anymri.types import (
@@ -321,7 +321,7 @@ class Method(nn.Module):
         tensors = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         path = Path(path)
         temporary = path.with_name(path.name + ".tmp")
-        save_file(tensors, temporary, metadata=header)
+        temporary.write_bytes(_sorted_header(serialise(tensors, metadata=header)))
         temporary.replace(path)
 
     @classmethod
@@ -361,6 +361,14 @@ class Method(nn.Module):
         except RuntimeError as error:
             raise UserError(f"{path}: weights do not fit {cls.name}: {str(error).splitlines()[-1].strip()}") from None
         return method.eval()
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """The same safetensors file with its header in alphabetical order: the library writes it in random order."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors start at multiples of eight bytes
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def read_header(path: Path | str) -> dict[str, Any]:
@@ -443,7 +451,8 @@ class Family(nn.Module):
             where = features["where"]
             place = None if where is None else Where(*(value[rows] for value in where))
             chosen = None if generators is None else [generators[i] for i in rows]
-            part = self.members[name].predict(features["image"][rows], available[rows], place, outputs, chosen)
+            member = cast(Method, self.members[name])
+            part = member.predict(features["image"][rows], available[rows], place, outputs, chosen)
             for position, row in enumerate(rows):
                 parts[row] = Prediction(*(None if v is None else v[position] for v in part))
         done = [part for part in parts if part is not None]
