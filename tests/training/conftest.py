@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anymri import methods
 from anymri.config import RunConfig, validate_run_config
 from anymri.data.cache import Cache
 from anymri.data.geometry import Geometry
@@ -18,6 +19,7 @@ from anymri.types import GLIOMA
 SHAPE = (20, 24, 28)
 #: Brightness of brain, ncr, edema and et in each sequence.
 CONTRAST = {"t1": (5, 3, 4, 5), "t1c": (5, 3, 4, 9), "t2": (4, 8, 7, 6), "flair": (4, 5, 9, 7)}
+SIZES = {"u_hemis": {"widths": [2, 4]}, "u_hved": {"widths": [2, 4]}, "unet": {"width": 2, "depth": 2}}
 SPLIT = {"train": ["p0", "p1", "p2"], "validation": ["p3"], "test": []}
 
 
@@ -63,14 +65,22 @@ def make_config(cache_folder):
     """Build a quick run's configuration; keyword arguments go to the training section."""
 
     def build(method: str = "u_hemis", config: dict | None = None, data: dict | None = None, **training) -> RunConfig:
-        sizes = {"u_hemis": {"widths": [2, 4]}, "u_hved": {"widths": [2, 4]}, "unet": {"width": 2, "depth": 2}}
-        quick = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 2, "patch": [16, 16, 16], "device": "cpu"}
+        quick = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 2, "patch": [16, 16, 16]}
+        quick = {**({} if method == "two_turns" else quick), "device": "cpu", "precision": "32"}
         return validate_run_config(
             {
-                "method": {"name": method, "config": sizes.get(method, {}) if config is None else config},
+                "method": {"name": method, "config": SIZES.get(method, {}) if config is None else config},
                 "data": {"cache": str(cache_folder), "split": str(cache_folder.parent / "split.json"), **(data or {})},
                 "training": {**quick, **training},
             }
         )
 
     return build
+
+
+@pytest.fixture
+def two_turns(monkeypatch):
+    """Class of the test method; it is in the table while the test runs."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setitem(methods.METHODS, "two_turns", "two_turns:TwoTurns")
+    return methods.get_method("two_turns")

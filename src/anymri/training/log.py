@@ -150,8 +150,12 @@ def _draw_losses(axis: Any, rows: list[dict[str, Any]]) -> None:
         axis.plot(*zip(*points, strict=True), label=name, marker="." if len(points) == 1 else None, **style)
     if positive:
         axis.set_yscale("log")
+        # Penalties far below the loss would flatten every other line.
+        axis.set_ylim(bottom=max(axis.get_ylim()[0], axis.get_ylim()[1] * 1e-4))
     axis.set(xlabel="epoch", title="training loss, mean of the epoch")
-    axis.legend(fontsize=8)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8)
 
 
 def _draw_dice(axis: Any, rows: list[dict[str, Any]]) -> None:
@@ -175,6 +179,7 @@ def _draw_dice(axis: Any, rows: list[dict[str, Any]]) -> None:
         [row["position"] for row in rows], means, color="black", linewidth=2, marker="o", markersize=3, label="mean"
     )
     axis.set(xlabel="epoch", ylim=(0, 1), title="validation Dice of each subset, mean of regions")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(fontsize=8, loc="lower right")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from anymri.types import Batch, OptimizerSettings, Stage, StepOutput, UserError
 __all__ = ["train"]
 
 #: Least time between two drawings of progress.png, in seconds.
-DRAW_EVERY_S = 60.0
+DRAW_EVERY_S = 20.0
 
 
 def train(config: RunConfig, out: Path | str, *, resume: bool = True, progress: bool = True) -> Path:
@@ -61,6 +61,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = True, progress: 
     """
     out = Path(out)
     with torch_settings(config.training):
+        choose_device(config.training)  # refuses a device that is not there before anything is written
         plan = prepare(config)
         if open_run_folder(out, plan, resume):
             return out
@@ -107,14 +108,14 @@ class _Loop:
         state = self.store.read()
         optimizer_states = self._restore(state) if state else {}
         self.log = RunLog(self.out, state["log_bytes"] if state else 0)
-        if state is None:
-            self.log.write(self._start_row())
-        with ProgressBar(self.method.name, self._total_steps(), self.steps, self.show_progress) as self.bar:
+        bar = ProgressBar(self.method.name, self._total_steps(), self.steps, self.show_progress)
+        with closing(self.log), bar as self.bar:
+            if state is None:
+                self.log.write(self._start_row())
             self.bar.say_dropped(self.plan.facts["dropped_subjects"])
             while self.stage_index < len(self.plan.stages):
                 self._run_stage(optimizer_states)
                 optimizer_states = {}
-        self.log.close()
         draw_progress(self.out)
         save_model(self.plan, self.out)
 
@@ -196,7 +197,7 @@ class _Loop:
         if every and (self.epoch % every == 0 or self.epoch == stage.epochs):
             row["validation"] = self._validate(stage)
         self.log.write({**row, "seconds": round(time.perf_counter() - begin, 3)})
-        if "validation" in row or time.monotonic() - self.drawn > DRAW_EVERY_S:
+        if time.monotonic() - self.drawn > DRAW_EVERY_S:
             self.drawn = time.monotonic()
             draw_progress(self.out)
 

@@ -299,9 +299,13 @@ def _difference(out: Path, stored: dict[str, Any], plan: Plan) -> str:
     for key in sorted({*old, *new}):
         if old.get(key) != new.get(key):
             return f"its {key} is {old.get(key)}, not {new.get(key)}"
-    for key in ("dataset_fingerprint", "training_subjects", "validation_subjects", "stages", "start"):
+    for key in ("training_subjects", "validation_subjects", "stages"):
         if stored.get(key) != plan.facts[key]:
-            return f"its {key.replace('_', ' ')} differs"
+            return f"its {key.replace('_', ' ')} differ"
+    if stored.get("dataset_fingerprint") != plan.facts["dataset_fingerprint"]:
+        return "the data in the cache differ"
+    if stored.get("start") != plan.facts["start"]:
+        return "its starting weights differ"
     return "of another version"
 
 

@@ -1,0 +1,104 @@
+"""Two slots, one pointer: what was written whole is found again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from anymri.training.checkpoint import CheckpointStore
+from anymri.types import UserError
+
+
+class Death(BaseException):
+    """Ends a write without any of its clean-up, as a kill does."""
+
+
+def state(number: int) -> dict:
+    return {"step": number, "model": {"weight": torch.full((3,), float(number))}, "scaler": {}, "best": None}
+
+
+def test_the_newest_state_is_read_back(tmp_path):
+    store = CheckpointStore(tmp_path)
+    assert store.read() is None
+    for number in (1, 2, 3):
+        store.write(state(number))
+        assert store.read()["step"] == number
+    assert torch.equal(store.read()["model"]["weight"], torch.full((3,), 3.0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-a.pt", "checkpoint-b.pt", "checkpoint.json"]
+
+
+def test_a_death_after_any_step_leaves_the_old_or_the_new_state(tmp_path, monkeypatch):
+    steps: list[str] = []
+    monkeypatch.setattr(CheckpointStore, "after_step", staticmethod(steps.append))
+    CheckpointStore(tmp_path).write(state(0))
+    found = []
+    for number, last in enumerate(steps.copy(), start=1):
+
+        def die(name: str, last: str = last) -> None:
+            if name == last:
+                raise Death
+
+        before = CheckpointStore(tmp_path).read()["step"]
+        monkeypatch.setattr(CheckpointStore, "after_step", staticmethod(die))
+        with pytest.raises(Death):
+            CheckpointStore(tmp_path).write(state(number))
+        after = CheckpointStore(tmp_path).read()["step"]
+        assert after in (before, number)
+        found.append(after == number)
+    assert len(found) == 8
+    # The new state counts from the moment the pointer has its name.
+    assert found == [False] * 6 + [True] * 2
+
+
+def test_a_damaged_slot_falls_back_to_the_other(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.write(state(1))
+    store.write(state(2))
+    current = tmp_path / json.loads((tmp_path / "checkpoint.json").read_text())["current"]["file"]
+    current.write_bytes(current.read_bytes()[:-50])
+    assert store.read()["step"] == 1
+    for path in tmp_path.glob("*.pt"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="damaged"):
+        store.read()
+
+
+def test_a_damaged_pointer_is_named(tmp_path):
+    (tmp_path / "checkpoint.json").write_text("{")
+    with pytest.raises(UserError, match=r"checkpoint\.json"):
+        CheckpointStore(tmp_path).read()
+
+
+def test_a_full_disk_keeps_the_old_state_and_leaves_nothing(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    store.write(state(1))
+
+    def full(content: dict, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        store.write(state(2))
+    assert store.read()["step"] == 1
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return print, ("boom",)
+
+    store = CheckpointStore(tmp_path)
+    store.write({"step": 1, "bomb": Bomb()})
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        store.read()
+
+
+def test_clear_removes_everything(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.write(state(1))
+    store.clear()
+    assert not list(tmp_path.iterdir())
+    assert store.read() is None
