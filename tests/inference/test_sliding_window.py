@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anymri.inference.sliding_window import predict_subject, window_starts
-from anymri.methods.base import Method, MethodConfig, Preset
+from anymri.methods.base import Family, Method, MethodConfig, Preset, SubsetNotTrained
 from anymri.types import GLIOMA, STATISTICS, Head, Intensity, Prediction, Stage, UserError
 
 SUBSETS = GLIOMA.subsets()
@@ -277,6 +277,18 @@ def test_slice_networks_get_slices():
     flat = predict_subject(method, image, statistics, boxes, [("t2", "flair")], window=(6, 8))[("t2", "flair")]
     whole = predict_subject(Recorder().eval(), image, statistics, boxes, [("t2", "flair")])[("t2", "flair")]
     torch.testing.assert_close(flat.probability, whole.probability)
+
+
+def test_a_family_serves_each_subset_by_its_member():
+    members = {name: Recorder().eval() for name in ("t1", "t1c+flair")}
+    subsets = [("t1",), ("t1c", "flair")]
+    together = predict_subject(Family(members).eval(), *subject(), subsets, window=(6, 8, 8))
+    for subset, member in zip(subsets, members.values(), strict=True):
+        alone = predict_subject(Recorder().eval(), *subject(), [subset], window=(6, 8, 8))[subset]
+        assert equal(together[subset], alone)
+        assert {shown for _, shown in member.decoded} == {GLIOMA.subset_name(subset)}
+    with pytest.raises(SubsetNotTrained, match="no network for t2"):
+        predict_subject(Family(members).eval(), *subject(), [("t2",)])
 
 
 def test_mistakes_of_the_caller_are_refused():
