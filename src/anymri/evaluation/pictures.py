@@ -26,45 +26,47 @@ __all__ = ["draw_extremes", "rank_subjects"]
 BACKGROUND = ("flair", "t1c", "t2", "t1")
 #: Single sequences that are shown next to the full set, if they were scored.
 SINGLES = ("flair", "t1c")
-LEGEND = "Contours: blue oedema, orange necrotic core, yellow enhancing tumour. Left the reference, then the prediction"
+#: Height of one panel in pixels, and colours of the palette.
+HEIGHT, COLOURS = 230, 96
+RANKS = ("best", "median", "worst")
+LEGEND = (
+    "Contours: blue oedema, orange necrotic core, yellow enhancing tumour; left the reference, right the prediction"
+)
 
 
-def rank_subjects(table: pd.DataFrame, method: str) -> dict[str, str]:
-    """Best, median and worst subject of a method.
+def rank_subjects(table: pd.DataFrame) -> dict[str, str]:
+    """Best, median and worst subject.
 
     Parameters
     ----------
     table : DataFrame
-        Results.
-    method : str
+        Results of one method and one subset.
 
     Returns
     -------
     dict of str to str
-        ``"best"``, ``"median"``, ``"worst"`` to the subject, by mean whole-tumour Dice over all subsets (or that of
-        the first region there is, or PSNR). Nobody appears twice: with two subjects the median is left out.
+        ``"best"``, ``"median"``, ``"worst"`` to the subject, by whole-tumour Dice (or that of the first region
+        there is, or PSNR). Nobody appears twice: with two subjects the median is left out.
     """
-    own = table[table["method"] == method]
-    scored = own[own["metric"] == "dice"]
+    scored = table[table["metric"] == "dice"]
     if scored.empty:
-        scored = own[own["metric"] == "psnr"]
+        scored = table[table["metric"] == "psnr"]
     elif (scored["target"] == "whole_tumor").any():
         scored = scored[scored["target"] == "whole_tumor"]
     else:
         scored = scored[scored["target"] == scored["target"].iloc[0]]
     means = scored.groupby("subject", observed=True)["value"].mean()
-    order = sorted(((-value, str(subject)) for subject, value in means.items()))
-    names = [subject for _, subject in order]
-    places = {"best": 0, "median": len(names) // 2, "worst": len(names) - 1}
+    names = [subject for _, subject in sorted((-value, str(subject)) for subject, value in means.items())]
+    places = {"best": 0, "worst": len(names) - 1, "median": len(names) // 2}
     chosen: dict[str, str] = {}
-    for rank in ("best", "worst", "median"):
-        if names and names[places[rank]] not in chosen.values():
-            chosen[rank] = names[places[rank]]
-    return {rank: chosen[rank] for rank in ("best", "median", "worst") if rank in chosen}
+    for rank, place in places.items():
+        if names and names[place] not in chosen.values():
+            chosen[rank] = names[place]
+    return {rank: chosen[rank] for rank in RANKS if rank in chosen}
 
 
 def draw_extremes(work: Evaluation, table: pd.DataFrame, out: Path) -> Path | None:
-    """Predict three subjects again and draw them for up to three subsets.
+    """Predict the best, median and worst subject of up to three subsets again and draw them.
 
     Parameters
     ----------
@@ -84,32 +86,47 @@ def draw_extremes(work: Evaluation, table: pd.DataFrame, out: Path) -> Path | No
     folder, fresh = out.with_name(out.stem + ".pictures"), out.with_name(out.stem + ".pictures.tmp")
     for old in (fresh, folder):
         shutil.rmtree(old, ignore_errors=True)
+    own = table[table["method"] == work.method.name]
+    wanted: dict[str, dict[tuple[str, ...], str]] = {}
     subsets = _shown_subsets(work)
-    ranked = rank_subjects(table, work.method.name)
-    if not subsets or not ranked:
+    for subset in subsets:
+        for rank, subject in rank_subjects(own[own["subset"] == work.spec.subset_name(subset)]).items():
+            wanted.setdefault(subject, {})[subset] = rank
+    if not wanted:
         return None
     fresh.mkdir()
     index = []
-    for rank, subject in ranked.items():
+    outputs = tuple(name for name in work.method.outputs if name in ("logits", "image"))
+    for subject, ranks in sorted(wanted.items()):
         entry = work.cache.entry(subject)
-        own = table[(table["subject"] == subject) & (table["method"] == work.method.name)]
-        wanted = [subset for subset in subsets if subset in work.subsets_of(subject)]
-        outputs = tuple(name for name in work.method.outputs if name in ("logits", "image"))
-        for subset, prediction in predict_entry(work, entry, wanted, outputs):
-            name = work.spec.subset_name(subset)
-            file = f"{name}-{rank}.png"
-            seen = bool(own["seen_in_training"].any())
-            (fresh / file).write_bytes(_draw(work, entry, subset, prediction, seen))
-            dice = own[(own["metric"] == "dice") & (own["subset"] == name)]
-            scores = {str(target): float(value) for target, value in zip(dice["target"], dice["value"], strict=True)}
-            facts = {"run": work.run, "method": work.method.name, "subject": subject, "subset": name, "rank": rank}
-            index.append({**facts, "file": file, "dice": scores, "seen_in_training": seen})
+        for subset, prediction in predict_entry(work, entry, list(ranks), outputs):
+            facts = _facts(work, own, subject, subset, ranks[subset])
+            drawn = _draw(work, entry, subset, prediction, facts["seen_in_training"])
+            (fresh / facts["file"]).write_bytes(drawn)
+            index.append(facts)
     order = [work.spec.subset_name(subset) for subset in subsets]
-    index.sort(key=lambda entry: (order.index(entry["subset"]), ("best", "median", "worst").index(entry["rank"])))
-    legend = LEGEND + ("; then one missing sequence, made and real." if "image" in work.method.outputs else ".")
+    index.sort(key=lambda facts: (order.index(facts["subset"]), RANKS.index(facts["rank"])))
+    legend = LEGEND + ("; below, one missing sequence, made and real." if "image" in work.method.outputs else ".")
     (fresh / "index.json").write_text(json.dumps({"legend": legend, "pictures": index}, indent=1) + "\n")
     fresh.replace(folder)
     return folder
+
+
+def _facts(work: Evaluation, own: pd.DataFrame, subject: str, subset: Sequence[str], rank: str) -> dict[str, Any]:
+    """Entry of ``index.json``."""
+    name = work.spec.subset_name(subset)
+    rows = own[(own["subject"] == subject) & (own["subset"] == name)]
+    dice = rows[rows["metric"] == "dice"]
+    return {
+        "run": work.run,
+        "method": work.method.name,
+        "subject": subject,
+        "subset": name,
+        "rank": rank,
+        "file": f"{name}-{rank}.png",
+        "dice": {str(target): float(value) for target, value in zip(dice["target"], dice["value"], strict=True)},
+        "seen_in_training": bool(rows["seen_in_training"].any()),
+    }
 
 
 def _shown_subsets(work: Evaluation) -> list[tuple[str, ...]]:
@@ -124,7 +141,7 @@ def _shown_subsets(work: Evaluation) -> list[tuple[str, ...]]:
 
 def _draw(work: Evaluation, entry: Entry, subset: Sequence[str], prediction: SubjectPrediction, seen: bool) -> bytes:
     """One picture: the most lesion-laden axial slice with reference and prediction, and a made-up sequence."""
-    from anymri.inference.pictures import brain_box, lesion_slices, montage_png, slice_picture
+    from anymri.inference.pictures import brain_box, lesion_slices, montage_png, slice_picture, value_range
 
     image, spec = np.asarray(entry.image, np.float32), work.spec
     label = None if entry.label is None else np.asarray(entry.label)
@@ -134,24 +151,45 @@ def _draw(work: Evaluation, entry: Entry, subset: Sequence[str], prediction: Sub
         "index": lesion_slices(label, under)["axial"],
         "spacing_mm": entry.spacing_mm,
         "box": brain_box(under),
-        "height": 200,
+        "height": HEIGHT,
         "spec": spec,
     }
     stamp = "SEEN IN TRAINING" if seen else None
-    panels, captions = [], []
+    panels, captions, rows = [], [], []
     if label is not None:
         panels.append(slice_picture(under, label, stamp=stamp, **common))
-        captions.append(f"{shown}: reference")
+        captions.append(f"{shown}, reference")
     if prediction.probability is not None and prediction.head is not None:
         found = label_map(prediction.probability, prediction.head, work.method.spec)
         panels.append(slice_picture(under, found, stamp=stamp, **common))
-        captions.append("prediction")
+        captions.append(f"{shown}, prediction")
+    if panels:
+        rows.append(montage_png(panels, captions))
     pair = _made_and_real(work, entry, subset, prediction)
     if pair is not None:
         code, made, real = pair
-        panels += [slice_picture(made, stamp="SYNTHETIC", **common), slice_picture(real, stamp=stamp, **common)]
-        captions += [f"{code}: made", f"{code}: real"]
-    return montage_png(panels, captions)
+        common["limits"] = value_range(real)
+        panels = [slice_picture(made, stamp="SYNTHETIC", **common), slice_picture(real, stamp=stamp, **common)]
+        rows.append(montage_png(panels, [f"{code}, made", f"{code}, real"]))
+    return _stack(rows)
+
+
+def _stack(rows: Sequence[bytes]) -> bytes:
+    """Pictures one below the other, in few colours: small on a page with many."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    from anymri.inference.pictures import png_bytes
+
+    pictures = [Image.open(BytesIO(row)) for row in rows]
+    width, height = max(one.width for one in pictures), sum(one.height + 4 for one in pictures) - 4
+    canvas = Image.new("RGB", (width, height))
+    top = 0
+    for one in pictures:
+        canvas.paste(one, (0, top))
+        top += one.height + 4
+    return png_bytes(canvas.quantize(colors=COLOURS, dither=Image.Dither.NONE))
 
 
 def _made_and_real(
