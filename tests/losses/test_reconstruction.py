@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from anymri.losses.reconstruction import gaussian_kl, masked_mean_squared_error, weight_penalty
+from anymri.losses.reconstruction import gaussian_kl, masked_l1, masked_mean_squared_error, weight_penalty
 
 
 def test_mean_squared_error_counts_present_channels_only():
@@ -36,3 +36,13 @@ def test_weight_penalty_is_the_mean_over_convolutions():
         layers[0].weight.fill_(2.0)
         layers[1].weight.fill_(3.0)
     assert weight_penalty(layers).item() == pytest.approx((0.5 * 4 + 0.5 * 18) / 2)
+
+
+def test_mean_absolute_error_counts_chosen_voxels_only():
+    image = torch.zeros(1, 2, 1, 1, 2, requires_grad=True)
+    target = torch.tensor([1.0, -3.0, torch.nan, 2.0]).reshape(1, 2, 1, 1, 2)
+    where = torch.tensor([True, True, False, False]).reshape(1, 2, 1, 1, 2)
+    loss = masked_l1(image, target, where)
+    assert loss.item() == pytest.approx(2.0)
+    loss.backward()
+    assert image.grad.flatten().tolist() == [-0.5, 0.5, 0.0, 0.0]

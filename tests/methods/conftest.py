@@ -72,19 +72,32 @@ def run_turns(method: Method, batch: Batch, progress: float = 0.5) -> dict[str, 
     return results
 
 
-@pytest.fixture(params=list_methods())
-def name(request: pytest.FixtureRequest) -> str:
-    """Every method of the table."""
-    return request.param
+#: Every method of the table, and settings that change what a method's network is made of.
+CASES = {
+    **{name: (name, {}) for name in list_methods()},
+    "unet-completing": ("unet", {"completion": 1.0, "availability": "modulation", "deep_supervision": True}),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[str, dict]:
+    """Name and settings of the method under test."""
+    return CASES[request.param]
 
 
 @pytest.fixture
-def build(name: str) -> Callable[..., Method]:
+def name(case: tuple[str, dict]) -> str:
+    """Registry name of the method under test."""
+    return case[0]
+
+
+@pytest.fixture
+def build(case: tuple[str, dict]) -> Callable[..., Method]:
     """Build the method of this test, tiny and always with the same weights."""
 
-    def build_method(spec: DataSpec = GLIOMA, **config: object) -> Method:
+    def build_method(spec: DataSpec = GLIOMA) -> Method:
         torch.manual_seed(0)
-        return create(name, spec, preset="tiny", **config).eval()
+        return create(case[0], spec, preset="tiny", **case[1]).eval()
 
     return build_method
 

@@ -12,10 +12,10 @@ from conftest import SUBSETS, make_batch, run_turns, size_for
 from anymri.methods import Method, StepContext, create, get_method, load
 from anymri.types import GLIOMA, DataSpec
 
-#: Parameters and buffers that hold modalities along an axis instead of by name.
+#: Parameters and buffers (regular expressions) that hold modalities along an axis instead of by name.
 PER_CHANNEL = {
-    "threshold": {"lesion_threshold": 0},
-    "unet": {"down.0.first.conv.weight": 1},
+    "threshold": {r"lesion_threshold": 0},
+    "unet": {r"down\.0\.first\.conv\.weight": 1, r".*\.modulation\.weight": 1, r"image_head\..*": 0},
 }
 
 FIVE = DataSpec(
@@ -163,8 +163,9 @@ def test_channels_are_named_not_positional(build, name, method, image):
     order = [3, 1, 0, 2]
     permuted = build(DataSpec(tuple(GLIOMA.modalities[i] for i in order)))
     weights = method.state_dict()
-    for key, axis in {"median_statistics": 1, **PER_CHANNEL.get(name, {})}.items():
-        weights[key] = weights[key].index_select(axis, torch.tensor(order))
+    for pattern, axis in {"median_statistics": 1, **PER_CHANNEL.get(name, {})}.items():
+        for key in [key for key in weights if re.fullmatch(pattern, key)]:
+            weights[key] = weights[key].index_select(axis, torch.tensor(order))
     permuted.load_state_dict(weights)
     before, after = predict(method, image, SUBSETS), predict(permuted, image[:, order], SUBSETS[:, order])
     torch.testing.assert_close(after.logits, before.logits, atol=1e-4, rtol=1e-4)

@@ -184,7 +184,7 @@ class UNet(Method):
             {"width": 12, "max_width": 96, "depth": 4, "deep_supervision": False, "lr": 3e-3},
         ),
     }
-    outputs = ("logits",)
+    outputs: tuple[str, ...] = ("logits",)
     head: Head
 
     def __init__(self, config: UNetConfig, spec: DataSpec = GLIOMA) -> None:
