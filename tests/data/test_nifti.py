@@ -229,7 +229,7 @@ def test_a_header_that_promises_too_much_costs_nothing(tmp_path, name, size):
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     tracemalloc.start()
     start = time.perf_counter()
-    with pytest.raises(UserError, match="promises"):
+    with pytest.raises(UserError, match="more than are read" if size == 32767 else "truncated, its header promises"):
         read_image(tmp_path / name)
     seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
