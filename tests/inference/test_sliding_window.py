@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anymri.inference.sliding_window import predict_subject, window_starts
-from anymri.methods.base import Family, Method, MethodConfig, Preset, SubsetNotTrained
+from anymri.methods.base import Family, Method, MethodConfig, MethodInfo, Preset, SubsetNotTrained
 from anymri.types import GLIOMA, STATISTICS, Head, Intensity, Prediction, Stage, UserError
 
 SUBSETS = GLIOMA.subsets()
@@ -17,6 +17,7 @@ class Recorder(Method):
     """A method with known numbers: logits = sum of what is shown; images = the mean of what is shown."""
 
     name = "recorder"
+    info = MethodInfo(title="Recorder", family="baseline", task="segmentation", year=2026, reference="test")
     presets = {"paper": Preset((Stage("train", 1, 1, None, "all"),))}
     head = Head("sigmoid", ("wt", "tc", "et"))
     outputs = ("logits", "image", "class_logits")
