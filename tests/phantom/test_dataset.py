@@ -1,0 +1,138 @@
+"""Data sets on disk: layouts, workers, missing sequences, frozen recipes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anymri.data.datasets import get_dataset
+from anymri.data.nifti import read_image
+from anymri.errors import UserError
+from anymri.phantom import (
+    PhantomSettings,
+    checksum,
+    generate,
+    generate_recipe,
+    make_subject,
+    read_recipe,
+    verify_recipe,
+)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def make(folder: Path, **changes) -> Path:
+    arguments = {"subjects": 2, "seed": 9, "spacing_mm": 5.0, "progress": False}
+    return generate(folder, **(arguments | changes))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("phantom") / "two")
+
+
+def test_files_hold_what_is_in_memory(two):
+    subjects = get_dataset("brats2023").index(two)
+    assert [subject.subject_id for subject in subjects] == ["BraTS-GLI-00000-000", "BraTS-GLI-00001-000"]
+    made = make_subject(9, 1, PhantomSettings(spacing_mm=5.0))
+    for code, path in subjects[1].images.items():
+        volume = read_image(path)
+        np.testing.assert_array_equal(volume.array, made.images[code])
+        assert volume.geometry.spacing_mm == pytest.approx((5.0, 5.0, 5.0))
+    np.testing.assert_array_equal(read_image(subjects[1].label, "label").array, made.label)
+
+
+def test_workers_do_not_change_a_byte(two, tmp_path):
+    assert contents(make(tmp_path / "again", workers=2)) == contents(two)
+
+
+def test_start_continues_a_data_set(two, tmp_path):
+    second = contents(make(tmp_path / "second", subjects=1, start=1))
+    assert all(contents(two)[name] == data for name, data in second.items())
+    assert len(second) == 6
+
+
+def test_provenance_names_what_was_drawn(two):
+    record = json.loads((two / "provenance" / "BraTS-GLI-00000-000.json").read_text())
+    assert record["seed"] == 9
+    assert {"anatomy", "pathology", "contrast", "artifacts", "settings", "missing", "sha256"} <= set(record)
+    assert record["sha256"] == checksum(make_subject(9, 0, PhantomSettings(spacing_mm=5.0)))
+
+
+def test_brats2021_stores_enhancing_tumour_as_4(tmp_path):
+    folder = make(tmp_path / "old", layout="brats2021", subjects=1, seed=3)
+    subject = get_dataset("brats2021").index(folder)[0]
+    values = set(np.unique(read_image(subject.label, "label").array).astype(int))
+    assert values <= {0, 1, 2, 4}
+
+
+def test_missing_sequences_are_dropped_but_never_all(tmp_path):
+    folder = make(tmp_path / "gaps", subjects=3, missing={"t1": 1.0, "t1c": 1.0, "t2": 1.0, "flair": 0.0})
+    assert [tuple(subject.images) for subject in get_dataset("brats2023").index(folder)] == [("flair",)] * 3
+    with pytest.raises(UserError, match="always be missing"):
+        make(tmp_path / "none", missing=dict.fromkeys(("t1", "t1c", "t2", "flair"), 1.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subjects": 0}, "subjects is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"workers": 0}, "workers is 0"),
+        ({"layout": "bids"}, "unknown layout 'bids'"),
+        ({"pathology": "flu"}, "unknown pathology"),
+        ({"spacing_mm": 0}, "spacing 0 mm"),
+        ({"missing": {"t9": 0.5}}, "missing names 't9'"),
+        ({"missing": {"t1": 2}}, "missing rate of t1 is 2"),
+        ({"start": 99_999}, "beyond 99999"),
+    ],
+)
+def test_bad_arguments_leave_nothing_behind(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        make(tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="out: a file is where the folder should be"):
+        make(tmp_path / "out")
+
+
+def test_phantom40_is_as_it_was_frozen():
+    assert verify_recipe("phantom40", indices=[0, 41]) == 2
+
+
+def test_phantom40_has_40_training_and_10_test_subjects():
+    recipe = read_recipe("phantom40")
+    parts = recipe.subject_ids("train"), recipe.subject_ids("test")
+    assert [len(part) for part in parts] == [40, 10]
+    assert [*parts[0], *parts[1]] == list(recipe.sha256)
+
+
+def small_recipe(folder: Path, digest: str) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(
+        "name: small\nseed: 9\nsettings: {spacing_mm: 5.0}\ntrain: 1\ntest: 0\nlayout: brats2023\n"
+        f"sha256: {{BraTS-GLI-00000-000: {digest}}}\n"
+    )
+    return path
+
+
+def test_a_recipe_is_written_and_checked(two, tmp_path):
+    good = checksum(make_subject(9, 0, PhantomSettings(spacing_mm=5.0)))
+    folder = generate_recipe(small_recipe(tmp_path, good), tmp_path / "out", progress=False)
+    assert all(contents(two)[name] == data for name, data in contents(folder).items())
+    with pytest.raises(UserError, match="checksum differs"):
+        verify_recipe(small_recipe(tmp_path, "0" * 64))
+
+
+def test_what_is_no_recipe_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no such phantom recipe"):
+        read_recipe("phantom41")
+    (tmp_path / "other.yaml").write_text("name: other\n")
+    with pytest.raises(UserError, match="not a phantom recipe"):
+        read_recipe(tmp_path / "other.yaml")
