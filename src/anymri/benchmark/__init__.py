@@ -1,0 +1,1 @@
+"""The report over results tables, and the demonstration."""

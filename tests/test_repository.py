@@ -1,0 +1,166 @@
+"""What belongs together in the repository agrees: versions, links, recipes, mutations, the command's page."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+import anymri
+from anymri.config import load_run_config
+from anymri.methods import METHODS, get_method
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "src" / "anymri").rglob("*.py"))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+RECIPES = [
+    path
+    for path in sorted((ROOT / "src" / "anymri" / "recipes").rglob("*.yaml"))
+    if "method" in yaml.safe_load(path.read_text(encoding="utf-8"))
+]
+LONGEST_FUNCTION = 70
+LONGEST_MODULE = 500
+
+
+def load_tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert version("anymri") == anymri.__version__ == citation["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{anymri.__version__}]" in changelog or "## [Unreleased]" in changelog
+
+
+def test_constraints_bring_no_cuda_package():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    names = [line.partition("==")[0].lower() for line in lines if not line.startswith("#")]
+    assert not [name for name in names if name.startswith(("nvidia", "cuda", "triton", "torchvision"))]
+    assert not [line for line in lines if "+" in line.partition("==")[2] or "@" in line]
+    assert "torch" in names
+
+
+def test_no_path_of_a_machine_is_tracked():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    machine = re.compile(r"(?<![\w./<:-])/(?:root|home|work|opt|Users|mnt|scratch)/\w")
+    found = []
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.suffix in (".safetensors", ".png", ".npy") or not path.is_file():
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if machine.search(line):
+                found.append(f"{name}:{number}: {line.strip()[:80]}")
+    assert not found
+
+
+def anchors(page: Path) -> set[str]:
+    """Link targets of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.replace("\\", "").lower()) for heading in headings]
+    return {text.strip().replace(" ", "-") for text in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), f"{name_of(page)} links to {target}"
+        if anchor and linked.suffix == ".md":
+            assert anchor in anchors(linked), f"{name_of(page)} links to {target}"
+
+
+def test_every_page_is_reachable_from_the_index():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").rglob("*.md"):
+        if page.name != "README.md" and "results" not in page.parts:
+            assert str(page.relative_to(ROOT / "docs")) in index
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
+def test_every_recipe_loads(recipe: Path):
+    config = load_run_config(recipe)
+    cls = get_method(config.method.name)
+    preset = cls.presets[config.method.preset]
+    cls.Config.build({**preset.config, **config.method.config, "preset": config.method.preset})
+
+
+def test_every_method_has_a_recipe():
+    assert {load_run_config(recipe).method.name for recipe in RECIPES} >= set(METHODS)
+
+
+def test_the_table_of_methods_is_alphabetical_and_names_its_files():
+    assert list(METHODS) == sorted(METHODS)
+    for name, target in METHODS.items():
+        assert target.startswith(f"anymri.methods.{name}:")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_grows_too_long(path: Path):
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= LONGEST_MODULE
+    tree = ast.parse(source)
+    assert ast.get_docstring(tree), "a module says in one line what it is"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            # Docstrings are free: a numpydoc one is easily longer than its function.
+            text = node.body[0].end_lineno - node.body[0].lineno + 1 if ast.get_docstring(node) else 0
+            assert node.end_lineno - node.lineno + 1 - text <= LONGEST_FUNCTION, node.name
+
+
+def test_every_mutation_fits_the_code():
+    mutants = load_tool("mutants")
+    mutations = mutants.read_mutations()
+    assert len(mutations) >= 15
+    for mutation in mutations:
+        source = (ROOT / mutation.file).read_text(encoding="utf-8")
+        changed = mutation.apply(source)
+        assert changed != source
+        ast.parse(changed)
+        for test in mutation.tests:
+            assert (ROOT / test.partition("::")[0]).exists(), f"{mutation.name}: no test {test}"
+
+
+def test_the_page_of_the_command_line_is_up_to_date():
+    tool = load_tool("write_cli_reference")
+    assert tool.PAGE.read_text(encoding="utf-8") == tool.describe_commands(), (
+        "run .venv/bin/python tools/write_cli_reference.py"
+    )
+
+
+def test_the_makefile_offers_what_the_pages_promise():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    for page in PAGES:
+        promised = re.findall(r"(?:`|^)make ([a-z][a-z-]*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert set(promised) <= targets, name_of(page)
+
+
+def test_extras_named_by_the_set_up_exist():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(load_tool("set_up").EXTRAS.split(",")) <= set(project["optional-dependencies"])
