@@ -83,6 +83,9 @@ def test_a_batch_depends_on_its_arguments_alone(augment: str) -> None:
 @pytest.mark.parametrize("other", [(0, 2, 3), (1, 3, 3), (1, 2, 4)])
 def test_stage_epoch_step_and_seed_all_matter(other: tuple[int, int, int]) -> None:
     assert not same(loader(augment="standard").batch(1, 2, 3), loader(augment="standard").batch(*other))
+    # One subject: its order cannot make the difference, the crop alone must.
+    alone = loader(entry("a"), batch_size=1, foreground=0.0)
+    assert not same(alone.batch(1, 2, 3), alone.batch(*other))
     one, two = (loader(augment="standard", seed=seed).batch(1, 2, 3) for seed in (0, 1))
     assert not same(one, two)
 

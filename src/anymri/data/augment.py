@@ -156,7 +156,8 @@ def _blur(channel: NDArray[np.float32], brain: NDArray[np.bool_], random: np.ran
     sigma = random.uniform(0.5, 1.0)
     taps = np.exp(-0.5 * (np.arange(-2, 3) / sigma) ** 2).astype(np.float32)
     # Dividing by the blurred mask keeps the edge of the brain from darkening.
-    return _smooth(channel, taps) / np.maximum(_smooth(brain.astype(np.float32), taps), 1e-6)
+    weight: NDArray[np.float32] = np.maximum(_smooth(brain.astype(np.float32), taps), np.float32(1e-6))
+    return _smooth(channel, taps) / weight
 
 
 def _smooth(volume: NDArray[np.float32], taps: NDArray[np.float32]) -> NDArray[np.float32]:
