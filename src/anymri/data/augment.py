@@ -62,7 +62,7 @@ class Crop:
         target = tuple(slice(a, b) for a, b in zip(start - origin, stop - origin, strict=True))
         inside = torch.from_numpy(np.array(self.entry.image[:, *source]))
         image = torch.zeros((len(self.present), *size.tolist()))
-        image[:, *target] = inside.float()
+        image[:, *target] = inside  # converts while copying
         image[~self.present] = torch.nan
         if self.entry.label is None:
             return image, None

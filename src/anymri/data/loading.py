@@ -211,8 +211,10 @@ def _collate(crops: list[Crop]) -> Batch:
         volume_shape=torch.tensor([crop.volume_shape for crop in crops], dtype=torch.int64),
         flipped=torch.tensor([crop.flipped for crop in crops]),
     )
+    images = [crop.image for crop in crops]
     return Batch(
-        image=torch.stack([crop.image for crop in crops]),
+        # A whole volume is not copied once more.
+        image=torch.stack(images) if len(images) > 1 else images[0][None],
         label=torch.stack(labels).long() if labels else None,
         present=present,
         available=present.clone(),
