@@ -16,15 +16,15 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = Path(__file__).with_name("mutations.toml")
 TIME_LIMIT_S = 300
-UNBROKEN_TIME_LIMIT_S = 3600  # all named tests together
 PYTEST_FAILED = 1  # pytest's exit code when tests ran and some failed
 
 
@@ -70,7 +70,7 @@ def copy_tree(folder: Path) -> Path:
     return tree
 
 
-def run_tests(tree: Path, tests: list[str], time_limit_s: float = TIME_LIMIT_S) -> tuple[int, str]:
+def run_tests(tree: Path, tests: list[str]) -> tuple[int, str]:
     """Exit code of pytest in a copy, and the end of what it said; code 124 means out of time."""
     # No byte code: two sources of one size written in one second would share it.
     environment = {
@@ -82,7 +82,7 @@ def run_tests(tree: Path, tests: list[str], time_limit_s: float = TIME_LIMIT_S) 
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     try:
         done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=time_limit_s, check=False
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
         return 124, "out of time"
@@ -106,6 +106,35 @@ def check_mutation(tree: Path, mutation: Mutation) -> tuple[str, str]:
     return ("SURVIVED", words) if code == 0 else ("BROKEN", words)
 
 
+class Trees:
+    """Copies of the tree, lent to one job at a time.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the copies are made.
+    count : int
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.free: SimpleQueue[Path] = SimpleQueue()
+        for number in range(count):
+            self.free.put(copy_tree(folder / str(number)))
+        self.pool = ThreadPoolExecutor(count)
+
+    def each(self, work: Callable[[Path, Any], tuple[Any, str]], items: list[Any]) -> Iterator[tuple[Any, str]]:
+        """Results of `work` on a copy and an item, in the order of the items."""
+
+        def borrow(item: Any) -> tuple[Any, str]:
+            tree = self.free.get()
+            try:
+                return work(tree, item)
+            finally:
+                self.free.put(tree)
+
+        return self.pool.map(borrow, items)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="mutations tried side by side")
@@ -114,33 +143,22 @@ def main() -> None:
     mutations = [mutation for mutation in read_mutations() if options.only in mutation.name]
     if not mutations:
         sys.exit(f"mutants: no mutation's name contains {options.only!r}")
-    start = time.monotonic()
+    start, verdicts = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="anymri-mutants-") as folder:
-        trees = [copy_tree(Path(folder) / str(number)) for number in range(options.jobs)]
-        tests = sorted({test for mutation in mutations for test in mutation.tests})
-        code, words = run_tests(trees[0], tests, UNBROKEN_TIME_LIMIT_S)
-        if code:
-            sys.exit(f"{words}\nmutants: the tests fail without any mutation; mend that first")
-        free: SimpleQueue[Path] = SimpleQueue()
-        for tree in trees:
-            free.put(tree)
-
-        def judge(mutation: Mutation) -> tuple[str, str]:
-            tree = free.get()
-            try:
-                return check_mutation(tree, mutation)
-            finally:
-                free.put(tree)
-
-        with ThreadPoolExecutor(options.jobs) as pool:
-            verdicts = []
-            for mutation, verdict in zip(mutations, pool.map(judge, mutations), strict=True):
-                verdicts.append(verdict[0])
-                print(f"{verdict[0]:<9} {mutation.name:<34} {mutation.why}", flush=True)
-                if verdict[1]:
-                    print("    " + verdict[1].strip().replace("\n", "\n    "), flush=True)
+        trees = Trees(Path(folder), options.jobs)
+        # Each list of tests runs as it will run with the mutation.
+        lists = [list(tests) for tests in dict.fromkeys(tuple(mutation.tests) for mutation in mutations)]
+        for tests, (code, words) in zip(lists, trees.each(run_tests, lists), strict=True):
+            if code:
+                print(f"{words}\nmutants: {' '.join(tests)} fails without any mutation; mend that first", flush=True)
+                verdicts.append("BROKEN")
+        for mutation, (verdict, words) in zip(mutations, trees.each(check_mutation, mutations), strict=True):
+            verdicts.append(verdict)
+            print(f"{verdict:<9} {mutation.name:<40} {mutation.why}", flush=True)
+            if words:
+                print("    " + words.strip().replace("\n", "\n    "), flush=True)
     killed = verdicts.count("killed")
-    print(f"{killed} of {len(verdicts)} mutations killed in {time.monotonic() - start:.0f} s")
+    print(f"{killed} of {len(mutations)} mutations killed in {time.monotonic() - start:.0f} s")
     sys.exit(killed != len(verdicts))
 
 
