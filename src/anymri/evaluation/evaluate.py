@@ -295,8 +295,8 @@ class Evaluation:
         base = self._row(subject, seen_in_training(entry, self.extra))
         for subset, prediction in predict_entry(self, entry, subsets if outputs else [], outputs):
             scores: list[Score] = []
-            if label is not None and prediction.head is not None and prediction.probability is not None:
-                found = regions(prediction.probability, prediction.head, self.method.spec)
+            if label is not None and "logits" in outputs:
+                found = regions(prediction.probability, self.method.head, self.method.spec)
                 scores += score_regions(found, label, self.spec, entry.spacing_mm, self.asked.hd95)
             image = prediction.image if synthesis is not None else None
             if synthesis is not None and image is not None:

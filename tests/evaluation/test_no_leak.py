@@ -1,0 +1,152 @@
+"""What is absent leaves no trace: evaluation with files deleted before `index` equals the simulated subset.
+
+The whole way is taken twice: once with all files, hiding sequences in the evaluator, and once for each subset with the
+other files deleted from disk. Probability maps, completed sequences and scores must agree bit for bit, one window at
+a time, in single precision. Every sequence of the studies ends elsewhere in the brain, so a box, mask or statistic
+taken over all of them would show.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from anymri.data.cache import Cache
+from anymri.data.datasets.brats2023 import LAYOUT
+from anymri.data.index import index_dataset, write_subjects
+from anymri.data.preprocess import preprocess
+from anymri.evaluation.evaluate import Asked, Evaluation, predict_entry
+from anymri.methods import create, list_methods
+from anymri.types import GLIOMA
+
+SUBSETS = GLIOMA.subsets()
+NAMES = [GLIOMA.subset_name(subset) for subset in SUBSETS]
+WINDOW = (16, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def deleted(three, tmp_path_factory) -> dict[str, Cache]:
+    """For each subset a cache made from a copy of the files in which only that subset's are left."""
+    complete = three.names[:2]
+    root = tmp_path_factory.mktemp("deleted")
+    caches = {}
+    for name, subset in zip(NAMES, SUBSETS, strict=True):
+        files = root / name / "files"
+        for subject in complete:
+            shutil.copytree(three.cache.folder.parent / "files" / subject, files / subject)
+            for code in set(GLIOMA.modalities) - set(subset):
+                (files / subject / f"{subject}-{LAYOUT.suffixes[code]}.nii.gz").unlink()
+        write_subjects(root / name / "subjects.csv", index_dataset(files, "brats2023"))
+        preprocess(root / name / "subjects.csv", root / name / "cache", spacing_mm=2.0, progress=False)
+        caches[name] = Cache(root / name / "cache")
+    return caches
+
+
+def _open(name: str, cache: Cache, three) -> Evaluation:
+    """Registry method with seeded random weights; what training would fill in is plausible."""
+    torch.manual_seed(0)
+    method = create(name, preset="tiny")
+    for key, buffer in method.named_buffers():
+        if key == "median_statistics":
+            buffer.copy_(torch.from_numpy(three.cache.entry(three.names[0]).statistics)[None])
+    method.extra = {"window": WINDOW}
+    return Evaluation.prepare(method, cache, Asked(precision="32", batch_size=1))
+
+
+def _predict(work: Evaluation, subject: str, subsets) -> dict:
+    entry = work.cache.entry(subject)
+    torch.use_deterministic_algorithms(True)
+    try:
+        return dict(predict_entry(work, entry, subsets, work.method.outputs))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def _scores(work: Evaluation, subject: str, prediction) -> list[str]:
+    """Scores as text: NaN equals NaN, and every bit of a value shows."""
+    from anymri.evaluation.scoring import score_regions
+    from anymri.inference.labels import regions
+
+    entry = work.cache.entry(subject)
+    found = regions(prediction.probability, work.method.head, work.spec)
+    return [repr(score) for score in score_regions(found, np.asarray(entry.label), work.spec, entry.spacing_mm)]
+
+
+def test_the_sequences_of_the_studies_end_in_different_places(three):
+    """Without this the tests below could not fail."""
+    for subject in three.names[:2]:
+        boxes = three.cache.entry(subject).boxes
+        assert len({tuple(box.ravel()) for box in boxes}) == 4
+        shape = np.array(three.cache.entry(subject).image.shape[1:])
+        assert (shape > WINDOW).any(), "more than one window"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_cache_of_what_is_left_is_the_same_bytes(three, deleted, name):
+    subset = GLIOMA.parse_subset(name)
+    for subject in three.names[:2]:
+        whole, left = three.cache.entry(subject), deleted[name].entry(subject)
+        channels = [GLIOMA.index(code) for code in subset]
+        assert left.image[channels].tobytes() == whole.image[channels].tobytes()
+        assert left.statistics[channels].tobytes() == whole.statistics[channels].tobytes()
+        assert np.array_equal(left.boxes[channels], whole.boxes[channels])
+        assert left.label.tobytes() == whole.label.tobytes()
+        absent = [i for i in range(4) if i not in channels]
+        assert np.isnan(np.asarray(left.image)[absent]).all()
+
+
+@pytest.mark.parametrize("method", list_methods())
+def test_deleted_files_give_the_simulated_subset_bit_for_bit(three, deleted, method):
+    simulated = _open(method, three.cache, three)
+    for subject in three.names[:2]:
+        hidden = _predict(simulated, subject, SUBSETS)
+        assert list(hidden) == SUBSETS
+        for name, subset in zip(NAMES, SUBSETS, strict=True):
+            real = _open(method, deleted[name], three)
+            assert real.subsets_of(subject)[-1] == subset, "the largest subset that is left"
+            alone = _predict(real, subject, [subset])[subset]
+            _assert_equal(hidden[subset], alone, f"{method}, {subject}, {name}")
+            if alone.probability is not None:
+                assert _scores(simulated, subject, hidden[subset]) == _scores(real, subject, alone)
+
+
+def _assert_equal(first, second, where: str) -> None:
+    for part in ("box_probability", "box_image", "synthesised"):
+        a, b = getattr(first, part), getattr(second, part)
+        assert (a is None) == (b is None), f"{where}: {part}"
+        if a is not None:
+            assert a.shape == b.shape, f"{where}: {part}"
+            assert a.numpy().tobytes() == b.numpy().tobytes(), f"{where}: {part}"
+    assert (first.start, first.stop) == (second.start, second.stop), where
+
+
+@pytest.mark.parametrize("leak", ["box", "value"])
+def test_a_leak_would_be_found(three, deleted, mean_method, monkeypatch, leak):
+    """The comparison fails for a box over all present sequences, and for a method that peeks."""
+    name, subject = "t1", three.names[0]
+    mean_method.extra = {"window": WINDOW}
+    if leak == "value":
+        decode = type(mean_method).decode
+        everything = torch.ones(1, 4, dtype=torch.bool)
+        monkeypatch.setattr(
+            type(mean_method), "decode", lambda self, f, available, *rest: decode(self, f, everything, *rest)
+        )
+    works = [Evaluation.prepare(mean_method, cache, Asked(precision="32")) for cache in (three.cache, deleted[name])]
+    if leak == "box":
+        entry = Cache.entry
+
+        def leaky(self, subject_id):
+            found = entry(self, subject_id)
+            union = found.boxes[found.present]
+            boxes = np.stack([union[:, 0].min(0), union[:, 1].max(0)])
+            return found._replace(boxes=np.repeat(boxes[None], 4, axis=0))
+
+        monkeypatch.setattr(Cache, "entry", leaky)
+    subset = GLIOMA.parse_subset(name)
+    every = SUBSETS if leak == "value" else [subset]
+    hidden, alone = _predict(works[0], subject, every)[subset], _predict(works[1], subject, [subset])[subset]
+    with pytest.raises(AssertionError):
+        _assert_equal(hidden, alone, "leak")
