@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from anymri.methods import Method, StepContext, create, list_methods
+from anymri.methods import Method, StepContext, get_method, list_methods
+from anymri.methods._template import Template
 from anymri.types import GLIOMA, STATISTICS, Batch, DataSpec, Where
 
 #: All 15 subsets as rows.
@@ -72,34 +73,39 @@ def run_turns(method: Method, batch: Batch, progress: float = 0.5) -> dict[str, 
     return results
 
 
-#: Every method of the table, and settings that change what a method's network is made of.
-CASES = {
-    **{name: (name, {}) for name in list_methods()},
-    "unet-completing": ("unet", {"completion": 1.0, "availability": "modulation", "deep_supervision": True}),
+#: Every method of the table, settings that change what a network is made of, and the template for new methods.
+CASES: dict[str, tuple[type[Method], dict]] = {
+    **{name: (get_method(name), {}) for name in list_methods()},
+    "unet-completing": (
+        get_method("unet"),
+        {"completion": 1.0, "availability": "modulation", "deep_supervision": True},
+    ),
+    "template": (Template, {}),
 }
 
 
+def build_preset(cls: type[Method], preset: str, spec: DataSpec = GLIOMA, **config: object) -> Method:
+    """What `anymri.methods.create` does, for a class that need not be in the table."""
+    torch.manual_seed(0)
+    return cls(cls.Config.build({**cls.presets[preset].config, **config, "preset": preset}), spec)
+
+
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> tuple[str, dict]:
-    """Name and settings of the method under test."""
+def case(request: pytest.FixtureRequest) -> tuple[type[Method], dict]:
+    """Class and settings of the method under test."""
     return CASES[request.param]
 
 
 @pytest.fixture
-def name(case: tuple[str, dict]) -> str:
-    """Registry name of the method under test."""
+def cls(case: tuple[type[Method], dict]) -> type[Method]:
+    """Class of the method under test."""
     return case[0]
 
 
 @pytest.fixture
-def build(case: tuple[str, dict]) -> Callable[..., Method]:
+def build(case: tuple[type[Method], dict]) -> Callable[..., Method]:
     """Build the method of this test, tiny and always with the same weights."""
-
-    def build_method(spec: DataSpec = GLIOMA) -> Method:
-        torch.manual_seed(0)
-        return create(case[0], spec, preset="tiny", **case[1]).eval()
-
-    return build_method
+    return lambda spec=GLIOMA: build_preset(case[0], "tiny", spec, **case[1]).eval()
 
 
 @pytest.fixture

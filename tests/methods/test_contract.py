@@ -7,9 +7,10 @@ from itertools import product
 
 import pytest
 import torch
-from conftest import SUBSETS, make_batch, run_turns, size_for
+from conftest import SUBSETS, build_preset, make_batch, run_turns, size_for
 
-from anymri.methods import Method, StepContext, create, get_method, load
+from anymri.methods import Method, StepContext, get_method, list_methods
+from anymri.methods._template import Template
 from anymri.types import GLIOMA, DataSpec
 
 #: Parameters and buffers (regular expressions) that hold modalities along an axis instead of by name.
@@ -159,11 +160,11 @@ def test_five_modalities_and_other_labels(build):
         assert all(result["output"].loss.isfinite() for result in run_turns(method, batch).values())
 
 
-def test_channels_are_named_not_positional(build, name, method, image):
+def test_channels_are_named_not_positional(build, method, image):
     order = [3, 1, 0, 2]
     permuted = build(DataSpec(tuple(GLIOMA.modalities[i] for i in order)))
     weights = method.state_dict()
-    for pattern, axis in {"median_statistics": 1, **PER_CHANNEL.get(name, {})}.items():
+    for pattern, axis in {"median_statistics": 1, **PER_CHANNEL.get(method.name, {})}.items():
         for key in [key for key in weights if re.fullmatch(pattern, key)]:
             weights[key] = weights[key].index_select(axis, torch.tensor(order))
     permuted.load_state_dict(weights)
@@ -280,43 +281,45 @@ def test_twenty_steps_on_one_batch_lower_the_loss(method):
 def test_saved_weights_predict_the_same(method, image, tmp_path):
     path = tmp_path / "model.safetensors"
     method.save(path, extra={"window": [16, 16, 16]})
-    again = load(path, GLIOMA)
-    assert type(again) is type(method)
+    again = type(method).load(path, GLIOMA)
     assert again.config == method.config
     assert_same(predict(again, image[:3], SUBSETS[:3]), predict(method, image[:3], SUBSETS[:3]))
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_a_method_says_who_it_is(name):
-    cls = get_method(name)
+def test_the_table_names_a_method_as_it_names_itself():
+    for name in list_methods():
+        assert get_method(name).name == name
+
+
+def test_a_method_says_who_it_is(cls):
     info = cls.info
-    assert cls.name == name
     assert cls.predict is Method.predict
     assert set(cls.presets) == {"paper", "tiny"}
     for field in ("title", "family", "task", "reference", "novelty", "weakness"):
         assert getattr(info, field), field
     assert 1970 < info.year < 2100
     assert info.task in ("segmentation", "synthesis", "segmentation and synthesis", "classification")
-    assert info.family == "baseline" or info.doi or info.arxiv
+    assert info.family == "baseline" or info.doi or info.arxiv or cls is Template
     for section in ("Parameters", "Notes"):
         assert f"{section}\n    ---" in cls.__doc__, section
 
 
-def test_tiny_has_the_skeleton_of_paper(name):
+def test_tiny_has_the_skeleton_of_paper(cls):
     with torch.device("meta"):
-        paper, tiny = create(name, preset="paper"), create(name, preset="tiny")
+        paper, tiny = (build_preset(cls, preset) for preset in ("paper", "tiny"))
     names = [{re.sub(r"\.\d+", ".*", key) for key in method.state_dict()} for method in (paper, tiny)]
     assert names[0] == names[1]
     assert sum(parameter.numel() for parameter in tiny.parameters()) < 1_000_000
     assert [stage.name for stage in paper.stages] == [stage.name for stage in tiny.stages]
 
 
-def test_stages_use_known_samplers_and_windows_the_network_accepts(name):
+def test_stages_use_known_samplers_and_windows_the_network_accepts(cls):
     from anymri.data.subsets import SAMPLERS
 
     for preset in ("paper", "tiny"):
         with torch.device("meta"):
-            method = create(name, preset=preset)
+            method = build_preset(cls, preset)
         for stage in method.stages:
             assert stage.sampler in SAMPLERS
             assert all(size % method.divisor == 0 for size in stage.patch or ())

@@ -132,4 +132,4 @@ class Template(Method):
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """OPTIMISER AND SCHEDULE, IN ONE SENTENCE."""
-        return OptimizerSettings("adam", lr=2e-4, weight_decay=1e-4, schedule="poly")
+        return OptimizerSettings("adam", lr=1e-2, weight_decay=1e-4, schedule="poly")
