@@ -30,9 +30,14 @@ def make_rows(
     rng = np.random.default_rng([seed, fold, zlib.crc32(method.encode())])
     quality = 0.5 if method == "threshold" else rng.uniform(0.85, 1.05)
     base = {
-        "run": fields.get("run", f"{method}-tiny-made_up-fold{fold}-seed{seed}"), "protocol": "anymri", "preset": fields.get("preset", "tiny"),
-        "method": method, "dataset": "made_up", "fold": fold, "seed": seed,
-    }  # fmt: skip
+        "run": fields.get("run", f"{method}-tiny-made_up-fold{fold}-seed{seed}"),
+        "protocol": "anymri",
+        "preset": fields.get("preset", "tiny"),
+        "method": method,
+        "dataset": "made_up",
+        "fold": fold,
+        "seed": seed,
+    }
     rows = []
     for s in range(subjects):
         subject = fields.get("prefix", "case") + f"{s:03d}"
@@ -54,9 +59,16 @@ def make_rows(
 def make_synthesis(method: str, psnr: float, *, subjects: int = 4, **fields) -> list[dict]:
     """Rows of completion: every subset, every target it lacks."""
     base = {
-        "run": fields.get("run", f"{method}-tiny-made_up-fold0-seed0"), "protocol": "anymri", "preset": "tiny", "method": method,
-        "dataset": "made_up", "fold": 0, "seed": 0, "reference_empty": False, "seen_in_training": False,
-    }  # fmt: skip
+        "run": fields.get("run", f"{method}-tiny-made_up-fold0-seed0"),
+        "protocol": "anymri",
+        "preset": "tiny",
+        "method": method,
+        "dataset": "made_up",
+        "fold": 0,
+        "seed": 0,
+        "reference_empty": False,
+        "seen_in_training": False,
+    }
     rows = []
     for s in range(subjects):
         for subset in GLIOMA.subsets():
@@ -71,7 +83,7 @@ def make_synthesis(method: str, psnr: float, *, subjects: int = 4, **fields) -> 
 
 def write_table(path: Path, rows: list[dict], **settings) -> Path:
     """A results table as the evaluator writes it."""
-    frame = pd.DataFrame(rows)[list(COLUMNS)]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     stored = {"modalities": list(GLIOMA.modalities), "subsets": ["+".join(s) for s in GLIOMA.subsets()], **settings}
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(
         {b"anymri": json.dumps(stored).encode()}
@@ -80,10 +92,27 @@ def write_table(path: Path, rows: list[dict], **settings) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def table_writer():
+    return write_table
+
+
+@pytest.fixture(scope="session")
+def dice_rows():
+    return make_rows
+
+
+@pytest.fixture(scope="session")
+def synthesis_rows():
+    return make_synthesis
+
+
 @pytest.fixture
 def made_up(tmp_path):
     """Two methods in two files."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
     return [
-        write_table(tmp_path / "threshold.parquet", make_rows("threshold")),
-        write_table(tmp_path / "u_hved.parquet", make_rows("u_hved") + make_synthesis("u_hved", 24.0)),
+        write_table(folder / "threshold.parquet", make_rows("threshold")),
+        write_table(folder / "u_hved.parquet", make_rows("u_hved") + make_synthesis("u_hved", 24.0)),
     ]

@@ -143,4 +143,7 @@ def fill_in(
     weights = linear_regression(training, spec, target, subset)
     if weights is None:
         return None
-    return sum((weights[code] * available[code] for code in subset), np.float64(weights[""]))
+    filled = np.full(available[subset[0]].shape, weights[""])
+    for code in subset:
+        filled += weights[code] * available[code]
+    return filled

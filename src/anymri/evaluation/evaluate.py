@@ -359,7 +359,7 @@ def describe_preset(method: Method | Family) -> str:
     """Preset of a method and the settings in which it departs from the preset, e.g. ``tiny, missing=zero_fill``."""
     config = method.config
     values, name = asdict(config), config.preset
-    cls = type(method if isinstance(method, Method) else next(iter(method.members.values())))
+    cls: Any = type(method if isinstance(method, Method) else next(iter(method.members.values())))
     preset = cls.presets.get(name)
     usual = asdict(cls.Config.build({**(preset.config if preset else {}), "preset": name}))
     left_out = ("preset", "subset")

@@ -37,8 +37,10 @@ def ramp_colour(share: float) -> tuple[str, str]:
     index = min(int(place), len(RAMP) - 2)
     rest = place - index
     mixed = [round(a + (b - a) * rest) for a, b in zip(RAMP[index], RAMP[index + 1], strict=True)]
-    light = 0.299 * mixed[0] + 0.587 * mixed[1] + 0.114 * mixed[2] > 140
-    return "#" + "".join(f"{value:02x}" for value in mixed), "#10222f" if light else "#ffffff"
+    # Relative luminance of the fill: above this, black text has more contrast than white.
+    linear = [(value / 255 + 0.055) ** 2.4 / 1.055**2.4 for value in mixed]
+    light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.18
+    return "#" + "".join(f"{value:02x}" for value in mixed), "#000000" if light else "#ffffff"
 
 
 def _shorten(text: str, length: int) -> str:
