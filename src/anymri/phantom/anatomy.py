@@ -232,7 +232,12 @@ def draw_shape(generator: np.random.Generator, spacing_mm: float) -> Shape:
     return Shape(grid, coordinates, template, parameters)
 
 
-def render_anatomy(generator: np.random.Generator, shape: Shape, push_mm: np.ndarray | None = None) -> Anatomy:
+def render_anatomy(
+    generator: np.random.Generator,
+    shape: Shape,
+    push_mm: np.ndarray | None = None,
+    atrophy_range: tuple[float, float] = (0.5, 1.5),
+) -> Anatomy:
     """Sample the template's tissue maps for one subject.
 
     Parameters
@@ -241,6 +246,8 @@ def render_anatomy(generator: np.random.Generator, shape: Shape, push_mm: np.nda
     shape : Shape
     push_mm : ndarray of float64, shape (3, D, H, W), optional
         Displacement of tissue by a growing mass, in mm.
+    atrophy_range : tuple of float
+        Between which preferences for CSF to draw; 0.5 leaves the template's mean width of the sulci.
 
     Notes
     -----
@@ -248,7 +255,7 @@ def render_anatomy(generator: np.random.Generator, shape: Shape, push_mm: np.nda
     preference for CSF brings back crisp gyri and sulci of individual width (atrophy).
     """
     sharpness = generator.uniform(1.3, 2.2)
-    atrophy = generator.uniform(0.5, 1.5)
+    atrophy = generator.uniform(*atrophy_range)
     template, grid = shape.template, shape.grid
     coordinates = shape.coordinates_mm if push_mm is None else shape.coordinates_mm - push_mm
     brain_share = template.sample(template.brain, coordinates)

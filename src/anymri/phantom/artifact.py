@@ -35,6 +35,10 @@ class Artifacts:
         Share of CSF signal that inflow brings back in patches (FLAIR).
     gamma : float
         Exponent of the final grey scale; 1 changes nothing.
+    edge : float
+        Relative change of the outermost millimetres, where skull-stripping cuts through partial volume.
+    remnants : float
+        Relative brightness of patches of dura that skull-stripping left.
     """
 
     texture: tuple[float, float, float]
@@ -45,6 +49,8 @@ class Artifacts:
     noise: float
     csf_flow: float = 0.0
     gamma: float = 1.0
+    edge: float = 0.0
+    remnants: float = 0.0
 
     def to_dict(self) -> dict:
         """Plain values for the provenance file."""
@@ -62,17 +68,20 @@ def draw_artifacts(generator: np.random.Generator, sequence: str, contrast: str)
         ``random`` draws from wider ranges.
     """
     wide = contrast == "random"
-    texture = generator.normal(0, [0.03, 0.03, 0.03]) * (1.3 if wide else 1.0)
-    thick = generator.uniform() < (0.6 if wide else 0.3)
+    texture = generator.normal(0, [0.03, 0.03, 0.03])
+    thick = generator.uniform() < (0.5 if wide else 0.3)
+    edge = (float(generator.uniform(-0.6, 0.1)), float(generator.uniform(-0.6, 1.5))) if wide else (0.0, 0.0)
     return Artifacts(
         texture=tuple(float(v) for v in texture),
-        blur_mm=float(generator.uniform(0.3, 1.4 if wide else 0.8)),
+        blur_mm=float(generator.uniform(0.3, 1.2 if wide else 0.8)),
         slice_axis=int(generator.choice(3, p=[0.7, 0.15, 0.15])),
-        slice_mm=float(generator.uniform(2.0, 7.0 if wide else 4.0)) if thick else 0.0,
-        bias=float(generator.uniform(0.02, 0.18 if wide else 0.12)),
+        slice_mm=float(generator.uniform(2.0, 6.0 if wide else 4.0)) if thick else 0.0,
+        bias=float(generator.uniform(0.02, 0.15 if wide else 0.12)),
         noise=float(generator.uniform(0.005, 0.06 if wide else 0.05)),
         csf_flow=float(generator.uniform(0, 0.8)) if sequence == "flair" else 0.0,
         gamma=float(np.exp(generator.normal(0, 0.2))) if wide else 1.0,
+        edge=edge[0],
+        remnants=edge[1],
     )
 
 
@@ -153,6 +162,10 @@ def apply_artifacts(
         patches = np.clip(smooth_noise(generator, grid, 14.0) - 0.5, 0, 1.5)
         image = image + artifacts.csf_flow * patches * csf
     image = image * np.exp(sum(strength * layer for strength, layer in zip(artifacts.texture, texture, strict=True)))
+    if artifacts.edge or artifacts.remnants:
+        patches = np.clip(smooth_noise(generator, grid, 9.0) - 0.6, 0, 1)
+        depth_mm = (ndimage.distance_transform_edt(brain) - 0.5) * grid.spacing_mm
+        image = image * (1 + np.exp(-depth_mm / 2.0) * (artifacts.edge + artifacts.remnants * patches)).clip(0.05)
     # blur within the brain only: skull-stripping came after the acquisition
     sigma = artifacts.blur_mm / grid.spacing_mm
     weight = brain.astype(float)

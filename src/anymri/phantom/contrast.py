@@ -281,6 +281,10 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
 }
 
 
+#: Spread of the brain's values over their mean in random contrast, (low, high): that of real studies, and beyond.
+_RANDOM_SPREAD = {"t1": (0.12, 0.32), "t1c": (0.12, 0.32), "t2": (0.22, 0.42), "flair": (0.16, 0.34)}
+
+
 def random_signals(generator: np.random.Generator, sequence: str) -> dict[str, float]:
     """Draw an arbitrary positive signal for every compartment of a sequence, in the spirit of [5]_.
 
@@ -289,6 +293,7 @@ def random_signals(generator: np.random.Generator, sequence: str) -> dict[str, f
     generator : numpy.random.Generator
     sequence : {"t1", "t1c", "t2", "flair"}
     """
+    spread = generator.uniform(*_RANDOM_SPREAD[sequence])
     signals = {name: float(generator.uniform(low, high)) for name, (low, high) in _RANDOM[sequence].items()}
     signals.setdefault("enhancing", signals["solid"])
-    return {name: max(0.03, 1 + 0.22 * signals[name]) for name in COMPARTMENTS}
+    return {name: float(max(0.03, 1 + spread * signals[name])) for name in COMPARTMENTS}

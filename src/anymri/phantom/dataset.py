@@ -119,18 +119,19 @@ def write_subjects(
     missing = _check_missing(missing)
     workers = whole_number("workers", workers, 1)
     indices = list(indices)
-    make_folder(Path(out) / "provenance")
+    make_folder(make_folder(out) / "provenance")
     make = partial(_write_subject, out=Path(out), seed=seed, settings=settings, layout=layout, missing=missing)
     return _run(make, indices, min(workers, len(indices)), progress)
 
 
 def _run(make: partial, indices: list[int], workers: int, progress: bool) -> dict[int, str]:
     """Call `make` for every index, in this process or several."""
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("phantoms"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     digests: dict[int, str] = {}
-    with Progress(*columns, disable=not progress) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not progress) as bar:
         task = bar.add_task("phantoms", total=len(indices))
         if workers == 1:
             for index in indices:

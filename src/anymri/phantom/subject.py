@@ -56,12 +56,13 @@ def _make_tissue(streams: list[np.random.Generator], settings: PhantomSettings) 
     """Anatomy and pathology of a subject, with their drawn parameters."""
     anatomy_stream, pathology_stream = streams
     shape = draw_shape(anatomy_stream, settings.spacing_mm)
+    atrophy = (0.3, 2.3) if settings.contrast == "random" else (0.5, 1.5)
     if settings.pathology == "none":
-        anatomy = render_anatomy(anatomy_stream, shape)
+        anatomy = render_anatomy(anatomy_stream, shape, None, atrophy)
         tissue = healthy_tissue(pathology_stream, anatomy, settings)
     else:
         plan = plan_glioma(pathology_stream, shape, settings)
-        anatomy = render_anatomy(anatomy_stream, shape, plan.push_mm)
+        anatomy = render_anatomy(anatomy_stream, shape, plan.push_mm, atrophy)
         tissue = grow_glioma(pathology_stream, plan, anatomy, settings)
     return tissue, {"anatomy": anatomy.parameters, "pathology": tissue.parameters}
 
