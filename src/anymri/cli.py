@@ -9,11 +9,14 @@ import errno
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from anymri.errors import UserError
+
+#: Exit code after Ctrl-C, as shells expect it.
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="anymri",
@@ -24,11 +27,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else to standard output.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = all cores.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Parallel processes.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Precision = Annotated[
+    str, typer.Option("--precision", help="auto, 32 (exact) or bf16 (faster where the processor has it).")
+]
 
 
 def _say(as_json: bool, values: dict[str, Any], text: str) -> None:
@@ -43,13 +49,20 @@ def _use_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _key_values(pairs: list[str] | None, option: str) -> dict[str, str]:
+def _precision(name: str) -> Any:
+    """Check the name of a precision."""
+    if name not in ("auto", "32", "bf16"):
+        raise UserError(f"--precision {name}: unknown; choose auto, 32 or bf16")
+    return name
+
+
+def _key_values(pairs: list[str] | None, option: str, example: str) -> dict[str, str]:
     """Read repeated ``KEY=VALUE`` options."""
     values = {}
     for pair in pairs or []:
         key, sign, value = pair.partition("=")
         if not sign or not key or not value:
-            raise UserError(f"{option} {pair}: not of the form KEY=VALUE; write e.g. {option} t1='*_T1.nii.gz'")
+            raise UserError(f"{option} {pair}: not of the form KEY=VALUE; write e.g. {option} {example}")
         values[key.strip()] = value.strip()
     return values
 
@@ -76,7 +89,10 @@ def phantom(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Make a data set of digital brains with known anatomy and pathology."""
+    """Make a data set of digital brains with known anatomy and pathology.
+
+    Example: anymri phantom brains --subjects 10 --seed 1 --missing t1c=0.3
+    """
     from anymri.phantom import generate, generate_recipe
 
     if recipe:
@@ -84,7 +100,7 @@ def phantom(
         _say(as_json, {"folder": folder, "recipe": recipe}, f"wrote {recipe} to {folder}")
         return
     try:
-        rates = {code: float(rate) for code, rate in _key_values(missing, "--missing").items()}
+        rates = {code: float(rate) for code, rate in _key_values(missing, "--missing", "t1c=0.3").items()}
     except ValueError:
         raise UserError("--missing: the rate is not a number; write e.g. --missing t1c=0.3") from None
     folder = generate(
@@ -108,10 +124,13 @@ def index(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the subjects of a data set and which sequences each has; opens no image."""
+    """List the subjects of a data set and which sequences each has; opens no image.
+
+    Example: anymri index brains --dataset brats2023 -o subjects.csv
+    """
     from anymri.data.index import index_dataset, missingness, write_subjects
 
-    subjects = index_dataset(root, dataset, _key_values(pattern, "--pattern") or None)
+    subjects = index_dataset(root, dataset, _key_values(pattern, "--pattern", "t1='*_T1.nii.gz'") or None)
     write_subjects(output, subjects)
     counts = missingness(subjects)
     lines = [f"{name:>24} {count}" for name, count in counts.items()]
@@ -133,7 +152,10 @@ def split(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Divide the patients into training, validation and test parts."""
+    """Divide the patients into training, validation and test parts.
+
+    Example: anymri split subjects.csv --fractions 0.7,0.1,0.2 -o split.json
+    """
     from anymri.data.index import read_subjects
     from anymri.data.split import make_split, write_split
 
@@ -157,7 +179,12 @@ def preprocess(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Normalise every sequence by its own brain and write the memory-mapped cache; resumes where it stopped."""
+    """Normalise every sequence by its own brain and write the memory-mapped cache; resumes where it stopped.
+
+    Subjects that cannot be read are named and left out; the command then ends with exit code 2, the others are kept.
+
+    Example: anymri preprocess subjects.csv --spacing 2 -o cache
+    """
     from anymri.data.preprocess import preprocess as build_cache
 
     report = build_cache(subjects, output, spacing_mm=spacing, workers=workers, progress=not quiet)
@@ -169,8 +196,11 @@ def preprocess(
         summary,
         f"{len(report.done)} made, {len(report.skipped)} already there, {len(report.failed)} failed: {output}",
     )
-    if report.failed and not report.done and not report.skipped:
-        raise UserError(f"{subjects}: no subject could be read; see the lines above")
+    if report.failed:
+        raise UserError(
+            f"{subjects}: {len(report.failed)} of its subjects could not be read; mend the files named above "
+            "and run the same command again"
+        )
 
 
 @app.command()
@@ -201,7 +231,10 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train one method; writes checkpoint, resolved configuration, log and weights to the run folder."""
+    """Train one method; writes checkpoint, resolved configuration, log and weights to the run folder.
+
+    Example: anymri train unet.yaml --set training.epochs=50 -o runs/unet
+    """
     from anymri.config import load_run_config
     from anymri.training import train as run_training
 
@@ -224,20 +257,22 @@ def evaluate(
     subset: Annotated[
         list[str] | None, typer.Option("--subset", help="e.g. t1c+flair; repeatable; default: all.")
     ] = None,
-    grid: Annotated[
-        str, typer.Option("--grid", help="Where to score: cache, or native (the grid of the files).")
-    ] = "cache",
+    precision: Precision = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Score a model on every subset of sequences; each window is encoded once."""
+    """Score a model on every subset of sequences; each window is encoded once.
+
+    Example: anymri evaluate runs/unet --data cache --split split.json -o results.parquet
+    """
     from anymri.evaluation import evaluate as run_evaluation
 
     _use_threads(threads)
     table = run_evaluation(
-        model, data, output, split=split_file, fold=fold, part=part, subsets=subset, grid=grid, progress=not quiet
-    )
+        model, data, output, split=split_file, fold=fold, part=part, subsets=subset,
+        precision=_precision(precision), progress=not quiet,
+    )  # fmt: skip
     dice = table[table.metric == "dice"].groupby("target", observed=True).value.mean()
     lines = [f"{target:<18} mean Dice {value:.3f}" for target, value in dice.items()]
     _say(as_json, {"results": output, "dice": dice.to_dict()}, "\n".join([*lines, f"wrote {output}"]))
@@ -247,10 +282,13 @@ def evaluate(
 def report(
     results: Annotated[list[Path], typer.Argument(help="Results tables.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML page.")] = Path("report.html"),
-    title: Annotated[str | None, typer.Option("--title")] = None,
+    title: Annotated[str | None, typer.Option("--title", help="Heading of the page.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make one self-contained page of results tables: the fifteen rows, heat map, pictures."""
+    """Make one self-contained page of results tables: the fifteen rows, heat map, pictures.
+
+    Example: anymri report unet.parquet u_hved.parquet -o report.html
+    """
     from anymri.benchmark.report import build_report
 
     page = build_report(results, output, title=title)
@@ -273,14 +311,18 @@ def predict(
         str, typer.Option("--labels", help="anymri (3 = enhancing) or brats2021 (4 = enhancing).")
     ] = "anymri",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
+    precision: Precision = "auto",
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
     """Segment a study, fill in its missing sequences and say how far to trust it.
 
     Takes any non-empty subset of skull-stripped, aligned sequences.
+
+    Example: anymri predict --t1 T1.nii.gz --flair FLAIR.nii.gz -o result
     """
     from anymri.inference.predict import predict_study, write_result
+    from anymri.inference.result import check_output
 
     images = {code: path for code, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path}
     if study is not None:
@@ -289,14 +331,22 @@ def predict(
         if images:
             raise UserError(f"{study}: give a study folder or single files, not both")
         images = find_study(study)
+    check_output(output, overwrite)
     _use_threads(threads)
-    result = predict_study(images, model=model, labels=labels)
+    result = predict_study(images, model=model, labels=labels, precision=_precision(precision))
     folder = write_result(result, output, overwrite=overwrite)
-    volumes = ", ".join(f"{region} {value:.1f} ml" for region, value in result.volumes_ml.items())
+    lines = [f"warning: {warning}" for warning in result.warnings]
+    lines += [", ".join(f"{region} {value:.1f} ml" for region, value in result.volumes_ml.items())]
+    lines += [f"filled in {', '.join(result.completed)}"] if result.completed else []
     _say(
         as_json,
-        {"result": folder, "volumes_ml": result.volumes_ml},
-        f"{volumes}\nwrote {folder}; open {folder}/report.html",
+        {
+            "result": folder,
+            "volumes_ml": result.volumes_ml,
+            "completed": [*result.completed],
+            "warnings": result.warnings,
+        },
+        "\n".join([*filter(None, lines), f"wrote {folder}; open {folder}/report.html"]),
     )
 
 
@@ -304,12 +354,15 @@ def predict(
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demonstration.")] = Path("demo"),
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the phantoms; default: a fresh one.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m")] = "default",
+    model: Annotated[str, typer.Option("--model", "-m", help="Bundled model, weights file or run folder.")] = "default",
     train_one: Annotated[bool, typer.Option("--train", help="Also train a small network on phantoms first.")] = False,
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
-    """Run the main job on fresh phantoms: every subset of sequences segmented and completed, and a report."""
+    """Run the main job on fresh phantoms: every subset of sequences segmented and completed, and a report.
+
+    Example: anymri demo --seed 1 -o demo
+    """
     from anymri.benchmark.demo import run_demo
 
     _use_threads(threads)
@@ -364,18 +417,39 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def main() -> None:
-    """Entry point: user errors and a full disk are one line and exit code 2."""
+    """Entry point: whatever a user can mend is one line on standard error and exit code 2."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except UserError as error:
-        typer.echo(f"anymri: {error}", err=True)
-        sys.exit(2)
+        _refuse(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EDQUOT):
+        if error.errno is None:
             raise
-        place = error.filename or "the output"
-        typer.echo(f"anymri: {place}: cannot write ({error.strerror}); free space or choose another folder", err=True)
-        sys.exit(2)
+        _refuse(_system_reason(error))
+    except Exception as error:
+        # The errors of the command line itself (a missing option, a wrong number) carry this method.
+        say = getattr(error, "format_message", None)
+        if say is None:
+            raise
+        context = getattr(error, "ctx", None)
+        verb = context.command_path if context is not None else "anymri"
+        _refuse(f"{say().rstrip('.')}; see {verb} --help")
+    if code == INTERRUPTED:
+        typer.echo("anymri: interrupted; the same command goes on where it can", err=True)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo("anymri: " + message.replace("\n", " "), err=True)
+    sys.exit(2)
+
+
+def _system_reason(error: OSError) -> str:
+    """What the operating system refused, and what to do about it."""
+    place, reason = error.filename or "output", error.strerror or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+        return f"{place}: cannot be read or written ({reason}); free some space or choose another place"
+    return f"{place}: {reason}; check the path"
 
 
 if __name__ == "__main__":

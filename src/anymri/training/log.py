@@ -63,6 +63,7 @@ class ProgressBar:
     """
 
     def __init__(self, title: str, total: int, done: int, visible: bool) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
@@ -72,7 +73,9 @@ class ProgressBar:
             TextColumn("loss {task.fields[loss]}"),
             TimeRemainingColumn(),
         )
-        self._progress = Progress(*columns, refresh_per_second=2, disable=not visible)
+        # Standard output is left to results, which another program may read.
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, console=console, refresh_per_second=2, disable=not visible)
         self._task = self._progress.add_task(title, total=total, completed=done, loss="-")
         self._visible = visible
         self._shown = 0.0
