@@ -13,6 +13,7 @@ from anymri.evaluation.baselines import BASELINES
 from anymri.evaluation.evaluate import Asked, Evaluation, predict_entry
 from anymri.evaluation.pictures import rank_subjects
 from anymri.evaluation.seen import training_images
+from anymri.inference.restore import restore_probability
 from anymri.types import GLIOMA, DataSpec, UserError
 
 QUIET = {"progress": False, "pictures": False, "precision": "32"}
@@ -130,6 +131,26 @@ def test_a_split_says_whom_to_score_and_whom_to_fit_baselines_on(three, mean_met
     assert set(table["subject"]) == {three.names[0]}
     runs = {str(run) for run in table["run"].unique()}
     assert not any(run.endswith("-others") for run in runs)
+
+
+def test_segmentation_can_be_scored_on_the_grid_of_the_files(three, mean_method, cache_maker, tmp_path):
+    native = cache_maker(tmp_path / "native", three.studies, None)
+    assert native.spacing_mm == (1.0, 1.0, 1.0)
+    options = {**QUIET, "subsets": ["t1c+flair"], "subjects": three.names[:1]}
+    table = evaluate(mean_method, three.cache.folder, tmp_path / "r.parquet", reference=native.folder, **options)
+    assert set(table["protocol"]) == {"anymri-native"}
+    own = table[(table["metric"] == "volume_error") & (table["target"] == "whole_tumor")]
+    work = Evaluation.prepare(mean_method, three.cache, Asked(precision="32"))
+    entry = three.cache.entry(three.names[0])
+    ((_, prediction),) = predict_entry(work, entry, [("t1c", "flair")], ("logits",))
+    label = three.studies[three.names[0]][1]
+    restored = restore_probability(prediction.probability, entry.geometry)
+    assert restored.shape[1:] == label.shape
+    assert own["value"].item() == pytest.approx(((restored[0] > 0.5).sum() - (label > 0).sum()) / 1000)
+    dice = table[(table["metric"] == "dice") & (table["target"] == "whole_tumor")]["value"].item()
+    assert dice == pytest.approx(metrics.dice(restored[0] > 0.5, label > 0))
+    coarse = evaluate(mean_method, three.cache.folder, tmp_path / "c.parquet", **options)
+    assert coarse[coarse["metric"] == "psnr"]["value"].tolist() == table[table["metric"] == "psnr"]["value"].tolist()
 
 
 # ------------------------------------------------------------------------------------------------------- resuming

@@ -26,6 +26,7 @@ from anymri.evaluation.baselines import BASELINES, Moments, collect_moments, fil
 from anymri.evaluation.scoring import Score, Synthesis, score_regions, score_synthesis
 from anymri.evaluation.seen import seen_in_training
 from anymri.inference.labels import regions
+from anymri.inference.restore import restore_probability
 from anymri.inference.sliding_window import SubjectPrediction, WindowSettings, iterate_subject
 from anymri.methods import Family, Method, SubsetNotTrained
 from anymri.types import DataSpec, UserError
@@ -50,6 +51,7 @@ def evaluate(
     subsets: Sequence[str] | None = None,
     subjects: Sequence[str] | None = None,
     outputs: tuple[str, ...] | None = None,
+    reference: Path | None = None,
     batch_size: int = 1,
     seed: int = 0,
     precision: Literal["auto", "32", "bf16"] = "auto",
@@ -79,6 +81,10 @@ def evaluate(
         Subject ids; they win over `split`, which then only says what the baselines are fitted on.
     outputs : tuple of {"logits", "image"} or None, default=None
         What to score; None = all the model gives.
+    reference : Path or None, default=None
+        A second cache of the same files at another spacing, usually their own (``anymri preprocess`` without a
+        spacing): probabilities are brought to its grid, as in `predict`, and segmentation is scored there. The
+        protocol is then ``anymri-native``. None = scored on the grid of `cache`.
     batch_size : int, default=1
         Windows at a time. Only 1 is bit-exact.
     seed : int, default=0
@@ -107,6 +113,7 @@ def evaluate(
     """
     asked = Asked(outputs=outputs, batch_size=batch_size, precision=precision, hd95=hd95, synthesis=synthesis)
     work = Evaluation.prepare(model, cache, asked, subsets=subsets, seed=seed)
+    work.reference = None if reference is None else Cache(reference)
     work.choose_subjects(split, fold, part, subjects)
     out = Path(out)
     if out.is_dir():
@@ -158,6 +165,8 @@ class Evaluation:
     fold : int
     fitted_on : list of str
         Subjects of the baselines; empty = for each subject the others of the cache.
+    reference : Cache or None
+        Where to score segmentation, if not in `cache`.
     """
 
     method: Any
@@ -169,6 +178,7 @@ class Evaluation:
     subjects: list[str] = field(default_factory=list)
     fold: int = 0
     fitted_on: list[str] = field(default_factory=list)
+    reference: Cache | None = None
     _moments: dict[str, Moments] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------------------------ preparation
@@ -266,6 +276,7 @@ class Evaluation:
             "subsets": [self.spec.subset_name(subset) for subset in self.subsets],
             "subjects": list(self.subjects),
             "dataset_fingerprint": self.cache.fingerprint(),
+            "reference_fingerprint": self.reference.fingerprint() if self.reference else "",
             "weights": weights_digest(self.method),
             "settings": {
                 "spacing_mm": list(self.cache.spacing_mm),
@@ -288,7 +299,8 @@ class Evaluation:
     def score_subject(self, subject: str, advance: Any = lambda: None) -> Iterator[dict[str, Any]]:
         """Rows of one subject: the model's, then those of the synthesis baselines."""
         entry = self.cache.entry(subject)
-        label = None if entry.label is None else np.asarray(entry.label)
+        truth = entry if self.reference is None else self._reference_entry(entry)
+        label = None if truth.label is None else np.asarray(truth.label)
         subsets = self.subsets_of(subject)
         outputs = _outputs(self, label is not None)
         synthesis = Synthesis(np.asarray(entry.image), entry.present, self.spec) if "image" in outputs else None
@@ -296,8 +308,11 @@ class Evaluation:
         for subset, prediction in predict_entry(self, entry, subsets if outputs else [], outputs):
             scores: list[Score] = []
             if label is not None and "logits" in outputs:
-                found = regions(prediction.probability, self.method.head, self.method.spec)
-                scores += score_regions(found, label, self.spec, entry.spacing_mm, self.asked.hd95)
+                probability = prediction.probability
+                if truth is not entry and probability is not None:
+                    probability = restore_probability(probability, entry.geometry.with_shape(label.shape))
+                found = regions(probability, self.method.head, self.method.spec)
+                scores += score_regions(found, label, self.spec, truth.spacing_mm, self.asked.hd95)
             image = prediction.image if synthesis is not None else None
             if synthesis is not None and image is not None:
                 scores += score_synthesis(synthesis, image.numpy(), prediction.synthesised.numpy(), subset)
@@ -306,10 +321,24 @@ class Evaluation:
         if synthesis is not None:
             yield from self._score_baselines(subject, synthesis, subsets)
 
+    def _reference_entry(self, entry: Entry) -> Entry:
+        """The same subject in the reference cache, on a grid over the same box."""
+        assert self.reference is not None
+        found = self.reference.entry(entry.subject_id)
+        if (
+            not np.allclose(found.geometry.affine, entry.geometry.affine)
+            or found.geometry.shape != entry.geometry.shape
+        ):
+            raise UserError(
+                f"{self.reference.folder}: {entry.subject_id} was made from other files than in {self.cache.folder}; "
+                "preprocess the same table of subjects twice"
+            )
+        return found
+
     def _row(self, subject: str, seen: bool) -> dict[str, Any]:
         return {
             "run": self.run,
-            "protocol": "anymri",
+            "protocol": "anymri" if self.reference is None else "anymri-native",
             "preset": describe_preset(self.method),
             "method": self.method.name,
             "dataset": self.dataset,
