@@ -167,8 +167,7 @@ def _match(prediction: Mask, reference: Mask, steps: int) -> tuple[list[tuple[Ma
     joined, _ = label(dilated, everything)
     matched = []
     for number, box in enumerate(find_objects(joined), 1):
-        # A lesion dilated again is exactly its piece of the dilated reference where no other is joined to it; the
-        # program dilates the lesion alone, which is the same set.
+        # The program dilates each lesion again to find what touches it; that gives this piece of `joined` once more.
         inside = joined[box] == number
         lesion = np.zeros_like(reference)
         lesion[box] = inside & reference[box]

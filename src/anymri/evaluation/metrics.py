@@ -28,6 +28,7 @@ __all__ = [
     "sensitivity",
     "specificity",
     "ssim",
+    "ssim_map",
     "volume_ml",
 ]
 
@@ -407,14 +408,14 @@ def psnr(image: Image, reference: Image, inside: Mask, data_range: float) -> flo
     return float(10 * np.log10(data_range**2 / error)) if error > 0 else float("inf")
 
 
-def ssim(image: Image, reference: Image, inside: Mask, data_range: float, window: int = 7) -> float:
-    """Mean structural similarity over the voxels of a mask.
+def ssim_map(image: Image, reference: Image, inside: Mask, data_range: float, window: int = 7) -> Image:
+    """Structural similarity of every voxel.
 
     Parameters
     ----------
     image, reference : ndarray of float, shape (D, H, W)
     inside : ndarray of bool, shape (D, H, W)
-        Outside it both images are set to 0 first, so what a method leaves in the background does not count.
+        Usually the brain. Outside it both images are set to 0 first, so what a method leaves there does not count.
     data_range : float
         See `data_range`.
     window : int, default=7
@@ -422,8 +423,8 @@ def ssim(image: Image, reference: Image, inside: Mask, data_range: float, window
 
     Returns
     -------
-    float
-        At most 1. Empty mask: NaN.
+    ndarray of float64, shape (D, H, W)
+        At most 1; NaN more than a window away from the mask.
 
     Notes
     -----
@@ -433,8 +434,9 @@ def ssim(image: Image, reference: Image, inside: Mask, data_range: float, window
     from scipy.ndimage import uniform_filter
 
     _inside(image, reference, inside)
+    similarity = np.full(np.shape(inside), np.nan)
     if not np.any(inside):
-        return float("nan")
+        return similarity
     box = _box(np.asarray(inside), margin=window)
     mask = np.asarray(inside)[box]
     x = np.where(mask, np.asarray(image)[box], 0).astype(np.float64)
@@ -448,4 +450,19 @@ def ssim(image: Image, reference: Image, inside: Mask, data_range: float, window
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
-    return float((luminance * structure)[mask].mean())
+    similarity[box] = luminance * structure
+    return similarity
+
+
+def ssim(image: Image, reference: Image, inside: Mask, data_range: float, window: int = 7) -> float:
+    """Mean structural similarity over the voxels of a mask; empty mask: NaN. See `ssim_map`.
+
+    Parameters
+    ----------
+    image, reference : ndarray of float, shape (D, H, W)
+    inside : ndarray of bool, shape (D, H, W)
+    data_range : float
+    window : int, default=7
+    """
+    values = ssim_map(image, reference, inside, data_range, window)[np.asarray(inside)]
+    return float(values.mean()) if values.size else float("nan")

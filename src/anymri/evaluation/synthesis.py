@@ -1,0 +1,162 @@
+"""Synthesised sequences scored where it matters: in the brain, in the tumour, in the rest; and by what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymri.evaluation import metrics
+from anymri.evaluation.scoring import Score
+
+if TYPE_CHECKING:
+    from anymri.methods import Method
+
+__all__ = ["downstream_dice", "freeze_segmenter", "score_synthesis_by_place"]
+
+Image = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+#: A completed study (M, D, H, W) to boolean regions by name.
+Segmenter = Callable[[Image], Mapping[str, Mask]]
+
+
+def score_synthesis_by_place(
+    target: str, image: Image, reference: Image, brain: Mask, tumor: Mask | None = None
+) -> list[Score]:
+    """MAE, NMSE, PSNR and SSIM of one synthesised sequence, in the brain, in the tumour and in the brain outside it.
+
+    Parameters
+    ----------
+    target : str
+        Modality code.
+    image, reference : ndarray of float, shape (D, H, W)
+        Synthesised and real, in z-scores.
+    brain : ndarray of bool, shape (D, H, W)
+        Of the real sequence.
+    tumor : ndarray of bool, shape (D, H, W), or None, default=None
+        Whole tumour; None = only the brain is scored.
+
+    Returns
+    -------
+    list of Score
+        Metrics ``mae nmse psnr ssim`` and, with a tumour, the same with ``_tumor`` and ``_outside``. A place without
+        voxels gives no rows; `reference_empty` is True for all rows of a subject without tumour.
+
+    Notes
+    -----
+    One data range for all places: p99.9 - p0.1 of the real sequence in its brain. The range of the tumour alone
+    would make the PSNR of a small and even tumour worse than that of the brain at the same error.
+    """
+    width = metrics.data_range(reference, brain)
+    # One map for all places: windows reach over a tumour's border, so that it is judged with its rim.
+    similarity = metrics.ssim_map(image, reference, brain, width)
+    places: dict[str, Mask] = {"": np.asarray(brain)}
+    empty = False
+    if tumor is not None:
+        places |= {"_tumor": np.asarray(brain & tumor), "_outside": np.asarray(brain & ~tumor)}
+        empty = not tumor.any()
+    scores = []
+    for suffix, inside in places.items():
+        if not inside.any():
+            continue
+        values = {
+            "mae": (metrics.mae(image, reference, inside), "z"),
+            "nmse": (metrics.nmse(image, reference, inside), "1"),
+            "psnr": (metrics.psnr(image, reference, inside, width), "dB"),
+            "ssim": (float(similarity[inside].mean()), "1"),
+        }
+        scores += [Score(target, name + suffix, value, unit, empty) for name, (value, unit) in values.items()]
+    return scores
+
+
+def downstream_dice(
+    segmenter: Segmenter,
+    completed: Image,
+    label: NDArray[np.integer],
+    regions: Mapping[str, Sequence[int]],
+) -> dict[str, float]:
+    """Dice of a frozen segmenter that is given a completed study.
+
+    Parameters
+    ----------
+    segmenter : callable
+        Completed study (M, D, H, W) to boolean regions by name, see `freeze_segmenter`. The same one, never trained
+        on synthesised images, for all methods and subsets.
+    completed : ndarray of float, shape (M, D, H, W)
+        Real sequences where available, synthesised ones elsewhere.
+    label : ndarray of int, shape (D, H, W)
+        Reference label map.
+    regions : dict of str to sequence of int
+        Region to its label values.
+
+    Returns
+    -------
+    dict of str to float
+        Region to Dice, for the regions that the segmenter tells; both empty: 1.
+
+    Raises
+    ------
+    ValueError
+        If the completed study still has NaN.
+    """
+    if np.isnan(completed).any():
+        raise ValueError("the completed study still has missing voxels; synthesise every sequence the segmenter reads")
+    predicted = segmenter(completed)
+    return {
+        region: metrics.dice(np.asarray(predicted[region], bool), np.isin(label, list(values)))
+        for region, values in regions.items()
+        if region in predicted
+    }
+
+
+def freeze_segmenter(method: Method, statistics: Any, window: Sequence[int] | None = None) -> Segmenter:
+    """A trained method as a segmenter of complete studies.
+
+    Parameters
+    ----------
+    method : Method
+        Gives logits.
+    statistics : array of float, shape (M, 8)
+        Raw-intensity statistics of the subject; those of a synthesised sequence are the method's training medians.
+    window : sequence of int or None, default=None
+        Window (D, H, W); None = the method's own.
+
+    Returns
+    -------
+    callable
+        Completed study (M, D, H, W) to regions, all sequences taken as available.
+    """
+    import torch
+
+    from anymri.inference.labels import regions
+    from anymri.inference.sliding_window import WindowSettings, predict_subject
+
+    method.eval().requires_grad_(False)
+    settings = WindowSettings(window=tuple(window) if window else None, precision="32")
+
+    def segment(completed: Image) -> Mapping[str, Mask]:
+        volume = torch.from_numpy(np.ascontiguousarray(completed, np.float32))
+        boxes = torch.from_numpy(np.stack([_box(channel) for channel in np.asarray(completed)]))
+        known = torch.as_tensor(np.asarray(statistics, np.float32)).clone()
+        unknown = known.isnan().any(1)
+        known[unknown] = method.median_statistics[0][unknown].to(known)
+        every = method.spec.modalities
+        found = predict_subject(
+            method, volume, known, boxes, [every], window=settings.window, outputs=("logits",), precision="32"
+        )
+        return regions(found[every].probability, method.head, method.spec)
+
+    return segment
+
+
+def _box(channel: Image) -> NDArray[np.int64]:
+    """Start and stop (2, 3) of what is not background."""
+    box = np.zeros((2, 3), np.int64)
+    inside = channel != 0
+    if inside.any():
+        for axis in range(3):
+            places = np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis)))
+            box[:, axis] = places[0], places[-1] + 1
+    return box
