@@ -37,8 +37,9 @@ __all__ = ["build_report"]
 
 #: Bytes of pictures (encoded) that a page may hold; more stay beside their results table.
 PICTURE_BUDGET = 3_600_000
-#: Up to so many methods the regions stand side by side, as in the review; beyond, one table per region.
-METHODS_SIDE_BY_SIDE = 5
+#: Up to so many methods the regions stand side by side, as in the review; beyond, one table per region, with so many
+#: methods at most, so that it fits on a printed page.
+METHODS_SIDE_BY_SIDE, METHODS_PER_TABLE = 5, 10
 
 
 def build_report(results: Sequence[Path], out: Path, title: str | None = None) -> Path:
@@ -147,28 +148,39 @@ def _seen_note(results: Results) -> str:
 
 
 def _tables(results: Results) -> list[dict[str, Any]]:
-    """The Dice table, or one per region where it would be too wide."""
+    """The Dice table; several where it would be too wide."""
     columns, regions = column_order(results), region_order(results)
-    groups = [regions] if len(columns) <= METHODS_SIDE_BY_SIDE else [[region] for region in regions]
     wide, counts, seen = table3(results), cells(results), _seen_by_column(results)
     methods = dict(results.frame[["column", "method"]].drop_duplicates().itertuples(index=False, name=None))
     heads = [
         {"name": name, "baseline": methods[name] in BASELINES, "seen": seen.get(name, (0, 0))[0] > 0}
         for name in columns
     ]
+    every = {
+        (str(subset), region): _row_cells(wide, counts, str(subset), region, columns)
+        for subset in wide.index
+        for region in regions
+    }
     tables = []
-    for group in groups:
-        titles = [{"title": REGION_NAMES.get(region, ("", region))[1], "columns": heads} for region in group]
-        rows = [
-            {
-                "mean": subset == "mean",
-                "dots": [] if subset == "mean" else dots(str(subset), dot_order(results)),
-                "cells": [cell for region in group for cell in _row_cells(wide, counts, str(subset), region, columns)],
-            }
-            for subset in wide.index
-        ]
-        tables.append({"regions": titles, "rows": rows})
+    for group, part in _groups(regions, len(columns)):
+        titles = [{"title": REGION_NAMES.get(region, ("", region))[1], "columns": heads[part]} for region in group]
+        rows = []
+        for subset in map(str, wide.index):
+            row = [cell | {"first": i == 0} for region in group for i, cell in enumerate(every[subset, region][part])]
+            shown = [] if subset == "mean" else dots(subset, dot_order(results))
+            rows.append({"mean": subset == "mean", "dots": shown, "cells": row})
+        tables.append(
+            {"regions": titles, "rows": rows, "title": titles[0]["title"] if len(group) < len(regions) else ""}
+        )
     return tables
+
+
+def _groups(regions: list[str], methods: int) -> list[tuple[list[str], slice]]:
+    """Regions and columns of each table."""
+    if methods <= METHODS_SIDE_BY_SIDE:
+        return [(regions, slice(None))]
+    starts = range(0, methods, METHODS_PER_TABLE)
+    return [([region], slice(start, start + METHODS_PER_TABLE)) for region in regions for start in starts]
 
 
 def _row_cells(
@@ -180,7 +192,7 @@ def _row_cells(
     row = []
     for column in columns:
         value, key = float(values[column]), (subset, region, column)
-        cell: dict[str, Any] = {"first": column == columns[0], "value": None, "note": "", "seen": "", "best": False}
+        cell: dict[str, Any] = {"value": None, "note": "", "seen": "", "best": False}
         if value == value:
             cell["value"] = f"{value:.1f}"
         if value == value and subset != "mean":

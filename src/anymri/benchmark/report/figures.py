@@ -30,6 +30,9 @@ RAMP = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 4
 #: Line colours that stay apart for colour-blind readers and on both backgrounds; dashes come after the eighth.
 LINES = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#aa4499", "#999933", "#33bbee", "#888888")
 
+#: Width of the page's column in pixels.
+PAGE_WIDTH = 1190
+
 
 def ramp_colour(share: float) -> tuple[str, str]:
     """Fill and text colour of a value in [0, 1]."""
