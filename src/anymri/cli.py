@@ -21,7 +21,6 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="anymri",
     help="Brain MRI with missing sequences: segment, complete, benchmark, train. Research use only.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -321,17 +320,17 @@ def predict(
 
     Example: anymri predict --t1 T1.nii.gz --flair FLAIR.nii.gz -o result
     """
+    images = {code: path for code, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path}
+    if study is not None and images:
+        raise UserError(f"{study}: given beside single files; give a study folder or single files, not both")
+    if study is None and not images:
+        raise UserError("no sequence was given; give at least one of --t1, --t1c, --t2, --flair, or a study folder")
+    from anymri.data.index import find_study
     from anymri.inference.predict import predict_study, write_result
     from anymri.inference.result import check_output
 
-    images = {code: path for code, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path}
-    if study is not None:
-        from anymri.data.index import find_study
-
-        if images:
-            raise UserError(f"{study}: give a study folder or single files, not both")
-        images = find_study(study)
     check_output(output, overwrite)
+    images = find_study(study) if study is not None else images
     _use_threads(threads)
     result = predict_study(images, model=model, labels=labels, precision=_precision(precision))
     folder = write_result(result, output, overwrite=overwrite)
@@ -419,7 +418,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main() -> None:
     """Entry point: whatever a user can mend is one line on standard error and exit code 2."""
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
         _refuse(str(error))
     except OSError as error:

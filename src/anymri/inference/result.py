@@ -127,11 +127,16 @@ def check_output(out: str | Path, overwrite: bool = False) -> Path:
     Raises
     ------
     UserError
-        If `out` is a file, or a folder with content that is not an earlier result to overwrite.
+        If `out` or a folder above it is a file or cannot be written, or `out` has content that is not an earlier
+        result to overwrite.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: a file is where the result folder should be; choose another folder")
+    nearest = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        place = out if nearest == out.absolute() else nearest
+        raise UserError(f"{place}: a file is where the result folder should be; choose another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{out}: cannot be written (no permission in {nearest}); choose another folder")
     if not out.is_dir() or not any(out.iterdir()):
         return out
     if not overwrite:
