@@ -1,0 +1,92 @@
+"""Make the bundled glioma weights and their leave-one-out numbers on the real cases, from nothing, resumable.
+
+    python tools/leave_one_out.py --real ../shared/data/brats2021 --work work/glioma [--folds 0 1 2] [--steps ...]
+
+Every step writes files and is skipped where they exist, so folds can be shared between processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from anymri.config import load_run_config
+from anymri.data.index import index_dataset, read_subjects, write_subjects
+from anymri.data.preprocess import preprocess
+from anymri.evaluation import evaluate
+from anymri.phantom import generate
+from anymri.training import train
+
+RECIPES = Path(__file__).parents[1] / "src" / "anymri" / "recipes"
+PHANTOMS, SEED, SPACING_MM = 200, 2027, 2.0
+
+
+def prepare(real: Path, work: Path) -> list[str]:
+    """Phantoms, caches and the split; returns the real subjects' ids."""
+    if not (work / "phantoms").exists():
+        generate(work / "phantoms", PHANTOMS, SEED, SPACING_MM, contrast="random")
+    phantoms = index_dataset(work / "phantoms", "brats2023")
+    studies = index_dataset(real, "folder")
+    write_subjects(work / "subjects.csv", [*phantoms, *studies])
+    write_subjects(work / "real.csv", studies)
+    preprocess(work / "subjects.csv", work / "cache", spacing_mm=SPACING_MM)
+    preprocess(work / "real.csv", work / "native")
+    names, known = [p.subject_id for p in phantoms], [s.subject_id for s in read_subjects(work / "real.csv")]
+    folds = [{"train": names, "validation": [], "test": known}]
+    folds += [{"train": [*names, *(n for n in known if n != out)], "validation": [], "test": [out]} for out in known]
+    folds.append({"train": [*names, *known], "validation": [], "test": []})
+    (work / "split.json").write_text(json.dumps({"folds": folds, "seed": SEED}))
+    # The threshold is tuned on real studies alone: the best it can do.
+    alone = [{"train": [n for n in known if n != out], "validation": [], "test": [out]} for out in known]
+    (work / "real.json").write_text(json.dumps({"folds": alone, "seed": SEED}))
+    return known
+
+
+def data(work: Path, fold: int, split: str = "split.json") -> list[str]:
+    """Overrides that point a recipe at the data."""
+    return [f"data.cache={work / 'cache'}", f"data.split={work / split}", f"data.fold={fold}"]
+
+
+def score(run: Path, work: Path, fold: int, out: Path) -> None:
+    """Evaluate on the held-out studies, on the grid of their files."""
+    if not out.exists():
+        split = work / "split.json"
+        evaluate(run, work / "cache", out, split=split, fold=fold, reference=work / "native", pictures=False)
+
+
+def main() -> None:
+    """Run the chosen steps."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--real", type=Path, required=True, help="folder of the real cases")
+    parser.add_argument("--work", type=Path, required=True, help="folder for everything made")
+    parser.add_argument("--folds", type=int, nargs="*", help="which studies to leave out, from 0; default: all")
+    parser.add_argument("--steps", nargs="*", default=["pretrain", "folds", "final"])
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    work = arguments.work
+    work.mkdir(parents=True, exist_ok=True)
+    known = prepare(arguments.real, work)
+    pretrained = work / "pretrain"
+    if "pretrain" in arguments.steps:
+        train(load_run_config(RECIPES / "glioma" / "pretrain.yaml", data(work, 0)), pretrained)
+        score(pretrained, work, 0, work / "phantom_only.parquet")
+    init = [f"training.init={pretrained / 'model.safetensors'}"]
+    if "folds" in arguments.steps:
+        for k in range(len(known)) if arguments.folds is None else arguments.folds:
+            fold = data(work, k + 1)
+            train(load_run_config(RECIPES / "glioma" / "finetune.yaml", [*fold, *init]), work / f"fold{k}")
+            score(work / f"fold{k}", work, k + 1, work / f"fold{k}.parquet")
+            real_only = data(work, k, "real.json")
+            train(load_run_config(RECIPES / "phantom40" / "threshold.yaml", real_only), work / f"threshold{k}")
+            score(work / f"threshold{k}", work, k + 1, work / f"threshold{k}.parquet")
+    if "final" in arguments.steps:
+        final = data(work, len(known) + 1)
+        train(load_run_config(RECIPES / "glioma" / "finetune.yaml", [*final, *init]), work / "final")
+
+
+if __name__ == "__main__":
+    main()
