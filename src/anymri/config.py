@@ -72,6 +72,9 @@ class DataSection:
     fold : int, default=0
     train_part, validation_part : str
         Parts of the fold to learn from and to watch.
+    repeat : dict of str to int, default={}
+        How often a training subject is shown in each pass, by pattern of its id, e.g. ``{"BraTS2021_*": 10}`` where
+        few real studies are mixed with many phantoms. The first pattern that fits counts; without one, once.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FORBID
@@ -81,6 +84,7 @@ class DataSection:
     fold: Annotated[int, Field(ge=0)] = 0
     train_part: str = "train"
     validation_part: str = "validation"
+    repeat: dict[str, PositiveInt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

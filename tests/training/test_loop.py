@@ -262,7 +262,7 @@ def test_subjects_that_lack_what_is_needed_are_dropped_and_counted(
     card = json.loads((run / "run.json").read_text())
     assert card["training_subjects"] == ["p0", "p2", "p3"]
     assert card["dropped_subjects"] == {"without t2": 1, "without a label map": 1}
-    assert "1 training subjects left out: without t2" in " ".join(capsys.readouterr().out.split())
+    assert "1 training subjects left out: without t2" in " ".join(capsys.readouterr().err.split())
     monkeypatch.setattr(two_turns, "needs", ("t1c", "flair"))
     run = train(make_config("two_turns", data=everything), tmp_path / "some", progress=False)
     assert json.loads((run / "run.json").read_text())["training_subjects"] == ["p0", "p1", "p2", "p3"]

@@ -67,3 +67,24 @@ def test_average_of_the_weights_by_hand():
         assert layer.weight.item() == average.values["weight"].item()
     assert layer.weight.item() == 13.0
     assert "num_batches_tracked" not in average.values
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_one_kernel_over_all_parameters_updates_channels_last_weights_rightly(name):
+    """Against torch's plain loop; gradients have other strides than weights where an axis has length one."""
+    found = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv3d(1, 3, 3), nn.Tanh(), nn.Conv3d(3, 4, 1))
+        net.to(memory_format=torch.channels_last_3d)
+        optimizer = make_optimizer([{"params": net.parameters()}], OptimizerSettings(name, lr=0.1, weight_decay=0.1))
+        assert optimizer.param_groups[0]["fused"]
+        optimizer.param_groups[0]["fused"] = fused
+        for step in range(3):
+            image = torch.randn(2, 1, 6, 6, 6, generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            net(image.contiguous(memory_format=torch.channels_last_3d)).pow(3).mean().backward()
+            optimizer.step()
+        found.append([parameter.detach().clone() for parameter in net.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

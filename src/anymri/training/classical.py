@@ -50,7 +50,9 @@ def fit(plan: Plan, out: Path, progress: bool) -> None:
         try:
             logs = plan.method.fit(_Volumes(plan, bar), context)
         except (MemoryError, RuntimeError) as error:
-            raise memory_error(error, stage) or error from None
+            if (mistake := memory_error(error, stage)) is None:
+                raise
+            raise mistake from None
     terms = {name: float(value) for name, value in logs.items() if torch.as_tensor(value).numel() == 1}
     row = {"stage": stage.name, "epoch": 1, "step": 1, "lr": {}, "loss": terms.get("loss"), "terms": terms}
     log = RunLog(out)

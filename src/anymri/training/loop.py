@@ -21,7 +21,7 @@ from anymri.methods import StepContext
 from anymri.training.checkpoint import CheckpointStore
 from anymri.training.classical import fit
 from anymri.training.log import ProgressBar, RunLog, draw_progress
-from anymri.training.machine import choose_device, make_fabric, memory_error, torch_settings
+from anymri.training.machine import choose_device, make_fabric, memory_error, seed_generators, torch_settings
 from anymri.training.optimization import WeightAverage, lr_factor, make_optimizer, set_lr
 from anymri.training.preparation import Plan, open_run_folder, prepare, seed_from
 from anymri.training.validation import validate
@@ -89,16 +89,16 @@ class _Loop:
         self.device_type, self.precision = choose_device(self.settings)
         self.fabric = make_fabric(self.settings)
         # Convolutions in bf16 are several times faster on the CPU with channels last.
-        channels_last = self.device_type == "cpu" and self.precision == "bf16" and plan.method.spatial_dims == 3
-        self.memory_format = torch.channels_last_3d if channels_last else torch.preserve_format
-        if channels_last:
-            plan.method.to(memory_format=torch.channels_last_3d)
+        self.channels_last = self.device_type == "cpu" and self.precision == "bf16" and plan.method.spatial_dims == 3
+        if self.channels_last:
+            plan.method.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.module = self.fabric.setup(plan.method)
-        self.method = plan.method
+        self.method, self.parameters = plan.method, list(plan.method.parameters())
         self.average = WeightAverage(self.method, self.settings.ema) if self.settings.ema else None
         self.store = CheckpointStore(out)
         self.stage_index, self.epoch, self.steps = 0, 0, 0
         self.best: dict[str, Any] | None = None
+        self.selected: _Turn | None = None
         self.drawn = time.monotonic()
 
     # ------------------------------------------------------------------------------------------------- whole run
@@ -150,7 +150,9 @@ class _Loop:
                 if self.epoch < stage.epochs and self.epoch % self.settings.checkpoint_every == 0:
                     self._checkpoint({turn.name: turn.optimizer.state_dict() for turn in turns})
         except (MemoryError, RuntimeError) as error:
-            raise memory_error(error, stage) or error from None
+            if (mistake := memory_error(error, stage)) is None:
+                raise
+            raise mistake from None
         self._end_stage()
 
     def _turns(self, stage: Stage) -> list[_Turn]:
@@ -221,7 +223,7 @@ class _Loop:
     ) -> None:
         share = 1 / (steps * stage.epochs)
         progress = (self.epoch * steps + step) * share
-        micro = []
+        micro: list[tuple[Batch, int, dict[str, Any]]] = []
         for number in range(self.settings.accumulate):
             key = (self.stage_index, self.epoch, step, number, self.fabric.global_rank)
             batch = self._shown(next(batches), progress, seed_from(self.settings.seed, "subset", *key))
@@ -247,12 +249,8 @@ class _Loop:
         available = sampler(batch.present, progress, torch.Generator().manual_seed(seed))
         batch = self.fabric.to_device(batch._replace(available=available))
         image = self.method.intensity.apply(batch.image, batch.statistics)
-        if image.ndim == 5:
-            image = (
-                image.contiguous(memory_format=self.memory_format)
-                if self.memory_format != torch.preserve_format
-                else image
-            )
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last_3d)
         return batch._replace(image=image)
 
     def _context(self, stage: Stage, turn: str, progress: float, seed: int, shared: dict[str, Any]) -> StepContext:
@@ -264,21 +262,20 @@ class _Loop:
         return StepContext(stage, turn, self.epoch, progress, generator, shared, draw_available)
 
     def _training_step(self, batch: Batch, context: StepContext, seed: int) -> StepOutput:
-        torch.manual_seed(seed)
+        seed_generators(seed, self.device_type)
         # Fabric applies autocast to forward only, not to other methods.
         with self.fabric.autocast():
             return self.module.training_step(batch, context)
 
     def _select(self, turn: _Turn, turns: int) -> None:
         """Clear all gradients; let only the turn's parameters have new ones."""
-        self.method.zero_grad(set_to_none=True)
-        if turns == 1 and self._selected is turn:
+        for parameter in self.parameters:
+            parameter.grad = None
+        if turns == 1 and self.selected is turn:
             return
-        for parameter in self.method.parameters():
+        for parameter in self.parameters:
             parameter.requires_grad_(id(parameter) in turn.parameters)
-        self._selected = turn
-
-    _selected: _Turn | None = None
+        self.selected = turn
 
     def _update(self, turn: _Turn, factor: float) -> None:
         set_lr(turn.optimizer, factor)

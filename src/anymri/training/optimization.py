@@ -28,10 +28,15 @@ def make_optimizer(groups: list[dict[str, Any]], settings: OptimizerSettings, lr
         Replaces ``settings.lr``; groups with a rate of their own keep their ratio to it.
     """
     ratio = 1.0 if lr is None else lr / settings.lr
-    groups = [{**group, "lr": group.get("lr", settings.lr) * ratio} for group in groups]
+    groups = [
+        {**group, "params": list(group["params"]), "lr": group.get("lr", settings.lr) * ratio} for group in groups
+    ]
+    # One kernel over all parameters: 2-3 times faster than one by one, where torch has it.
+    fused = all(parameter.device.type in ("cpu", "cuda") for group in groups for parameter in group["params"])
     if settings.optimizer == "sgd":
         momentum = settings.betas[0]
-        optimizer: Optimizer = SGD(groups, lr=settings.lr, momentum=momentum, weight_decay=settings.weight_decay)
+        decay = settings.weight_decay
+        optimizer: Optimizer = SGD(groups, lr=settings.lr, momentum=momentum, weight_decay=decay, fused=fused)
     else:
         kind = Adam if settings.optimizer == "adam" else AdamW
         optimizer = kind(
@@ -40,6 +45,7 @@ def make_optimizer(groups: list[dict[str, Any]], settings: OptimizerSettings, lr
             betas=settings.betas,
             weight_decay=settings.weight_decay,
             amsgrad=settings.amsgrad,
+            fused=fused,
         )
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]

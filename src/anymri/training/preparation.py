@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +86,8 @@ def prepare(config: RunConfig) -> Plan:
     if config.data.split is not None and config.training.validate_every:
         validation = _labelled(cache, _part(config, cache, config.data.validation_part))
     _fill_median_statistics(method, cache, training)
-    loaders = tuple(_loader(cache, training, stage, config.training) for stage in (() if method.classical else stages))
+    shown = _repeated(training, config.data.repeat)
+    loaders = tuple(_loader(cache, shown, stage, config.training) for stage in (() if method.classical else stages))
     resolved = _resolved(config, method)
     return Plan(
         config=resolved,
@@ -198,6 +201,15 @@ def _loader(cache: Cache, subjects: tuple[str, ...], stage: Stage, settings: Tra
     )
 
 
+def _repeated(subjects: tuple[str, ...], repeat: Mapping[str, int]) -> tuple[str, ...]:
+    """Every subject as often as the first pattern that fits its id says; once without one."""
+    times = {name: next((n for pattern, n in repeat.items() if fnmatchcase(name, pattern)), 1) for name in subjects}
+    for pattern in repeat:
+        if not any(fnmatchcase(name, pattern) for name in subjects):
+            raise UserError(f"data.repeat: no training subject fits {pattern!r}; correct the pattern")
+    return tuple(name for name in subjects for _ in range(times[name]))
+
+
 def _part(config: RunConfig, cache: Cache, part: str) -> tuple[str, ...]:
     """Subjects of one part of the split, which must all be in the cache."""
     data = config.data
@@ -224,7 +236,8 @@ def _usable(cache: Cache, subjects: tuple[str, ...], method: Method) -> tuple[tu
         if isinstance(method.needs, str)
         else method.needs
     )
-    kept, dropped = [], {}
+    kept: list[str] = []
+    dropped: dict[str, int] = {}
     for subject in subjects:
         entry = cache.entry(subject)
         lacking = [code for code in needed if not entry.present[method.spec.index(code)]]
@@ -246,7 +259,8 @@ def _fill_median_statistics(method: Method, cache: Cache, subjects: tuple[str, .
     """Median over the training subjects; a modality that none has keeps what the starting weights know."""
     rows = torch.stack([_tensor(cache.entry(subject).statistics) for subject in subjects])
     median = rows.nanmedian(dim=0, keepdim=True).values
-    method.median_statistics.copy_(torch.where(median.isnan(), method.median_statistics, median))
+    known = method.get_buffer("median_statistics")
+    known.copy_(torch.where(median.isnan(), known, median))
 
 
 def _tensor(values: Any) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from anymri.data.cache import Cache
 from anymri.methods import Method
@@ -11,7 +11,11 @@ __all__ = ["validate"]
 
 
 def validate(
-    method: Method, cache: Cache, subjects: tuple[str, ...], window: tuple[int, int, int] | None, precision: str
+    method: Method,
+    cache: Cache,
+    subjects: tuple[str, ...],
+    window: tuple[int, int, int] | None,
+    precision: Literal["32", "bf16"],
 ) -> dict[str, dict[str, float]]:
     """Segment every validation subject from every subset it has.
 
@@ -41,7 +45,8 @@ def validate(
     if method.head is None:
         return {}
     method.eval()
-    spec, values = method.spec, {}
+    spec = method.spec
+    values: dict[str, dict[str, list[float]]] = {}
     for subject in subjects:
         entry = cache.entry(subject)
         has = {code for code in spec.modalities if entry.present[spec.index(code)]}
