@@ -1,4 +1,4 @@
-"""Reading and writing NIfTI volumes; every check of an input file is made here.
+"""Reading and writing NIfTI volumes; every check of an input file is made here or, for other formats, in `formats`.
 
 Nothing is allocated before the header was judged: its promise is held against a cap and against the size of the
 file, and a gzip stream is never unpacked further than the header says.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -22,6 +23,7 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import DTypeLike, NDArray
 
 from anymri.data.files import replace_file
+from anymri.data.formats import is_foreign, parse_source, read_foreign, recode
 from anymri.data.geometry import Geometry, from_native, to_native
 from anymri.types import UserError
 
@@ -71,12 +73,13 @@ class Volume(NamedTuple):
 
 
 def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = "image") -> Volume:
-    """Read one NIfTI volume and refuse whatever is not one.
+    """Read one volume and refuse whatever is not one.
 
     Parameters
     ----------
     image : path or nibabel image
-        ``.nii`` or ``.nii.gz``, or an image in memory. Trailing dimensions of size 1 are dropped.
+        ``.nii``, ``.nii.gz``, any other file or folder of `anymri.data.formats`, with or without a selector such as
+        ``#2``; or an image in memory. Trailing dimensions of size 1 are dropped.
     kind : {"image", "label"}, default="image"
         What it has to be.
 
@@ -88,27 +91,33 @@ def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = 
     Raises
     ------
     UserError
-        If the file is missing, not a NIfTI, truncated, not 3D, too large, has an unusable affine, holds NaN,
+        If the file is missing, of an unknown format, truncated, not 3D, too large, has an unusable affine, holds NaN,
         infinite or constant values, or is a label map in place of an image or the reverse.
     """
+    recoded: Mapping[int, int] = {}
+    header = None
     if isinstance(image, (str, os.PathLike)):
-        source = str(image)
-        header, raw = _read_file(Path(image))
-        affine = _affine_of(header)
+        source, place = str(image), parse_source(image)
+        recoded = place.values
+        if is_foreign(place.path):
+            values, affine = read_foreign(place.path, MAX_VOXELS)
+        else:
+            header, raw = _read_file(place.path, place.channel)
+            affine = _affine_of(header)
     else:
         source, affine, header, raw = _take_nibabel(image)
     _check_affine(source, affine)
-    values = _scale(source, raw, header)
+    if header is not None:
+        values = _scale(source, raw, header)
     _check_values(source, values, kind)
+    values = recode(values, recoded)
     dtype = np.int16 if kind == "label" else np.float32
     array = np.ascontiguousarray(from_native(values, affine), dtype=dtype)
     return Volume(array, Geometry(affine, values.shape, header), source)
 
 
-def _read_file(path: Path) -> tuple[nib.Nifti1Header, NDArray[Any]]:
-    """Header and unscaled native array of a file."""
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, not a file; name a .nii or .nii.gz file")
+def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArray[Any]]:
+    """Header and unscaled native array of a file, or of one channel of a 4D file."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path")
     try:
@@ -116,10 +125,14 @@ def _read_file(path: Path) -> tuple[nib.Nifti1Header, NDArray[Any]]:
             packed = file.read(2) == b"\x1f\x8b"
         with igzip.open(path, "rb") if packed else open(path, "rb") as stream:
             header = _parse_header(path, stream)
+            channels = _split_channels(str(path), header, channel)
             shape, size = _check_header(str(path), header)
             start = int(header["vox_offset"])
-            _check_promise(path, packed, start + size)
-            data = _read_voxels(path, stream, start, size, packed)
+            _check_promise(path, packed, start + size * channels)
+            # Only the channel asked for is kept; the others are passed over.
+            skipped = start + size * (channel or 0)
+            last = (channel or 0) == channels - 1
+            data = _read_voxels(path, stream, skipped, size, packed, start=start, to_end=last)
     except GZIP_ERRORS:
         raise UserError(f"{path}: the gzip stream is truncated or damaged; copy or download the file again") from None
     except OSError as error:
@@ -166,13 +179,26 @@ def _check_header(source: str, header: Any) -> tuple[tuple[int, int, int], int]:
     if any(size < 1 for size in shape) or not shape:
         raise UserError(f"{source}: is empty (size {size_text or 0}); give a volume with voxels")
     if len(shape) > 3:
-        raise UserError(f"{source}: is {len(shape)}D ({size_text}); give one 3D volume")
+        raise UserError(f"{source}: is {len(shape)}D ({size_text}); give one 3D volume or a channel (name.nii.gz#0)")
     if len(shape) < 3 or 1 in shape:
         raise UserError(f"{source}: is a single slice ({size_text}); give a 3D volume")
     voxels = shape[0] * shape[1] * shape[2]
     if voxels > MAX_VOXELS:
         raise UserError(f"{source}: its header promises {size_text} voxels, more than are read; crop or resample it")
     return (shape[0], shape[1], shape[2]), voxels * dtype.itemsize
+
+
+def _split_channels(source: str, header: Any, channel: int | None) -> int:
+    """Number of channels of a file; the header becomes that of one channel, if one was asked for."""
+    if channel is None:
+        return 1
+    shape = header.get_data_shape()
+    if len(shape) != 4:
+        raise UserError(f"{source}: has no channels (it is {len(shape)}D), but channel {channel} was asked for")
+    if not channel < shape[3]:
+        raise UserError(f"{source}: has {shape[3]} channels, 0 to {shape[3] - 1}; channel {channel} was asked for")
+    header.set_data_shape(shape[:3])
+    return int(shape[3])
 
 
 def _check_promise(path: Path, packed: bool, promised: int) -> None:
@@ -182,12 +208,17 @@ def _check_promise(path: Path, packed: bool, promised: int) -> None:
         raise UserError(f"{path}: is truncated, its header promises {promised} bytes; copy or download the file again")
 
 
-def _read_voxels(path: Path, stream: Any, start: int, size: int, packed: bool) -> NDArray[np.uint8]:
-    """Read exactly `size` bytes from byte `start` on, and the end of a gzip stream with its checksum."""
+def _read_voxels(
+    path: Path, stream: Any, first: int, size: int, packed: bool, *, start: int, to_end: bool
+) -> NDArray[np.uint8]:
+    """Read exactly `size` bytes from byte `first` on and, `to_end`, the end of a gzip stream with its checksum.
+
+    `start` is where the voxels of the file begin.
+    """
     position = stream.tell()
     if not position <= start <= position + MAX_TRAILING_BYTES * 64:
         raise UserError(f"{path}: has a damaged header (voxels at byte {start}); download the file again")
-    stream.seek(start)
+    stream.seek(first)
     data = np.empty(size, np.uint8)
     view, filled = data.data, 0
     while filled < size:
@@ -195,7 +226,7 @@ def _read_voxels(path: Path, stream: Any, start: int, size: int, packed: bool) -
         if not count:
             raise UserError(f"{path}: is truncated ({filled} of {size} bytes); copy or download the file again")
         filled += count
-    if packed and len(stream.read(MAX_TRAILING_BYTES + 1)) > MAX_TRAILING_BYTES:
+    if packed and to_end and len(stream.read(MAX_TRAILING_BYTES + 1)) > MAX_TRAILING_BYTES:
         raise UserError(f"{path}: holds more data than its header promises; convert or download the file again")
     return data
 

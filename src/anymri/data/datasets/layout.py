@@ -1,21 +1,37 @@
-"""Layouts in which a subject is a folder and a file is named by its sequence."""
+"""Layouts in which a subject is a folder and a file is named by its sequence; what writers of all layouts share."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anymri.data.files import make_folder
+from anymri.data.formats import FOREIGN, select, write_foreign
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import write_image
 from anymri.types import Subject, UserError
 
-__all__ = ["EXTENSIONS", "FolderLayout", "check_root", "check_subject_id"]
+__all__ = [
+    "EXTENSIONS",
+    "FolderLayout",
+    "check_root",
+    "check_subject_id",
+    "make_arrays",
+    "native_grid",
+    "new_folder",
+    "write_array",
+    "write_files",
+]
 
 #: Endings of a NIfTI file, the preferred one first.
 EXTENSIONS = (".nii.gz", ".nii")
@@ -33,7 +49,8 @@ class FolderLayout:
     Parameters
     ----------
     suffixes : dict of str to str
-        Modality code to file suffix.
+        Modality code to file suffix. It may lie in a folder of the subject's (``pre/T1``) and hold ``*``; one with
+        both is also looked for without its folder.
     label_suffix : str
         Suffix of the label map.
     label_values : dict of int to int
@@ -42,6 +59,17 @@ class FolderLayout:
         What a subject looks like, for the message when none is found.
     separator : str or None, default=None
         Between the folder's name and the suffix, e.g. ``"_"``; None = the file's name is the suffix alone.
+    extensions : tuple of str
+        Endings of its files; the first is written.
+    depth : int, default=2
+        How many folders deep below the root subjects may lie.
+    group_separator : str or None, default=None
+        Where folder names repeat from group to group, the subject's id is ``<group><separator><folder>``; None = the
+        folder's name.
+    read_values : dict of int to int
+        Label value in the file to ours, where the reader must translate; see `anymri.data.formats`.
+    written : dict of str to str
+        For suffixes with ``*``: the name to write, in which ``{number}`` becomes a number.
     """
 
     suffixes: Mapping[str, str]
@@ -49,13 +77,18 @@ class FolderLayout:
     label_values: Mapping[int, int]
     expected: str
     separator: str | None = None
+    extensions: tuple[str, ...] = EXTENSIONS
+    depth: int = 2
+    group_separator: str | None = None
+    read_values: Mapping[int, int] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
 
     def file_name(self, subject_id: str, suffix: str) -> str:
         """Name of a subject's file without its extension."""
         return suffix if self.separator is None else f"{subject_id}{self.separator}{suffix}"
 
     def index(self, root: Path | str, describe: Callable[[str], tuple[str, str]] = _nobody_knows) -> list[Subject]:
-        """Find the subjects in `root`, in its folders and one level deeper; opens no image.
+        """Find the subjects in `root` and in its folders, `depth` levels deep; opens no image.
 
         Parameters
         ----------
@@ -76,8 +109,8 @@ class FolderLayout:
         """
         root = check_root(root)
         found: dict[str, Subject] = {}
-        for folder in _folders(root):
-            subject = self.read(folder, describe)
+        for folder in _folders(root, self.depth):
+            subject = self.read(folder, describe, self._subject_id(root, folder))
             if subject is None:
                 continue
             if subject.subject_id in found:
@@ -87,20 +120,34 @@ class FolderLayout:
             raise UserError(f"{root}: no subject found; expected {self.expected}")
         return [found[name] for name in sorted(found)]
 
-    def read(self, folder: Path, describe: Callable[[str], tuple[str, str]] = _nobody_knows) -> Subject | None:
-        """The subject in one folder, None if it holds none.
+    def _subject_id(self, root: Path, folder: Path) -> str:
+        parents = folder.relative_to(root).parts[:-1]
+        if self.group_separator is None or not parents:
+            return folder.name
+        return f"{parents[-1]}{self.group_separator}{folder.name}"
+
+    def _folder(self, root: Path, subject_id: str) -> Path:
+        """Where a subject is written."""
+        check_subject_id(subject_id)
+        return root.joinpath(*subject_id.split(self.group_separator, 1)) if self.group_separator else root / subject_id
+
+    def read(
+        self, folder: Path, describe: Callable[[str], tuple[str, str]] = _nobody_knows, subject_id: str | None = None
+    ) -> Subject | None:
+        """The subject in one folder, None if it holds none; its id is the folder's name unless one is given.
 
         Raises
         ------
         UserError
-            If it holds a label map but no image.
+            If it holds a label map but no image, or two files for one.
         """
         name = folder.name
-        images = {code: _find_image(folder, self.file_name(name, suffix)) for code, suffix in self.suffixes.items()}
-        label = _find_image(folder, self.file_name(name, self.label_suffix))
+        images = {code: self._find(folder, self.file_name(name, suffix)) for code, suffix in self.suffixes.items()}
+        label = self._find(folder, self.file_name(name, self.label_suffix))
         existing = {code: path for code, path in images.items() if path is not None}
         if existing:
-            return Subject(name, existing, label, *describe(name))
+            label = None if label is None else select(label, values=self.read_values)
+            return Subject(subject_id or name, existing, label, *describe(subject_id or name))
         if label is not None:
             raise UserError(f"{folder}: holds a label map but no image; remove the folder or add a sequence")
         return None
@@ -140,42 +187,129 @@ class FolderLayout:
         UserError
             If the folder exists and holds files that are not this layout's.
         """
-        check_subject_id(subject_id)
-        unknown = [code for code in volumes if code not in self.suffixes]
-        if unknown or not volumes:
-            raise ValueError(f"cannot write {unknown or 'nothing'}; this layout has {', '.join(self.suffixes)}")
-        arrays = {self.suffixes[code]: _as_int16(volume, code) for code, volume in volumes.items()}
-        if label is not None:
-            arrays[self.label_suffix] = _recode(np.asarray(label), self.label_values)
-        if len({array.shape for array in arrays.values()}) != 1:
-            raise ValueError(f"the volumes of {subject_id} differ in shape")
-        folder = Path(root) / subject_id
+        folder = self._folder(Path(root), subject_id)
+        arrays = make_arrays(volumes, label, self.suffixes, self.label_values)
         self._check_replaceable(folder)
-        temporary = folder.with_name(f".{subject_id}.tmp-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        make_folder(temporary)
-        try:
-            for suffix, array in arrays.items():
-                path = temporary / f"{self.file_name(subject_id, suffix)}.nii.gz"
-                write_image(path, array, _geometry(array.shape, spacing_mm))
-            if folder.exists():
-                shutil.rmtree(folder)
-            temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with new_folder(folder) as temporary:
+            for code, array in arrays.items():
+                suffix = self.label_suffix if code == "label" else self.suffixes[code]
+                number = 10_000 + zlib.crc32(f"{subject_id} {code}".encode()) % 90_000
+                name = self.file_name(folder.name, self.written.get(code, suffix).format(number=number))
+                write_array(temporary / f"{name}{self.extensions[0]}", array, native_grid(array.shape, spacing_mm))
         return folder
+
+    def _find(self, folder: Path, stem: str) -> Path | None:
+        """The image file ``stem`` in a folder, in the preferred of its formats; None if there is none."""
+        if "*" not in stem:
+            paths = [folder / f"{stem}{extension}" for extension in self.extensions]
+            return next((path for path in paths if path.is_file()), None)
+        for pattern in dict.fromkeys((stem, stem.rpartition("/")[2])):
+            for extension in self.extensions:
+                paths = [path for path in sorted(folder.glob(pattern + extension)) if not path.name.startswith(".")]
+                if len(paths) > 1:
+                    raise UserError(f"{folder}: {paths[0].name} and {paths[1].name} are the same sequence; remove one")
+                if paths:
+                    return paths[0]
+        return None
 
     def _check_replaceable(self, folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: a file is where the folder should be; choose another folder")
-        ours = {
+        ours = [
             f"{self.file_name(folder.name, suffix)}{extension}"
             for suffix in (*self.suffixes.values(), self.label_suffix)
-            for extension in EXTENSIONS
-        }
-        foreign = sorted(set(os.listdir(folder)) - ours) if folder.exists() else []
+            for extension in (*self.extensions, ".raw")
+        ]
+        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        foreign = [name for name in files if not any(fnmatchcase(name, pattern) for pattern in ours)]
         if foreign:
             raise UserError(f"{folder}: holds {foreign[0]!r}, which is not ours to replace; choose another folder")
+
+
+# --------------------------------------------------------------------------------------------------------------
+# What writers of every layout share
+# --------------------------------------------------------------------------------------------------------------
+
+
+def make_arrays(
+    volumes: Mapping[str, np.ndarray],
+    label: np.ndarray | None,
+    known: Mapping[str, Any],
+    label_values: Mapping[int, int],
+) -> dict[str, NDArray[Any]]:
+    """Arrays as they are stored: modality code, and ``"label"``, to int16 intensities or uint8 labels.
+
+    Parameters
+    ----------
+    volumes : dict of str to ndarray, shape (D, H, W)
+    label : ndarray of int, shape (D, H, W), or None
+    known : dict of str to anything
+        Its keys are the modalities that the layout has.
+    label_values : dict of int to int
+        Our label value to the value in files; empty = the same.
+
+    Raises
+    ------
+    ValueError
+        If a modality is unknown, there is none, shapes differ, or a value cannot be stored.
+    """
+    unknown = [code for code in volumes if code not in known]
+    if unknown or not volumes:
+        raise ValueError(f"cannot write {unknown or 'nothing'}; this layout has {', '.join(known)}")
+    arrays: dict[str, NDArray[Any]] = {code: _as_int16(volume, code) for code, volume in volumes.items()}
+    if label is not None:
+        arrays["label"] = _recode(np.asarray(label), label_values)
+    if len({array.shape for array in arrays.values()}) != 1:
+        raise ValueError("the volumes of a subject differ in shape")
+    return arrays
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `folder` once the block is through, and is removed if it fails."""
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    make_folder(temporary)
+    try:
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_array(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
+    """Write one volume (D, H, W) in the format of its name; folders are made as needed."""
+    make_folder(path.parent)
+    if path.suffix in FOREIGN:
+        write_foreign(path, array, geometry)
+    else:
+        write_image(path, array, geometry)
+
+
+def write_files(root: Path, files: Mapping[str, NDArray[Any]], spacing_mm: tuple[float, float, float]) -> None:
+    """Write the volumes of one subject where subjects share folders; each file appears whole, after all were written.
+
+    Parameters
+    ----------
+    root : Path
+    files : dict of str to ndarray, shape (D, H, W)
+        Path relative to `root` to volume.
+    spacing_mm : tuple of float
+        Voxel size along D, H, W.
+    """
+    make_folder(root)
+    temporary = root / f".write.tmp-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        for name, array in files.items():
+            write_array(temporary / name, array, native_grid(array.shape, spacing_mm))
+        for name in files:
+            make_folder((root / name).parent)
+            (temporary / name).replace(root / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_root(root: Path | str) -> Path:
@@ -204,20 +338,14 @@ def check_subject_id(subject_id: str) -> None:
         raise ValueError(f"{subject_id!r} cannot name a subject: it must be usable as a file name")
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """`root`, its folders and theirs; hidden ones (unfinished writes among them) are left out."""
+def _folders(root: Path, depth: int) -> Iterator[Path]:
+    """`root` and the folders in it, `depth` levels deep; hidden ones (unfinished writes among them) are left out."""
     yield root
-    for pattern in ("*", "*/*"):
-        for path in sorted(root.glob(pattern)):
-            hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-            if path.is_dir() and not hidden:
-                yield path
-
-
-def _find_image(folder: Path, stem: str) -> Path | None:
-    """The NIfTI file ``stem`` in a folder, compressed or not; None if there is none."""
-    paths = [folder / f"{stem}{extension}" for extension in EXTENSIONS]
-    return next((path for path in paths if path.is_file()), None)
+    level = [root]
+    for _ in range(depth):
+        level = [path for folder in level for path in sorted(folder.iterdir())]
+        level = [path for path in level if path.is_dir() and not path.name.startswith(".")]
+        yield from level
 
 
 def _as_int16(volume: np.ndarray, code: str) -> np.ndarray:
@@ -242,7 +370,7 @@ def _recode(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
     return table[label.astype(np.intp)]
 
 
-def _geometry(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> Geometry:
+def native_grid(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> Geometry:
     """Grid of a (D, H, W) shape with stored axes L, P, S and the origin that BraTS gives its 240 x 240 x 155 grid."""
     depth, height, width = spacing_mm
     affine = np.diag([-width, -height, depth, 1.0])
