@@ -62,26 +62,31 @@ def heat_map(results: Results) -> str:
     rows, columns, regions = subset_order(results), column_order(results), region_order(results)
     cell_w, cell_h, gap = (48 if len(columns) <= 8 else 36), 20, 26
     left, top = 118, 26 + 6 * min(max((len(name) for name in columns), default=4), 24)
-    panel = cell_w * len(columns)
+    panel, block = cell_w * len(columns), top + cell_h * len(rows) + 14
+    # Panels stand side by side as long as the page is wide enough, else below each other.
+    beside = max(1, min(len(regions), (PAGE_WIDTH - left) // (panel + gap)))
     tail = 5 * min(max(len(columns[-1]), 4), 24)
-    width, height = left + len(regions) * (panel + gap) + tail, top + cell_h * len(rows) + 8
+    width, height = left + beside * (panel + gap) + tail, block * -(-len(regions) // beside)
     parts = [_open_svg(width, height, "Dice of every subset and method, per cent")]
-    for i, subset in enumerate(rows):
-        label = "+".join(modality_label(code) for code in subset.split("+"))
-        y = top + i * cell_h + cell_h * 0.7
-        parts.append(f'<text x="{left - 8}" y="{y:.1f}" text-anchor="end" font-size="10.5">{escape(label)}</text>')
     for p, region in enumerate(regions):
-        x0 = left + p * (panel + gap)
+        x0, y0 = left + p % beside * (panel + gap), p // beside * block
         title = REGION_NAMES.get(region, (region, region))[1]
-        parts.append(f'<text x="{x0}" y="14" font-size="13" font-weight="600">{escape(title)}</text>')
+        parts.append(f'<text x="{x0}" y="{y0 + 14}" font-size="13" font-weight="600">{escape(title)}</text>')
+        parts += _row_labels(rows, (left - 8, y0 + top), cell_h) if p % beside == 0 else []
         for j, column in enumerate(columns):
-            x = x0 + (j + 0.5) * cell_w
-            name = escape(_shorten(column, 26))
-            parts.append(
-                f'<text transform="translate({x + 3:.1f} {top - 6}) rotate(-50)" font-size="10.5">{name}</text>'
-            )
-            parts += _heat_column(table, (region, column), rows, (x0 + j * cell_w, top), (cell_w, cell_h))
+            place = f"translate({x0 + (j + 0.5) * cell_w + 3:.1f} {y0 + top - 6}) rotate(-50)"
+            parts.append(f'<text transform="{place}" font-size="10.5">{escape(_shorten(column, 26))}</text>')
+            parts += _heat_column(table, (region, column), rows, (x0 + j * cell_w, y0 + top), (cell_w, cell_h))
     return "".join([*parts, "</svg>"])
+
+
+def _row_labels(rows: Sequence[str], origin: tuple[float, float], height: int) -> list[str]:
+    labels = ["+".join(modality_label(code) for code in subset.split("+")) for subset in rows]
+    style = 'text-anchor="end" font-size="10.5"'
+    return [
+        f'<text x="{origin[0]}" y="{origin[1] + (i + 0.7) * height:.1f}" {style}>{escape(label)}</text>'
+        for i, label in enumerate(labels)
+    ]
 
 
 def _heat_column(
