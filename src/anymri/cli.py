@@ -37,8 +37,11 @@ Precision = Annotated[
 
 
 def _say(as_json: bool, values: dict[str, Any], text: str) -> None:
-    """Print one result, for a machine or for a person."""
-    typer.echo(json.dumps(values, default=str) if as_json else text)
+    """Print one result, for a machine or for a person; JSON has no NaN, so that it becomes null."""
+    if as_json:
+        plain = json.loads(json.dumps(values, default=str), parse_constant=lambda _: None)
+        text = json.dumps(plain)
+    typer.echo(text)
 
 
 def _use_threads(threads: int) -> None:

@@ -1,0 +1,234 @@
+"""The command itself: help, exit codes, one line for every mistake, JSON alone on standard output."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from command_line import refused, run
+
+from anymri.cli import app
+
+VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
+HEAVY = ("torch", "numpy", "pandas", "matplotlib", "monai", "scipy", "SimpleITK", "sklearn", "jinja2")
+
+
+def test_the_verbs_are_those_of_the_contract():
+    named = "demo phantom index split preprocess train predict evaluate report methods models datasets"
+    assert set(named.split()) <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb):
+    answer = run(verb, "--help")
+    assert answer.code == 0
+    assert answer.err == ""
+    assert f"anymri {verb}" in answer.out
+    catalogue = verb in ("methods", "models", "datasets")
+    assert catalogue or f"Example: anymri {verb} " in " ".join(answer.out.split())
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    program = (
+        "import sys; from anymri.cli import main\n"
+        "sys.argv = ['anymri', 'train', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.splitlines()[-1] == "[]"
+    # About 0.3 s of processor time; the bound leaves room for a loaded machine, the list above does not.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_no_verb_at_all_shows_the_help():
+    answer = run()
+    assert answer.code == 0
+    assert all(verb in answer.out for verb in VERBS)
+
+
+def test_the_version_is_printed():
+    import anymri
+
+    assert run("--version") == (0, f"{anymri.__version__}\n", "")
+
+
+@pytest.mark.parametrize("catalogue", ["methods", "models", "datasets"])
+def test_catalogues_are_json_or_a_table(catalogue):
+    rows = run(catalogue, "--json").json
+    assert isinstance(rows, list)
+    text = run(catalogue)
+    assert text.code == 0
+    assert all(row["name"] in text.out for row in rows)
+    if catalogue == "methods":
+        assert {"unet", "threshold"} <= {row["name"] for row in rows}
+        assert all(row["subsets"] in ("any", "per-subset", "fixed") for row in rows)
+        assert all(set(row["parameters"]) == {"paper", "tiny"} for row in rows)
+    if catalogue == "datasets":
+        assert {"brats2021", "brats2023", "folder"} <= {row["name"] for row in rows}
+
+
+USAGE = [
+    ("predikt",),
+    ("predict", "--flare", "x.nii.gz"),
+    ("predict", "--threads", "-1", "--flair", "x.nii.gz"),
+    ("predict", "--threads", "many"),
+    ("phantom",),
+    ("phantom", "{}", "--subjects", "0"),
+    ("phantom", "{}", "--subjects", "-3"),
+    ("phantom", "{}", "--subjects", "2.5"),
+    ("phantom", "{}", "--seed", "-1"),
+    ("phantom", "{}", "--workers", "0"),
+    ("phantom", "{}", "more"),
+    ("train",),
+    ("train", "run.yaml"),
+    ("evaluate", "model"),
+    ("split", "subjects.csv", "--folds", "-2"),
+]
+
+
+@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
+def test_a_wrong_command_line_is_refused_in_one_line(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    refused(run(*(part.format("out") for part in arguments)), "--help")
+    assert list(tmp_path.iterdir()) == []
+
+
+PHANTOM = {
+    "--spacing=-1": "-1.0 mm",
+    "--spacing=0": "0.0 mm",
+    "--spacing=nan": "nan mm",
+    "--spacing=99": "99.0 mm",
+    "--pathology=flu": "'flu'",
+    "--contrast=none": "'none'",
+    "--layout=brats": "'brats'",
+    "--missing=t1c": "KEY=VALUE",
+    "--missing=t1c=half": "not a number",
+    "--missing=t1c=2": "t1c is 2.0",
+    "--missing=t1c=nan": "t1c is nan",
+    "--missing=t9=0.5": "'t9'",
+    "--recipe=phantom41": "phantom41",
+    "--subjects=200000": "fewer subjects",
+}
+
+
+@pytest.mark.parametrize("option", PHANTOM)
+def test_impossible_phantoms_are_refused(tmp_path, option):
+    refused(run("phantom", tmp_path / "out", option), PHANTOM[option])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    subjects = tmp_path / "subjects.csv"
+    subjects.write_text("subject,flair\na,a.nii.gz\n")
+    (tmp_path / "a.nii.gz").touch()
+    refused(run("phantom", taken, "-n", "1", "--spacing", "8", "-q"), taken)
+    refused(run("preprocess", subjects, "-o", taken, "-q"), taken)
+    refused(run("demo", "-o", taken), taken)
+    refused(run("split", subjects, "--fractions", "1,0,0", "-o", taken / "split.json"), taken)
+    assert taken.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("index", "nowhere"), ("nowhere: does not exist",)),
+        (("index", ".", "--dataset", "brats"), ("'brats'", "brats2023")),
+        (("index", ".", "--dataset", "brats2023"), ("no subject",)),
+        (("index", ".", "--pattern", "t1"), ("--pattern t1",)),
+        (("split", "nowhere.csv"), ("nowhere.csv", "anymri index")),
+        (("split", "."), (".",)),
+        (("split", "here.csv", "--fractions", "a,b"), ("--fractions a,b",)),
+        (("preprocess", "nowhere.csv"), ("nowhere.csv", "anymri index")),
+        (("preprocess", "here.csv", "--spacing", "-2"), ("spacing -2.0",)),
+        (("train", "nowhere.yaml", "-o", "run"), ("nowhere.yaml",)),
+        (("train", ".", "-o", "run"), (".",)),
+        (("evaluate", "nobody", "--data", "nowhere"), ("nowhere", "anymri preprocess")),
+        (("evaluate", "nobody", "--data", "nowhere", "--precision", "8"), ("--precision 8",)),
+        (("report", "nowhere.parquet"), ("nowhere.parquet", "anymri evaluate")),
+        (("report", "here.csv"), ("here.csv", "anymri evaluate")),
+        (("report", "."), (".",)),
+        (("models", "--card", "nobody"), ("'nobody'",)),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_read_is_named(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.csv").write_text("subject,flair\na,a.nii.gz\n")
+    (tmp_path / "a.nii.gz").touch()
+    refused(run(*arguments), *words)
+    assert {path.name for path in tmp_path.iterdir()} == {"here.csv", "a.nii.gz"}
+
+
+def test_preprocess_keeps_the_good_subjects_and_says_which_are_bad(tmp_path):
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, 12),) * 3, indexing="ij"))
+    ball = np.where((grid**2).sum(0) < 0.9, np.random.default_rng(0).uniform(1, 9, (12,) * 3), 0).astype(np.float32)
+    for name in ("good", "bad"):
+        nib.Nifti1Image(ball, np.eye(4)).to_filename(tmp_path / f"{name}.nii.gz")
+    whole = (tmp_path / "bad.nii.gz").read_bytes()
+    (tmp_path / "bad.nii.gz").write_bytes(whole[:-50])
+    (tmp_path / "s.csv").write_text("subject,flair\ngood,good.nii.gz\nbad,bad.nii.gz\n")
+    command = ("preprocess", tmp_path / "s.csv", "-o", tmp_path / "cache", "--json", "-q")
+    first = run(*command)
+    assert first.code == 2
+    assert first.json["done"] == 1
+    assert list(first.json["failed"]) == ["bad"]
+    assert first.err.splitlines()[0].startswith("skipped bad: ")
+    assert "1 of its subjects could not be read" in first.err.splitlines()[1]
+    assert "Traceback" not in first.err
+    (tmp_path / "bad.nii.gz").write_bytes(whole)
+    second = run(*command)
+    assert second.code == 0
+    assert second.json == {"cache": str(tmp_path / "cache"), "done": 1, "skipped": 1, "failed": {}}
+
+
+def test_ctrl_c_ends_in_one_line(monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anymri.zoo.list_models", interrupt)
+    answer = run("models")
+    assert answer.code == 130
+    assert answer.out == ""
+    assert answer.err.strip() == "anymri: interrupted; the same command goes on where it can"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device", "/out/x"), ("/out/x", "No space left", "free some space")),
+        (PermissionError(13, "Permission denied", "/out/x"), ("/out/x", "Permission denied")),
+        (IsADirectoryError(21, "Is a directory", "/out/x"), ("/out/x", "Is a directory", "check the path")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_system_refuses_is_one_line(monkeypatch, error, words):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("anymri.zoo.list_models", fail)
+    refused(run("models"), *words)
+
+
+def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(monkeypatch):
+    def fail():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("anymri.zoo.list_models", fail)
+    with pytest.raises(ZeroDivisionError):
+        run("models")
+
+
+def test_numbers_that_json_lacks_become_null(capsys):
+    from anymri.cli import _say
+
+    _say(True, {"dice": float("nan"), "rest": [float("inf"), 1.5]}, "")
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"dice": None, "rest": [None, 1.5]}
