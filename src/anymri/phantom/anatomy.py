@@ -128,7 +128,7 @@ def _read(name: str) -> np.ndarray:
     if not file.is_file():
         raise UserError(f"{file}: the anatomy template is missing; reinstall nilearn 0.12 or later")
     with resources.as_file(file) as path:
-        array = np.asarray(nibabel.load(path).dataobj)
+        array = np.asarray(nibabel.nifti1.Nifti1Image.from_filename(path).dataobj)
     return np.ascontiguousarray(array.transpose(2, 1, 0)) / 255.0
 
 
@@ -171,7 +171,8 @@ def load_template(step_mm: int) -> Template:
     maps = [np.ascontiguousarray(image[::step_mm, ::step_mm, ::step_mm]) for image in maps]
     slope = np.stack(np.gradient(ndimage.gaussian_filter(maps[3], 7.0 / step_mm)))
     slope /= np.sqrt((slope**2).sum(axis=0)).max()
-    return Template(*maps, towards_ventricle=slope, step_mm=step_mm)
+    grey, white, brain, ventricle = maps
+    return Template(grey, white, brain, ventricle, slope, step_mm)
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
@@ -206,9 +207,9 @@ def draw_shape(generator: np.random.Generator, spacing_mm: float) -> Shape:
     centre = _VOLUME_CENTRE_MM + shift
     half = _TEMPLATE_HALF_MM * scale + 10.0
     whole = Grid.whole(spacing_mm)
-    start = tuple(max(0, int(v)) for v in np.floor((centre - half) / spacing_mm))
-    stop = tuple(min(n, int(v)) for n, v in zip(whole.shape, np.ceil((centre + half) / spacing_mm), strict=True))
-    grid = Grid(spacing_mm, start, stop)
+    start = np.maximum(np.floor((centre - half) / spacing_mm).astype(int), 0)
+    stop = np.minimum(np.ceil((centre + half) / spacing_mm).astype(int), whole.shape)
+    grid = Grid(spacing_mm, (*map(int, start),), (*map(int, stop),))  # type: ignore[arg-type]
 
     axes = grid.axes_mm()
     matrix = _rotation(angles) / scale
@@ -269,8 +270,10 @@ def render_anatomy(
     csf = csf * width + 1e-6
     total = csf + grey + white
     return Anatomy(
-        grid,
-        *(np.where(brain, share / total, 0.0) for share in (csf, grey, white)),
+        grid=grid,
+        csf=np.where(brain, csf / total, 0.0),
+        grey=np.where(brain, grey / total, 0.0),
+        white=np.where(brain, white / total, 0.0),
         ventricle=np.where(brain, template.sample(template.ventricle, coordinates), 0.0),
         brain=brain,
         coordinates_mm=coordinates,

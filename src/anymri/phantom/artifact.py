@@ -39,6 +39,8 @@ class Artifacts:
         Relative change of the outermost millimetres, where skull-stripping cuts through partial volume.
     remnants : float
         Relative brightness of patches of dura that skull-stripping left.
+    cut_mm : float
+        Width of a side of the brain, left (positive) or right, that the acquisition missed: almost dark; 0 for none.
     """
 
     texture: tuple[float, float, float]
@@ -51,6 +53,7 @@ class Artifacts:
     gamma: float = 1.0
     edge: float = 0.0
     remnants: float = 0.0
+    cut_mm: float = 0.0
 
     def to_dict(self) -> dict:
         """Plain values for the provenance file."""
@@ -68,11 +71,12 @@ def draw_artifacts(generator: np.random.Generator, sequence: str, contrast: str)
         ``random`` draws from wider ranges.
     """
     wide = contrast == "random"
-    texture = generator.normal(0, [0.03, 0.03, 0.03])
+    fine, middle, coarse = (float(value) for value in generator.normal(0, [0.03, 0.03, 0.03]))
     thick = generator.uniform() < (0.5 if wide else 0.3)
     edge = (float(generator.uniform(-0.6, 0.1)), float(generator.uniform(-0.6, 1.5))) if wide else (0.0, 0.0)
+    cut_mm = float(generator.uniform(-25, 25)) if wide and generator.uniform() < 0.06 else 0.0
     return Artifacts(
-        texture=tuple(float(v) for v in texture),
+        texture=(fine, middle, coarse),
         blur_mm=float(generator.uniform(0.3, 1.2 if wide else 0.8)),
         slice_axis=int(generator.choice(3, p=[0.7, 0.15, 0.15])),
         slice_mm=float(generator.uniform(2.0, 6.0 if wide else 4.0)) if thick else 0.0,
@@ -82,6 +86,7 @@ def draw_artifacts(generator: np.random.Generator, sequence: str, contrast: str)
         gamma=float(np.exp(generator.normal(0, 0.2))) if wide else 1.0,
         edge=edge[0],
         remnants=edge[1],
+        cut_mm=cut_mm,
     )
 
 
@@ -127,6 +132,15 @@ def thick_slices(image: np.ndarray, axis: int, slice_mm: float, spacing_mm: floa
     weight = (position - lower).reshape([-1 if a == axis else 1 for a in range(3)])
     slices = np.take(smooth, nearest, axis=axis)
     return np.take(slices, lower, axis=axis) * (1 - weight) + np.take(slices, lower + 1, axis=axis) * weight
+
+
+def _cut(image: np.ndarray, brain: np.ndarray, cut_mm: float, grid: Grid) -> np.ndarray:
+    """Almost no signal within `cut_mm` of the brain's left (positive) or right end."""
+    columns = np.nonzero(brain.any(axis=(0, 1)))[0]
+    place_mm = (np.arange(brain.shape[2]) - columns[0]) * grid.spacing_mm
+    if cut_mm < 0:
+        place_mm = (columns[-1] - np.arange(brain.shape[2])) * grid.spacing_mm
+    return np.where(place_mm < abs(cut_mm), 0.05, image)
 
 
 def apply_artifacts(
@@ -180,6 +194,8 @@ def apply_artifacts(
     )
     image = blurred / np.maximum(weight, 1e-3)
     image = image * np.exp(artifacts.bias * smooth_noise(generator, grid, 70.0))
+    if artifacts.cut_mm:
+        image = _cut(image, brain, artifacts.cut_mm, grid)
     image = rician_noise(generator, image, artifacts.noise)
     image = np.where(brain, image, 0.0)
     image = image / image[brain].mean()

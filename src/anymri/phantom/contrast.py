@@ -40,13 +40,17 @@ __all__ = [
 ]
 
 
-def _check_times(**times_ms: np.ndarray | float) -> None:
+#: A number, or one a voxel.
+Value = float | np.ndarray
+
+
+def _check_times(**times_ms: Value) -> None:
     for name, value in times_ms.items():
         if not np.all(np.asarray(value) > 0) or not np.all(np.isfinite(value)):
             raise UserError(f"phantom: {name} must be a positive time in ms, not {value}; choose a value above 0")
 
 
-def spin_echo(pd, t1_ms, t2_ms, tr_ms, te_ms):
+def spin_echo(pd: Value, t1_ms: Value, t2_ms: Value, tr_ms: Value, te_ms: Value) -> Value:
     """Spin echo signal, ``pd (1 - exp(-TR/T1)) exp(-TE/T2)``.
 
     Parameters
@@ -65,7 +69,7 @@ def spin_echo(pd, t1_ms, t2_ms, tr_ms, te_ms):
     return pd * (1 - np.exp(-tr_ms / t1_ms)) * np.exp(-te_ms / t2_ms)
 
 
-def inversion_recovery(pd, t1_ms, t2_ms, tr_ms, te_ms, ti_ms):
+def inversion_recovery(pd: Value, t1_ms: Value, t2_ms: Value, tr_ms: Value, te_ms: Value, ti_ms: Value) -> Value:
     """Inversion recovery spin echo, signed: ``pd (1 - 2 exp(-TI/T1) + exp(-TR/T1)) exp(-TE/T2)``.
 
     Parameters
@@ -84,7 +88,7 @@ def inversion_recovery(pd, t1_ms, t2_ms, tr_ms, te_ms, ti_ms):
     return pd * (1 - 2 * np.exp(-ti_ms / t1_ms) + np.exp(-tr_ms / t1_ms)) * np.exp(-te_ms / t2_ms)
 
 
-def enhanced_t1(t1_ms, relaxivity, concentration_mmol_l):
+def enhanced_t1(t1_ms: Value, relaxivity: float, concentration_mmol_l: Value) -> Value:
     """T1 in ms with contrast agent: ``1/T1 = 1/T1_0 + r1 C``.
 
     Parameters
@@ -262,7 +266,7 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "csf": (1.8, 4.5),
         "grey": (-0.4, 0.4),
         "white": (-1.2, -0.5),
-        "edema": (0.2, 1.8),
+        "edema": (0.3, 1.9),
         "solid": (0.3, 2.4),
         "necrosis": (0.8, 4.0),
         "wmh": (0.0, 1.2),
@@ -272,8 +276,8 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "csf": (-3.5, -1.5),
         "grey": (-0.1, 0.7),
         "white": (-0.7, 0.2),
-        "edema": (0.8, 2.8),
-        "solid": (0.7, 3.0),
+        "edema": (1.0, 3.0),
+        "solid": (0.8, 3.2),
         "necrosis": (-2.0, 3.0),
         "wmh": (0.6, 2.2),
         "blood": (-2.0, 0.5),

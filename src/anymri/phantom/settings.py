@@ -85,18 +85,20 @@ class Grid:
     @classmethod
     def whole(cls, spacing_mm: float) -> Grid:
         """The whole imaged volume at a voxel size."""
-        shape = tuple(max(1, math.floor(size / spacing_mm + 0.5)) for size in FIELD_OF_VIEW_MM)
-        return cls(spacing_mm, (0, 0, 0), shape)
+        depth, height, width = (max(1, math.floor(size / spacing_mm + 0.5)) for size in FIELD_OF_VIEW_MM)
+        return cls(spacing_mm, (0, 0, 0), (depth, height, width))
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels (D, H, W)."""
-        return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
+        depth, height, width = (stop - start for start, stop in zip(self.start, self.stop, strict=True))
+        return depth, height, width
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
         """Where the box lies in an array of the whole volume."""
-        return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+        depth, height, width = (slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+        return depth, height, width
 
     def axes_mm(self) -> list[np.ndarray]:
         """Voxel centres of each axis in mm from the start of the imaged volume, shaped to broadcast as (D, H, W)."""
