@@ -10,10 +10,11 @@ import pytest
 
 from anymri.evaluation import evaluate, metrics, results
 from anymri.evaluation.baselines import BASELINES
-from anymri.evaluation.evaluate import Asked, Evaluation, predict_entry
 from anymri.evaluation.pictures import rank_subjects
-from anymri.evaluation.seen import training_images
+from anymri.evaluation.plan import Asked, Evaluation, predict_entry
+from anymri.evaluation.seen import add_training_images, training_images
 from anymri.inference.restore import restore_probability
+from anymri.methods import create, load, read_header
 from anymri.types import GLIOMA, DataSpec, UserError
 
 QUIET = {"progress": False, "pictures": False, "precision": "32"}
@@ -221,6 +222,30 @@ def test_without_signatures_an_equal_name_counts_as_seen(three, mean_method, tmp
     seen = table[table["method"] == "mean"].groupby("subject", observed=True)["seen_in_training"].max()
     assert seen.to_dict() == dict(zip(three.names, [True, False, False], strict=True))
     assert not table.loc[table["method"] != "mean", "seen_in_training"].any()
+
+
+def test_an_equal_name_in_other_data_does_not_count(three, mean_method, tmp_path):
+    def seen(**extra):
+        mean_method.extra = {"training_subjects": three.names, **extra}
+        return evaluate(
+            mean_method, three.cache.folder, tmp_path / "r.parquet", subsets=["flair"], outputs=("logits",), **QUIET
+        )["seen_in_training"].any()
+
+    assert not seen(dataset_fingerprint="of another cache", run="mean-tiny-phantoms-fold0-1234")
+    assert seen(dataset_fingerprint="at another spacing", run=f"mean-tiny-{three.cache.folder.parent.name}-fold0-1234")
+    assert seen(dataset_fingerprint=three.cache.fingerprint())
+
+
+def test_signatures_can_be_added_to_weights(three, tmp_path):
+    unet = create("unet", preset="tiny")
+    unet.save(tmp_path / "w.safetensors", extra={"training_subjects": three.names[:2], "run": "a"})
+    stored = add_training_images(tmp_path / "w.safetensors", three.cache)
+    assert stored == training_images(three.cache, three.names[:2])
+    assert len(stored) == 8
+    extra = read_header(tmp_path / "w.safetensors")["extra"]
+    assert extra == {"training_subjects": three.names[:2], "run": "a", "training_images": stored}
+    for key, value in load(tmp_path / "w.safetensors").state_dict().items():
+        assert np.array_equal(value, unet.state_dict()[key], equal_nan=True)
 
 
 # ---------------------------------------------------------------------------------------------------------- errors

@@ -18,7 +18,7 @@ from anymri.data.cache import Cache
 from anymri.data.datasets.brats2023 import LAYOUT
 from anymri.data.index import index_dataset, write_subjects
 from anymri.data.preprocess import preprocess
-from anymri.evaluation.evaluate import Asked, Evaluation, predict_entry
+from anymri.evaluation.plan import Asked, Evaluation, predict_entry
 from anymri.methods import create, list_methods
 from anymri.types import GLIOMA
 

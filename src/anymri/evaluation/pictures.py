@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.cache import Entry
+from anymri.evaluation.plan import Evaluation, predict_entry
 from anymri.inference.labels import label_map
 from anymri.inference.sliding_window import SubjectPrediction
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from anymri.evaluation.evaluate import Evaluation
 
 __all__ = ["draw_extremes", "rank_subjects"]
 
@@ -81,8 +81,6 @@ def draw_extremes(work: Evaluation, table: pd.DataFrame, out: Path) -> Path | No
     Path or None
         The folder; None if there is nothing to draw.
     """
-    from anymri.evaluation.evaluate import predict_entry
-
     folder, fresh = out.with_name(out.stem + ".pictures"), out.with_name(out.stem + ".pictures.tmp")
     for old in (fresh, folder):
         shutil.rmtree(old, ignore_errors=True)

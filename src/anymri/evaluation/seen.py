@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from anymri.data.cache import Cache, Entry
 
-__all__ = ["image_signatures", "seen_in_training", "training_images"]
+__all__ = ["add_training_images", "image_signatures", "seen_in_training", "training_images"]
 
 
 def image_signatures(entry: Entry) -> list[str]:
@@ -38,7 +39,7 @@ def training_images(cache: Cache, subject_ids: Iterable[str]) -> list[str]:
     return sorted({name for subject_id in subject_ids for name in image_signatures(cache.entry(subject_id))})
 
 
-def seen_in_training(entry: Entry, extra: Mapping[str, Any]) -> bool:
+def seen_in_training(entry: Entry, extra: Mapping[str, Any], same_data: bool = True) -> bool:
     """Whether a model was trained on an image of this subject.
 
     Parameters
@@ -46,12 +47,45 @@ def seen_in_training(entry: Entry, extra: Mapping[str, Any]) -> bool:
     entry : Entry
     extra : dict
         What the weights file stores: ``training_images``, else ``training_subjects``.
+    same_data : bool, default=True
+        Whether subject ids mean the same persons to the weights and to the cache. Only used for weights that list
+        ids but no images.
 
     Notes
     -----
-    Weights that list images are judged by them alone. For weights that only list subject ids an equal id counts as
-    seen: a stamp too many is the smaller mistake.
+    Weights that list images are judged by them alone: subject ids may be equal by chance (two phantoms) or differ for
+    one study (two copies of a data set).
     """
     if "training_images" in extra:
         return bool(set(image_signatures(entry)) & set(extra["training_images"]))
-    return entry.subject_id in set(extra.get("training_subjects", ()))
+    return same_data and entry.subject_id in set(extra.get("training_subjects", ()))
+
+
+def add_training_images(weights: Path | str, cache: Cache) -> list[str]:
+    """Store the signatures of the training images in a weights file that only lists subject ids.
+
+    Parameters
+    ----------
+    weights : path-like
+        Replaced by a copy with ``training_images``; signatures that it holds already are kept.
+    cache : Cache
+        The data it was trained on.
+
+    Returns
+    -------
+    list of str
+        All signatures now stored.
+
+    Raises
+    ------
+    UserError
+        If the file is not a weights file or a training subject is not in the cache.
+    """
+    from anymri.methods import load
+    from anymri.methods.base import read_header
+
+    extra = dict(read_header(weights)["extra"])
+    found = {*extra.get("training_images", ()), *training_images(cache, extra.get("training_subjects", ()))}
+    extra["training_images"] = sorted(found)
+    load(weights).save(weights, extra=extra)
+    return extra["training_images"]

@@ -1,0 +1,349 @@
+"""One evaluation, ready to run: a model, a data set, what is asked of them, and the rows of one subject."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+import anymri
+from anymri.data.cache import Cache, Entry
+from anymri.data.split import read_split
+from anymri.evaluation.baselines import BASELINES, Moments, collect_moments, fill_in
+from anymri.evaluation.scoring import Score, Synthesis, score_regions, score_synthesis
+from anymri.evaluation.seen import seen_in_training
+from anymri.inference.labels import regions
+from anymri.inference.restore import restore_probability
+from anymri.inference.sliding_window import SubjectPrediction, WindowSettings, iterate_subject
+from anymri.methods import Family, Method, SubsetNotTrained
+from anymri.types import DataSpec, UserError
+from anymri.zoo import open_model
+
+__all__ = ["Asked", "Evaluation", "predict_entry"]
+
+Subset = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What to score and how to predict; see `evaluate`."""
+
+    outputs: tuple[str, ...] | None = None
+    batch_size: int = 1
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    hd95: bool = True
+    synthesis: bool = True
+
+
+@dataclass
+class Evaluation:
+    """A model, a data set and what is asked of them.
+
+    Parameters
+    ----------
+    method : Method or Family
+        In evaluation mode.
+    extra : dict
+        What the weights file says about its training.
+    cache : Cache
+    asked : Asked
+    subsets : list of tuple of str
+    seed : int
+    subjects : list of str
+    fold : int
+    fitted_on : list of str
+        Subjects of the baselines; empty = for each subject the others of the cache.
+    reference : Cache or None
+        Where to score segmentation, if not in `cache`.
+    """
+
+    method: Any
+    extra: dict[str, Any]
+    cache: Cache
+    asked: Asked
+    subsets: list[Subset]
+    seed: int
+    subjects: list[str] = field(default_factory=list)
+    fold: int = 0
+    fitted_on: list[str] = field(default_factory=list)
+    reference: Cache | None = None
+    _moments: dict[str, Moments] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------------------------------------ preparation
+
+    @classmethod
+    def prepare(
+        cls,
+        model: Path | str | Method | Family,
+        cache: Path | str | Cache,
+        asked: Asked,
+        subsets: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> Evaluation:
+        """Open model and cache and check that they fit.
+
+        Raises
+        ------
+        UserError
+            If they do not.
+        """
+        cache = cache if isinstance(cache, Cache) else Cache(cache)
+        method = model if isinstance(model, Method | Family) else open_model(model)
+        extra = dict(getattr(method, "extra", None) or {})
+        if method.spec.modalities != cache.spec.modalities:
+            raise UserError(
+                f"{cache.folder}: holds {', '.join(cache.spec.modalities)}, the model takes "
+                f"{', '.join(method.spec.modalities)}; preprocess the same modalities in the same order"
+            )
+        _check_spacing(cache, extra)
+        method.eval()
+        chosen = _parse_subsets(subsets, method)
+        return cls(method, extra, cache, asked, chosen, int(extra.get("seed", seed)), fold=int(extra.get("fold", 0)))
+
+    def choose_subjects(self, split: Path | None, fold: int, part: str, subjects: Sequence[str] | None) -> None:
+        """Decide whom to score and whom to fit the baselines on.
+
+        Raises
+        ------
+        UserError
+            If a subject, fold or part does not exist or nobody is left.
+        """
+        known = set(self.cache.subject_ids)
+        chosen = list(self.cache.subject_ids)
+        if split is not None:
+            read = read_split(split)
+            chosen, self.fold = list(read.part(part, fold)), fold
+            self.fitted_on = [subject for subject in read.part("train", fold) if subject in known]
+        if subjects is not None:
+            chosen = list(dict.fromkeys(subjects))
+        unknown = [subject for subject in chosen if subject not in known]
+        if unknown:
+            raise UserError(f"{self.cache.folder}: subject {unknown[0]} is not in this cache; preprocess it first")
+        if not chosen:
+            raise UserError(f"{split or self.cache.folder}: part {part} of fold {fold} is empty; choose another")
+        self.subjects = chosen
+
+    @property
+    def spec(self) -> DataSpec:
+        """Modalities, labels and regions of the data."""
+        return self.cache.spec
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data: the cache's folder, or the folder around it where that is just called cache."""
+        folder = self.cache.folder.resolve()
+        return folder.parent.name if folder.name == "cache" else folder.name
+
+    @property
+    def run(self) -> str:
+        """Name of the run that made the weights."""
+        return str(self.extra.get("run") or self.method.name)
+
+    @property
+    def window(self) -> WindowSettings:
+        """How volumes are cut."""
+        size = self.extra.get("window")
+        return WindowSettings(
+            window=tuple(size) if size else None, batch_size=self.asked.batch_size, precision=self.asked.precision
+        )
+
+    def subsets_of(self, subject: str) -> list[Subset]:
+        """Subsets that lie within what the subject has."""
+        present = self.cache.sidecar(subject)["present"]
+        return [subset for subset in self.subsets if set(subset) <= set(present)]
+
+    def facts(self) -> dict[str, Any]:
+        """What is stored beside the table."""
+        return {
+            "run": self.run,
+            "method": self.method.name,
+            "dataset": self.dataset,
+            "fold": self.fold,
+            "seed": self.seed,
+            "modalities": list(self.spec.modalities),
+            "subsets": [self.spec.subset_name(subset) for subset in self.subsets],
+            "subjects": list(self.subjects),
+            "dataset_fingerprint": self.cache.fingerprint(),
+            "reference_fingerprint": self.reference.fingerprint() if self.reference else "",
+            "weights": weights_digest(self.method),
+            "settings": {
+                "spacing_mm": list(self.cache.spacing_mm),
+                "window": list(self.window.window or ()),
+                "overlap": self.window.overlap,
+                "batch_size": self.asked.batch_size,
+                "precision": self.asked.precision,
+            },
+            "versions": {"anymri": anymri.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        }
+
+    def identity(self) -> str:
+        """Hash of everything that the rows of one subject depend on."""
+        facts = {key: value for key, value in self.facts().items() if key != "subjects"}
+        content = json.dumps([facts, asdict(self.asked), self.fitted_on], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    # ---------------------------------------------------------------------------------------------------- scoring
+
+    def score_subject(self, subject: str, advance: Any = lambda: None) -> Iterator[dict[str, Any]]:
+        """Rows of one subject: the model's, then those of the synthesis baselines."""
+        entry = self.cache.entry(subject)
+        truth = entry if self.reference is None else self._reference_entry(entry)
+        label = None if truth.label is None else np.asarray(truth.label)
+        subsets = self.subsets_of(subject)
+        outputs = _outputs(self, label is not None)
+        synthesis = Synthesis(np.asarray(entry.image), entry.present, self.spec) if "image" in outputs else None
+        base = self._row(subject, seen_in_training(entry, self.extra, self._same_data))
+        for subset, prediction in predict_entry(self, entry, subsets if outputs else [], outputs):
+            scores: list[Score] = []
+            if label is not None and "logits" in outputs:
+                probability: Any = prediction.probability
+                if truth is not entry:
+                    probability = restore_probability(probability, entry.geometry.with_shape(label.shape))
+                found = regions(probability, self.method.head, self.method.spec)
+                scores += score_regions(found, label, self.spec, truth.spacing_mm, self.asked.hd95)
+            image = prediction.image if synthesis is not None else None
+            if synthesis is not None and image is not None:
+                scores += score_synthesis(synthesis, image.numpy(), prediction.synthesised.numpy(), subset)
+            yield from ({**base, "subset": self.spec.subset_name(subset), **asdict(score)} for score in scores)
+            advance()
+        if synthesis is not None:
+            yield from self._score_baselines(subject, synthesis, subsets)
+
+    def _reference_entry(self, entry: Entry) -> Entry:
+        """The same subject in the reference cache, on a grid over the same box."""
+        assert self.reference is not None
+        found = self.reference.entry(entry.subject_id)
+        if (
+            not np.allclose(found.geometry.affine, entry.geometry.affine)
+            or found.geometry.shape != entry.geometry.shape
+        ):
+            raise UserError(
+                f"{self.reference.folder}: {entry.subject_id} was made from other files than in {self.cache.folder}; "
+                "preprocess the same table of subjects twice"
+            )
+        return found
+
+    @cached_property
+    def _same_data(self) -> bool:
+        """Whether the weights come from this data set, by fingerprint or name; True if they say nothing."""
+        stored = self.extra.get("dataset_fingerprint")
+        if stored is None:
+            return True
+        return stored == self.cache.fingerprint() or f"-{self.dataset}-" in f"-{self.run}-"
+
+    def _row(self, subject: str, seen: bool) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "protocol": "anymri" if self.reference is None else "anymri-native",
+            "preset": describe_preset(self.method),
+            "method": self.method.name,
+            "dataset": self.dataset,
+            "fold": self.fold,
+            "seed": self.seed,
+            "subject": subject,
+            "seen_in_training": seen,
+        }
+
+    def _score_baselines(self, subject: str, synthesis: Synthesis, subsets: list[Subset]) -> Iterator[dict[str, Any]]:
+        others = [other for other in self.fitted_on or self.cache.subject_ids if other != subject]
+        training = [self._moments_of(other) for other in others]
+        how = "" if self.fitted_on else "-others"
+        for name in BASELINES:
+            own = {"run": f"{name}-{self.dataset}-fold{self.fold}{how}", "preset": "", "method": name, "seed": 0}
+            base = {**self._row(subject, False), **own}
+            for subset in subsets:
+                available = {code: synthesis.reference[code] for code in subset}
+                for target in synthesis.targets(subset):
+                    image = fill_in(name, training, self.spec, target, available)
+                    scores = [] if image is None else synthesis.score(target, image)
+                    yield from ({**base, "subset": self.spec.subset_name(subset), **asdict(score)} for score in scores)
+
+    def _moments_of(self, subject: str) -> Moments:
+        if subject not in self._moments:
+            self._moments[subject] = collect_moments(self.cache.entry(subject), self.spec)
+        return self._moments[subject]
+
+
+def predict_entry(
+    work: Evaluation, entry: Entry, subsets: Sequence[Subset], outputs: tuple[str, ...]
+) -> Iterator[tuple[Subset, SubjectPrediction]]:
+    """Predictions of one cached subject, subset by subset."""
+    if not subsets:
+        return iter(())
+    tensors = (
+        torch.from_numpy(np.asarray(entry.image, dtype=np.float32)),
+        torch.from_numpy(np.asarray(entry.statistics)),
+        torch.from_numpy(np.asarray(entry.boxes)),
+    )
+    return iterate_subject(
+        work.method, tensors, list(subsets), work.window, outputs=outputs, subject_id=entry.subject_id
+    )
+
+
+def describe_preset(method: Method | Family) -> str:
+    """Preset of a method and the settings in which it departs from the preset, e.g. ``tiny, missing=zero_fill``."""
+    config = method.config
+    values, name = asdict(config), config.preset
+    cls: Any = type(method if isinstance(method, Method) else next(iter(method.members.values())))
+    preset = cls.presets.get(name)
+    usual = asdict(cls.Config.build({**(preset.config if preset else {}), "preset": name}))
+    left_out = ("preset", "subset")
+    changed = [f"{key}={value}" for key, value in values.items() if key not in left_out and usual[key] != value]
+    return ", ".join([name, *changed])
+
+
+def weights_digest(method: torch.nn.Module) -> str:
+    """Hash of all weights and buffers, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, value in sorted(method.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Checks
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _parse_subsets(subsets: Sequence[str] | None, method: Method | Family) -> list[Subset]:
+    spec = method.spec
+    served = spec.subsets() if method.subsets == "any" else [spec.parse_subset(name) for name in method.subsets]
+    if subsets is None:
+        return served
+    chosen = []
+    for text in subsets:
+        try:
+            subset = spec.parse_subset(text)
+        except ValueError as error:
+            raise UserError(f"subset: {error}") from None
+        if subset not in served:
+            known = ", ".join(spec.subset_name(one) for one in served)
+            raise SubsetNotTrained(f"{method.name} has no network for {spec.subset_name(subset)}; it serves {known}")
+        if subset not in chosen:
+            chosen.append(subset)
+    return sorted(chosen, key=spec.subsets().index)
+
+
+def _check_spacing(cache: Cache, extra: dict[str, Any]) -> None:
+    """Refuse a cache whose voxel size is not the one the weights were trained with."""
+    trained = extra.get("spacing_mm")
+    if trained and not np.allclose(cache.spacing_mm, trained, rtol=0.1):
+        have, want = ("x".join(f"{value:g}" for value in spacing) for spacing in (cache.spacing_mm, trained))
+        raise UserError(
+            f"{cache.folder}: has {have} mm voxels, the model was trained at {want} mm; preprocess again at that"
+        )
+
+
+def _outputs(work: Evaluation, labelled: bool) -> tuple[str, ...]:
+    """What must be computed of a subject."""
+    asked = work.asked.outputs or work.method.outputs
+    useful = {"logits": labelled and work.method.head is not None, "image": work.asked.synthesis}
+    return tuple(name for name in work.method.outputs if name in asked and useful.get(name, False))
