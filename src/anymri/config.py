@@ -113,7 +113,7 @@ class TrainingSection:
     checkpoint_every : int, default=1
         Epochs between checkpoints.
     validate_every : int, default=0
-        Epochs between validations; 0 = never.
+        Epochs between validations; 0 = never, then a stage that would keep its best epoch keeps the last.
     threads : int or None, default=None
         Processor threads; None leaves torch's choice.
     device : str, default="auto"

@@ -364,3 +364,16 @@ def test_threads_are_set_for_the_run_only(make_config, tmp_path):
     assert torch.get_num_threads() == before
     assert yaml.safe_load((run / "config.yaml").read_text())["training"]["threads"] == 2
     assert validate_run_config(to_plain(load_run_config(run / "config.yaml"))).training.threads == 2
+
+
+def test_an_epoch_is_one_pass_and_repeated_subjects_are_shown_more_often(make_config, two_turns, monkeypatch):
+    stage = Stage("only", epochs=1, batch_size=2, patch=(12, 12, 12), sampler="all")
+    monkeypatch.setattr(two_turns, "presets", {"tiny": methods.Preset((stage,))})
+    (plain,) = preparation.prepare(make_config("two_turns")).loaders
+    assert (plain.subject_ids, plain.steps_per_epoch) == (("p0", "p1", "p2"), 2)
+    repeat = {"repeat": {"p0": 3, "p[01]": 2}}  # the first pattern that fits counts
+    (more,) = preparation.prepare(make_config("two_turns", data=repeat, accumulate=2)).loaders
+    assert sorted(more.subject_ids) == ["p0", "p0", "p0", "p1", "p1", "p2"]
+    assert more.steps_per_epoch == 4  # two optimiser steps of two micro-batches of two
+    with pytest.raises(UserError, match=r"data\.repeat: no training subject fits 'q\*'"):
+        preparation.prepare(make_config("two_turns", data={"repeat": {"q*": 2}}))

@@ -21,7 +21,14 @@ from anymri.methods import StepContext
 from anymri.training.checkpoint import CheckpointStore
 from anymri.training.classical import fit
 from anymri.training.log import ProgressBar, RunLog, draw_progress
-from anymri.training.machine import choose_device, make_fabric, memory_error, seed_generators, torch_settings
+from anymri.training.machine import (
+    choose_device,
+    make_fabric,
+    memory_error,
+    one_process,
+    seed_generators,
+    torch_settings,
+)
 from anymri.training.optimization import WeightAverage, lr_factor, make_optimizer, set_lr
 from anymri.training.preparation import Plan, open_run_folder, prepare, seed_from
 from anymri.training.validation import validate
@@ -65,10 +72,11 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = True, progress: 
         plan = prepare(config)
         if open_run_folder(out, plan, resume):
             return out
-        if plan.method.classical:
-            fit(plan, out, progress)
-        else:
-            _Loop(plan, out, progress).run()
+        with one_process(out):
+            if plan.method.classical:
+                fit(plan, out, progress)
+            else:
+                _Loop(plan, out, progress).run()
     return out
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,7 +15,7 @@ from lightning_fabric import Fabric
 from anymri.config import TrainingSection
 from anymri.types import Stage, UserError
 
-__all__ = ["choose_device", "make_fabric", "memory_error", "seed_generators", "torch_settings"]
+__all__ = ["choose_device", "make_fabric", "memory_error", "one_process", "seed_generators", "torch_settings"]
 
 
 def choose_device(settings: TrainingSection) -> tuple[str, Literal["32", "bf16"]]:
@@ -63,6 +65,30 @@ def seed_generators(seed: int, device: str) -> None:
         torch.cuda.manual_seed_all(seed)
     elif device == "mps":
         torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def one_process(folder: Path) -> Iterator[None]:
+    """Let no second process train in the same run folder; a process that dies lets go of it.
+
+    Raises
+    ------
+    UserError
+        If another process trains there.
+    """
+    if importlib.util.find_spec("fcntl") is None:  # Windows
+        yield
+        return
+    import fcntl
+
+    with (folder / "run.json").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process trains in this folder; wait for it or end it") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
 
 
 @contextmanager
