@@ -92,7 +92,7 @@ def load(model: str | Path | Method | Family | Model = "default") -> Model:
     card = get_card(str(model))
     method = open_model(model)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    name = card.name if card is not None else Path(model).name
+    name = card.name if card is not None else str(method.extra.get("run") or path.name)
     return Model(name=name, method=method, extra=method.extra, card=card, sha256=digest)
 
 
