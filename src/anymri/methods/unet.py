@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.reconstruction import masked_l1
-from anymri.losses.segmentation import cross_entropy, dice_nnunet
+from anymri.losses.segmentation import cross_entropy, dice_nnunet, dice_regions
 from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.blocks import InstanceNorm
 from anymri.types import (
@@ -53,6 +53,9 @@ class UNetConfig(MethodConfig):
         trained on random subsets. Picks the stages' sampler; `training.sampler` overrides it.
     availability : {"none", "modulation"}
         ``modulation``: a linear map of the availability bits scales and shifts every normalised feature.
+    targets : {"regions", "labels"}
+        ``regions``: one sigmoid channel a region of the specification, each trained by its own Dice and binary
+        cross-entropy, as nnU-Net does for BraTS. ``labels``: softmax over background and labels.
     completion : float
         Weight of the L1 loss of a second head, which predicts the image of every modality; 0 = no such head.
     lr, weight_decay : float
@@ -66,6 +69,7 @@ class UNetConfig(MethodConfig):
     deep_supervision: bool = True
     missing: Literal["zero_fill", "modality_dropout"] = "modality_dropout"
     availability: Literal["none", "modulation"] = "none"
+    targets: Literal["regions", "labels"] = "regions"
     completion: NonNegativeFloat = 0.0
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-4
@@ -190,7 +194,8 @@ class UNet(Method):
     def __init__(self, config: UNetConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
         self.config: UNetConfig = config
-        self.head = Head("softmax", ("background", *spec.labels))
+        by_region = config.targets == "regions"
+        self.head = Head("sigmoid", tuple(spec.regions)) if by_region else Head("softmax", ("background", *spec.labels))
         self.divisor = 2 ** (config.depth - 1)
         sampler = "all" if config.missing == "zero_fill" else "uniform_subset"
         self.stages = tuple(replace(stage, sampler=sampler) for stage in self.stages)
@@ -260,8 +265,9 @@ class UNet(Method):
         for weight, head, features in zip(weights, self.heads, levels, strict=True):
             logits = head(features)
             coarse = target if logits.shape == target.shape else F.interpolate(target, logits.shape[2:])
-            dice = dice + weight / sum(weights) * dice_nnunet(self.head.probability(logits.float()), coarse)
-            ce = ce + weight / sum(weights) * cross_entropy(logits, coarse)
+            level_dice, level_ce = self._losses(logits.float(), coarse)
+            dice = dice + weight / sum(weights) * level_dice
+            ce = ce + weight / sum(weights) * level_ce
         loss, logs = dice + ce, {"dice": dice.detach(), "cross_entropy": ce.detach()}
         if self.image_head is not None:
             # Present but hidden modalities are the targets; a modality's own brain is where it is not 0.
@@ -269,6 +275,13 @@ class UNet(Method):
             completion = masked_l1(self.image_head(levels[0]).float(), known, known != 0)
             loss, logs["completion"] = loss + self.config.completion * completion, completion.detach()
         return StepOutput(loss, logs)
+
+    def _losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Dice and cross-entropy of one level; sigmoid channels have no background to leave out."""
+        probability = self.head.probability(logits)
+        if self.head.kind == "softmax":
+            return dice_nnunet(probability, target), cross_entropy(logits, target)
+        return dice_regions(probability, target), F.binary_cross_entropy_with_logits(logits, target)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """AdamW with a polynomially falling learning rate after a short warm-up."""

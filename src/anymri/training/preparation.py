@@ -165,11 +165,19 @@ def _build_method(config: RunConfig, cache: Cache) -> Method:
     # Sizes come from the weights; what the user writes wins and must still fit them.
     sizes = {key: value for key, value in asdict(start.config).items() if key != "preset"}
     method = create(section.name, spec=cache.spec, preset=section.preset, **{**sizes, **section.config})
-    try:
-        method.load_state_dict(start.state_dict())
-    except RuntimeError:
-        raise UserError(f"training.init={settings.init} does not fit method.config; leave sizes out of it") from None
+    _take_weights(method, start, settings.init)
     return method
+
+
+def _take_weights(method: Method, start: Method, source: str) -> None:
+    """Copy weights; where the two have other labels or regions, output layers of another shape keep fresh weights."""
+    own, given = method.state_dict(), start.state_dict()
+    fresh = {key for key in own if key not in given or given[key].shape != own[key].shape}
+    kept = 1 - sum(own[key].numel() for key in fresh) / sum(value.numel() for value in own.values())
+    same_outputs = method.head == start.head and method.outputs == start.outputs
+    if (fresh or set(given) - set(own)) and (same_outputs or kept < 0.9):
+        raise UserError(f"training.init={source} does not fit method.config; leave sizes out of it")
+    method.load_state_dict({**own, **{key: given[key] for key in own if key not in fresh}})
 
 
 def _resolve_stages(method: Method, training: TrainingSection) -> tuple[Stage, ...]:
