@@ -95,6 +95,14 @@ def test_settings_of_one_method_get_columns_of_their_own(dice_rows, table_writer
     assert column_order(results) == ["unet (long)", "unet (short)"]
 
 
+def test_a_mean_over_fewer_rows_says_so(dice_rows, table_writer, tmp_path):
+    rows = [*dice_rows("unet"), *(row for row in dice_rows("u_hved") if row["subset"] in ("t2", "flair"))]
+    path = table_writer(tmp_path / "r.parquet", rows)
+    last = _table_rows(to_markdown([path]))[17]
+    assert ["(of 2 rows)" in cell for cell in last[4:]] == [True, False] * 3
+    assert build_report([path], tmp_path / "r.html").read_text().count("of 2 rows") == 3
+
+
 def test_the_same_table_given_twice_counts_once(made_up):
     assert table3([*made_up, made_up[0]]).equals(table3(made_up))
 

@@ -117,6 +117,8 @@ def _facts(work: Evaluation, own: pd.DataFrame, subject: str, subset: Sequence[s
     dice = rows[rows["metric"] == "dice"]
     return {
         "run": work.run,
+        "protocol": work.protocol,
+        "dataset": work.dataset,
         "method": work.method.name,
         "subject": subject,
         "subset": name,

@@ -142,6 +142,11 @@ class Evaluation:
         return folder.parent.name if folder.name == "cache" else folder.name
 
     @property
+    def protocol(self) -> str:
+        """How it is scored: on the cache's grid, or on that of the files."""
+        return "anymri" if self.reference is None else "anymri-native"
+
+    @property
     def run(self) -> str:
         """Name of the run that made the weights."""
         return str(self.extra.get("run") or self.method.name)
@@ -163,6 +168,7 @@ class Evaluation:
         """What is stored beside the table."""
         return {
             "run": self.run,
+            "protocol": self.protocol,
             "method": self.method.name,
             "dataset": self.dataset,
             "fold": self.fold,
@@ -241,7 +247,7 @@ class Evaluation:
     def _row(self, subject: str, seen: bool) -> dict[str, Any]:
         return {
             "run": self.run,
-            "protocol": "anymri" if self.reference is None else "anymri-native",
+            "protocol": self.protocol,
             "preset": describe_preset(self.method),
             "method": self.method.name,
             "dataset": self.dataset,

@@ -195,7 +195,10 @@ def _row_cells(
         cell: dict[str, Any] = {"value": None, "note": "", "seen": "", "best": False}
         if value == value:
             cell["value"] = f"{value:.1f}"
-        if value == value and subset != "mean":
+        if value == value and subset == "mean":
+            known, rows = int(wide[(region, column)].drop("mean").notna().sum()), len(wide) - 1
+            cell["note"] = f"of {known} rows" if known < rows else ""
+        elif value == value:
             count = counts.loc[key]
             cell["note"] = _cell_note(region, int(count["n"]), int(count["empty"]))
             if count["seen"]:
@@ -279,25 +282,26 @@ def _plain(value: Any) -> str:
 
 def _pictures(results: Results) -> tuple[list[dict[str, Any]], str, list[str]]:
     """Pictures that the evaluator stored beside each table, in groups of one method and subset."""
-    columns = results.frame[["run", "method", "column"]].drop_duplicates()
-    names = {(run, method): column for run, method, column in columns.itertuples(index=False, name=None)}
+    keys = ["run", "protocol", "dataset", "method"]
+    columns = results.frame[[*keys, "column"]].drop_duplicates()
+    names = {tuple(row[:-1]): row[-1] for row in columns.itertuples(index=False, name=None)}
     groups: list[dict[str, Any]] = []
     legend, used, left_out = "", 0, 0
     for path in results.paths:
         folder = path.with_name(path.stem + ".pictures")
         index = _read_index(folder / "index.json")
         legend = legend or str(index.get("legend", ""))
-        grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        grouped: dict[str, list[dict[str, Any]]] = {}
         for entry in index.get("pictures", []):
-            grouped.setdefault((entry["run"], entry["subset"]), []).append(entry)
-        for (run, subset), entries in grouped.items():
+            grouped.setdefault(entry["subset"], []).append(entry)
+        for subset, entries in grouped.items():
             files = [folder / str(entry["file"]) for entry in entries]
             size = sum(file.stat().st_size for file in files if file.is_file()) * 4 // 3
             if used + size > PICTURE_BUDGET:
                 left_out += len(entries)
                 continue
             used += size
-            column = names.get((run, entries[0]["method"]), entries[0]["method"])
+            column = names.get(tuple(entries[0].get(key) for key in keys), entries[0]["method"])
             shown = [_picture(entry, file) for entry, file in zip(entries, files, strict=True) if file.is_file()]
             label = " + ".join(modality_label(code) for code in subset.split("+"))
             groups.append({"title": f"{column}, from {label}", "pictures": shown})

@@ -377,7 +377,8 @@ def to_markdown(results: Results | Sequence[Path], metric: str = "dice") -> str:
             if value != value:
                 row.append("–")
             elif subset == "mean":
-                row.append(f"**{value:.1f}**")
+                known = int(table[(region, column)].drop("mean").notna().sum())
+                row.append(f"**{value:.1f}**" + (f" (of {known} rows)" if known < len(table) - 1 else ""))
             else:
                 cell = counts.loc[(subset, region, column)]
                 row.append(cell_text(value, int(cell["n"]), int(cell["empty"]), region, int(cell["seen"])))
