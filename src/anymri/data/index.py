@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from anymri.data.datasets import brats2021, brats2023, get_dataset
 from anymri.data.datasets import folder as folder_layout
 from anymri.data.datasets.layout import EXTENSIONS, FolderLayout, check_root, check_subject_id
 from anymri.data.files import make_folder, replace_file
+from anymri.data.formats import source_files
+from anymri.data.missingness import missingness
 from anymri.modalities import MODALITIES
-from anymri.types import GLIOMA, Subject, UserError
+from anymri.types import Subject, UserError
 
 __all__ = ["find_study", "index_dataset", "missingness", "read_subjects", "write_subjects"]
 
@@ -47,7 +49,7 @@ def index_dataset(
     info = get_dataset(dataset)
     if not patterns:
         return info.index(root)
-    if dataset != "folder":
+    if info.index is not folder_layout.index_folder:
         raise UserError(f"--pattern: the layout {dataset} has fixed file names; use --dataset folder")
     return info.index(root, patterns)
 
@@ -215,31 +217,7 @@ def _read_row(place: str, header: list[str], row: list[str], folder: Path, check
         if file in seen:
             raise UserError(f"{place}: {file} is given as {seen[file]} and as {name}; a file is one of them")
         seen[file] = name
-        if check_files and not file.is_file():
+        if check_files and not source_files(file):
             raise UserError(f"{place}: {name} file {file} does not exist; mend the path or leave the cell empty")
     label = files.pop("label", None)
     return Subject(subject_id, files, label, cells.get("patient", subject_id), cells.get("site", ""))
-
-
-def missingness(subjects: Iterable[Subject]) -> dict[str, int]:
-    """How many subjects there are, with a label map, with each modality, and with each exact set of modalities.
-
-    Parameters
-    ----------
-    subjects : iterable of Subject
-
-    Returns
-    -------
-    dict of str to int
-        ``"subjects"``, ``"label"``, each modality's code, and ``"only <a+b>"`` for each set that occurs, the most
-        frequent first.
-    """
-    subjects = list(subjects)
-    counts = {"subjects": len(subjects), "label": sum(subject.label is not None for subject in subjects)}
-    codes = [code for code in MODALITIES if code in GLIOMA.modalities or any(code in s.images for s in subjects)]
-    counts.update({code: sum(code in subject.images for subject in subjects) for code in codes})
-    sets: dict[str, int] = {}
-    for subject in subjects:
-        name = "only " + "+".join(code for code in MODALITIES if code in subject.images)
-        sets[name] = sets.get(name, 0) + 1
-    return counts | dict(sorted(sets.items(), key=lambda item: (-item[1], item[0])))

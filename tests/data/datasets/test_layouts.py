@@ -77,7 +77,7 @@ def test_brats2023_names_and_time_points(tmp_path: Path) -> None:
     assert index_brats2023(tmp_path / "BraTS-GLI-00007-000")[0].subject_id == "BraTS-GLI-00007-000"
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", ["brats2021", "brats2023", "folder"])
 def test_nothing_found_says_what_was_expected(name: str, tmp_path: Path) -> None:
     for root, words in ((tmp_path, "no subject found; expected folders"), (tmp_path / "x", "does not exist")):
         with pytest.raises(UserError, match=words) as caught:
@@ -92,7 +92,7 @@ def test_a_label_without_image_is_refused(tmp_path: Path) -> None:
         index_brats2021(tmp_path)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", ["brats2021", "brats2023", "folder"])
 def test_written_subjects_are_found_again(name: str, tmp_path: Path) -> None:
     info = get_dataset(name)
     images = volumes()

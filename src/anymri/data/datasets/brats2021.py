@@ -1,6 +1,7 @@
-"""BraTS 2018 to 2021: folders like ``BraTS2021_00000`` with files ``_t1 _t1ce _t2 _flair _seg``.
+"""BraTS 2017 to 2021: folders like ``BraTS2021_00000`` with files ``_t1 _t1ce _t2 _flair _seg``.
 
-The years 2018 and 2019 group them in folders ``HGG`` and ``LGG``. In files, label 4 is the enhancing tumour.
+The years 2017 to 2019 group them in folders ``HGG`` and ``LGG``. In files, label 4 is the enhancing tumour.
+Source: the challenge's data pages and real cases of 2021.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from anymri.data.datasets.info import BRATS_CITATION, DatasetInfo
 from anymri.data.datasets.layout import FolderLayout
-from anymri.types import Subject
+from anymri.types import GLIOMA, Subject
 
-__all__ = ["LAYOUT", "index_brats2021", "write_brats2021"]
+__all__ = ["INFOS", "LAYOUT", "index_brats2021", "write_brats2021"]
 
 LAYOUT = FolderLayout(
     separator="_",
@@ -27,7 +29,7 @@ LAYOUT = FolderLayout(
 
 
 def index_brats2021(root: Path | str) -> list[Subject]:
-    """Find the subjects of a BraTS 2018, 2019, 2020 or 2021 folder; opens no image.
+    """Find the subjects of a BraTS 2017, 2018, 2019, 2020 or 2021 folder; opens no image.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ def index_brats2021(root: Path | str) -> list[Subject]:
     Returns
     -------
     list of Subject
-        Sorted by id. The site is known for 2018 and 2019, whose ids name it (``Brats18_CBICA_AAB_1``).
+        Sorted by id. The site is known for 2017 to 2019, whose ids name it (``Brats18_CBICA_AAB_1``).
 
     Raises
     ------
@@ -52,7 +54,7 @@ def index_brats2021(root: Path | str) -> list[Subject]:
 
 
 def _describe(subject_id: str) -> tuple[str, str]:
-    match = re.match(r"brats1[89]_([a-z]*\d*)_", subject_id, flags=re.IGNORECASE)
+    match = re.match(r"brats1[789]_([a-z]*\d*)_", subject_id, flags=re.IGNORECASE)
     return subject_id, (match.group(1) if match else "")
 
 
@@ -90,3 +92,37 @@ def write_brats2021(
         The subject's folder.
     """
     return LAYOUT.write(root, subject_id, volumes, label, spacing_mm)
+
+
+_REGISTRATION = "registration at the challenge (CBICA, University of Pennsylvania)"
+_YEARS = {
+    "2017": (_REGISTRATION, ()),
+    "2018": (_REGISTRATION, ("the labelled part holds the same 285 subjects as 2017",)),
+    "2019": (_REGISTRATION, ("name_mapping.csv links the years",)),
+    "2020": (
+        _REGISTRATION,
+        ("the label map of subject 355 has another name (..._Segm.nii); it is found", "ids do not tell the grade"),
+    ),
+    "2021": (
+        "The Cancer Imaging Archive, doi:10.7937/jc8x-9874",
+        ("holds most subjects of earlier years under new ids: do not test a model of one year on another",),
+    ),
+}
+
+INFOS = tuple(
+    DatasetInfo(
+        name=f"brats{year}",
+        title=f"BraTS {year}, pre-operative glioma",
+        spec=GLIOMA,
+        index=index_brats2021,
+        write=write_brats2021,
+        label_values=LAYOUT.label_values,
+        citation="Baid et al., The RSNA-ASNR-MICCAI BraTS 2021 Benchmark, arXiv:2107.02314, 2021; " + BRATS_CITATION
+        if year == "2021"
+        else BRATS_CITATION,
+        licence="CC BY 4.0 (training part)" if year == "2021" else "terms of the challenge",
+        where=where,
+        traps=("label 4 in files is enhancing tumour (3 here); 3 does not occur", *traps),
+    )
+    for year, (where, traps) in _YEARS.items()
+)

@@ -12,22 +12,40 @@ With patterns, one for each modality and optionally one for ``label``, relative 
 The subject is what stands for ``{subject}``. Without it: where a folder of the pattern has a ``*``, the name of the
 first such folder; else the text that the first ``*`` of the file name stands for. ``*`` does not cross folders, ``**``
 stands for any number of them (and names no subject), ``?`` for one character.
+
+A file ``dataset.yaml`` in the folder says what is in it; every key but ``modalities`` may be left out::
+
+    title: My cohort
+    modalities: [t1, flair]               in channel order
+    files: {t1: '*/T1.nii.gz', flair: '*/FLAIR.nii.gz', label: '*/lesions.nii.gz'}    patterns, as above
+    labels: {lesion: 1}                   name to value in the cache
+    regions: {lesion: [lesion]}           name to labels; without it every label is a region
+    file_values: {255: 1}                 value in the label files to value in the cache, where they differ
+    licence: ours                         also: citation, where
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from anymri.data.datasets.info import DatasetInfo
 from anymri.data.datasets.layout import FolderLayout, check_root, check_subject_id
+from anymri.data.formats import select
 from anymri.modalities import MODALITIES
-from anymri.types import Subject, UserError
+from anymri.types import GLIOMA, DataSpec, Subject, UserError
 
-__all__ = ["LAYOUT", "index_folder", "write_folder"]
+__all__ = ["INFOS", "LAYOUT", "index_folder", "index_patterns", "read_folder_spec", "write_folder"]
+
+#: Name of the file with which a folder describes itself.
+DESCRIPTION = "dataset.yaml"
+_KEYS = ("title", "modalities", "files", "labels", "regions", "file_values", "licence", "citation", "where")
 
 LAYOUT = FolderLayout(
     suffixes={code: code for code in MODALITIES},
@@ -57,22 +75,108 @@ def index_folder(root: Path | str, patterns: Mapping[str, str] | None = None) ->
     UserError
         If there is no subject, a code is unknown, a pattern names no subject, or two files fit one pattern and subject.
     """
-    if not patterns:
-        return LAYOUT.index(root)
     root = check_root(root)
+    description = _read_description(root)
+    patterns = patterns or description.get("files")
+    if patterns:
+        subjects = index_patterns(root, patterns)
+    else:
+        subjects = LAYOUT.index(root)
+    if not subjects:
+        wanted = ", ".join(f"{code}={pattern}" for code, pattern in (patterns or {}).items())
+        raise UserError(f"{root}: no file fits {wanted}; patterns are relative to this folder")
+    values = description.get("file_values", {})
+    return [replace(s, label=select(s.label, values=values)) if s.label and values else s for s in subjects]
+
+
+def index_patterns(root: Path, patterns: Mapping[str, str]) -> list[Subject]:
+    """Find the subjects whose files fit patterns; see the module's text.
+
+    Parameters
+    ----------
+    root : Path
+    patterns : dict of str to str
+        Modality code, or ``"label"``, to a pattern relative to `root`.
+
+    Returns
+    -------
+    list of Subject
+        Sorted by id; empty if no file fits.
+
+    Raises
+    ------
+    UserError
+        As `index_folder`.
+    """
     found: dict[str, dict[str, Path]] = {}
     for code, pattern in patterns.items():
         _check_code(code)
         for subject_id, path in _match(root, code, pattern).items():
             found.setdefault(subject_id, {})[code] = path
-    subjects = [_subject(root, subject_id, found[subject_id]) for subject_id in sorted(found)]
-    if not subjects:
-        wanted = ", ".join(f"{code}={pattern}" for code, pattern in patterns.items())
-        raise UserError(f"{root}: no file fits {wanted}; patterns are relative to this folder")
-    return subjects
+    return [_subject(subject_id, found[subject_id]) for subject_id in sorted(found)]
 
 
-def _subject(root: Path, subject_id: str, files: dict[str, Path]) -> Subject:
+def _read_description(root: Path) -> dict[str, Any]:
+    """Content of ``dataset.yaml``, checked; empty if there is none."""
+    path = root / DESCRIPTION
+    if not path.is_file():
+        return {}
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not readable as YAML ({reason}); see the reference of formats") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: is no list of keys and values; write e.g. modalities: [t1, flair]")
+    unknown = [key for key in values if key not in _KEYS]
+    if unknown:
+        raise UserError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(_KEYS)}")
+    for key in ("files", "labels", "regions", "file_values"):
+        if not isinstance(values.get(key, {}), dict):
+            raise UserError(f"{path}: {key} is no list of names and values; write e.g. labels: {{lesion: 1}}")
+    numbers = {**values.get("labels", {}), **{str(k): k for k in values.get("file_values", {})}}
+    numbers |= {f"{k}:": v for k, v in values.get("file_values", {}).items()}
+    wrong = [key for key, value in numbers.items() if type(value) is not int or not 0 < value < 32768]
+    if wrong:
+        raise UserError(f"{path}: label {wrong[0]!r} is not a whole number from 1 on; write e.g. lesion: 1")
+    return values
+
+
+def read_folder_spec(root: Path | str) -> DataSpec | None:
+    """Specification in a folder's ``dataset.yaml``.
+
+    Parameters
+    ----------
+    root : path-like
+
+    Returns
+    -------
+    DataSpec or None
+        None if there is no such file.
+
+    Raises
+    ------
+    UserError
+        If the file is not of the form described above.
+    """
+    root = check_root(root)
+    values = _read_description(root)
+    if not values:
+        return None
+    labels = values.get("labels", {})
+    modalities = values.get("modalities", [code for code in values.get("files", {}) if code != "label"])
+    if not isinstance(modalities, list) or not modalities:
+        raise UserError(f"{root / DESCRIPTION}: names no modalities; write e.g. modalities: [t1, flair]")
+    regions = values.get("regions", {name: [name] for name in labels})
+    try:
+        return DataSpec(tuple(modalities), dict(labels), {name: tuple(parts) for name, parts in regions.items()})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{root / DESCRIPTION}: {error}; correct the file") from None
+
+
+def _subject(subject_id: str, files: dict[str, Path]) -> Subject:
     images = {code: path for code, path in files.items() if code != "label"}
     if not images:
         raise UserError(
@@ -167,3 +271,43 @@ def write_folder(
         The subject's folder.
     """
     return LAYOUT.write(root, subject_id, volumes, label, spacing_mm)
+
+
+def _private(name: str, title: str, citation: str, trap: str) -> DatasetInfo:
+    """A data set that is not public: any folder will do."""
+    return DatasetInfo(
+        name=name,
+        title=title,
+        spec=GLIOMA,
+        index=index_folder,
+        write=write_folder,
+        citation=citation,
+        licence="not public",
+        where="its owners",
+        read_spec=read_folder_spec,
+        traps=(trap, "no public layout: give --pattern or a dataset.yaml"),
+    )
+
+
+INFOS = (
+    DatasetInfo(
+        name="folder",
+        title="any folder: <subject>/<modality>.nii.gz, patterns, or a dataset.yaml",
+        spec=GLIOMA,
+        index=index_folder,
+        write=write_folder,
+        citation="",
+        licence="yours",
+        where="your disk",
+        read_spec=read_folder_spec,
+    ),
+    replace(
+        _private(
+            "rrms",
+            "RRMS, relapsing-remitting multiple sclerosis (private)",
+            "Havaei et al., HeMIS: Hetero-Modal Image Segmentation, MICCAI 2016",
+            "300 patients with T1, T2 and T1 after contrast agent; sagittal slices",
+        ),
+        spec=DataSpec(("t1", "t1c", "t2"), {"lesion": 1}, {"lesion": ("lesion",)}),
+    ),
+)

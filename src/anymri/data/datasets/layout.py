@@ -109,7 +109,10 @@ class FolderLayout:
         """
         root = check_root(root)
         found: dict[str, Subject] = {}
+        inner = {name.split("/")[0] for name in (*self.suffixes.values(), self.label_suffix) if "/" in name}
         for folder in _folders(root, self.depth):
+            if any(fnmatchcase(folder.name, pattern) for pattern in inner):
+                continue  # a folder inside of a subject's
             subject = self.read(folder, describe, self._subject_id(root, folder))
             if subject is None:
                 continue
