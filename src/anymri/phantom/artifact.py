@@ -68,20 +68,20 @@ def draw_artifacts(generator: np.random.Generator, sequence: str, contrast: str)
     generator : numpy.random.Generator
     sequence : {"t1", "t1c", "t2", "flair"}
     contrast : {"physics", "random"}
-        ``random`` draws from wider ranges.
+        ``random`` draws from other, mostly wider ranges.
     """
     wide = contrast == "random"
-    fine, middle, coarse = (float(value) for value in generator.normal(0, [0.03, 0.03, 0.03]))
+    fine, middle, coarse = (float(value) for value in generator.normal(0, [0.03, 0.03, 0.02 if wide else 0.03]))
     thick = generator.uniform() < (0.5 if wide else 0.3)
     edge = (float(generator.uniform(-0.6, 0.1)), float(generator.uniform(-0.6, 1.5))) if wide else (0.0, 0.0)
     cut_mm = float(generator.uniform(-25, 25)) if wide and generator.uniform() < 0.06 else 0.0
     return Artifacts(
         texture=(fine, middle, coarse),
-        blur_mm=float(generator.uniform(0.3, 1.2 if wide else 0.8)),
+        blur_mm=float(generator.uniform(0.3, 1.1 if wide else 0.8)),
         slice_axis=int(generator.choice(3, p=[0.7, 0.15, 0.15])),
         slice_mm=float(generator.uniform(2.0, 6.0 if wide else 4.0)) if thick else 0.0,
-        bias=float(generator.uniform(0.02, 0.15 if wide else 0.12)),
-        noise=float(generator.uniform(0.005, 0.06 if wide else 0.05)),
+        bias=float(generator.uniform(0.02, 0.10 if wide else 0.12)),
+        noise=float(generator.uniform(0.005, 0.05)),
         csf_flow=float(generator.uniform(0, 0.8)) if sequence == "flair" else 0.0,
         gamma=float(np.exp(generator.normal(0, 0.2))) if wide else 1.0,
         edge=edge[0],

@@ -278,7 +278,7 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "white": (-0.7, 0.2),
         "edema": (1.0, 3.0),
         "solid": (0.8, 3.2),
-        "necrosis": (-2.0, 3.0),
+        "necrosis": (-1.2, 3.0),
         "wmh": (0.6, 2.2),
         "blood": (-2.0, 0.5),
     },
