@@ -1,0 +1,124 @@
+"""The demonstration with a tiny network on coarse phantoms."""
+
+import hashlib
+import re
+from io import BytesIO
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from anymri.benchmark import demo
+from anymri.config import load_run_config
+from anymri.methods import create
+from anymri.types import GLIOMA, UserError
+from anymri.zoo import weights_path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A network with random weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    method = create("unet", preset="tiny", width=4, depth=2, completion=1.0)
+    method.save(path, extra={"spacing_mm": [8.0, 8.0, 8.0], "window": [12, 12, 12]})
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def shown(model, tmp_path_factory):
+    """Folder of a demonstration."""
+    folder = tmp_path_factory.mktemp("shown") / "demo"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "SPACING_MM", 8.0)
+        demo.run_demo(folder, seed=5, model=model, subjects=2)
+    return folder
+
+
+def test_the_page_has_a_row_and_a_picture_of_every_subset(shown):
+    page = (shown / "report.html").read_text()
+    table = page[page.index("<tbody>") : page.index("</tbody>")]
+    assert table.count("<tr") == 15 + 1, "a row for every subset and the mean"
+    assert page.index("Dice for every subset") < page.index("One subject from every subset") < page.index("Heat map")
+    assert "Completion of missing sequences" in page
+    assert "seed 5" in page
+    assert not re.search(r'(src|href)="(?!data:)', page), "needs another file"
+
+
+def test_the_picture_has_the_truth_and_all_subsets(shown):
+    picture = Image.open(BytesIO((shown / "every_subset.png").read_bytes())).convert("RGB")
+    rows = 1 + len(GLIOMA.subsets())
+    assert picture.height == rows * 154 - 4
+    # Names, four sequences and the segmentation, every one of them with something in it.
+    for row in range(rows):
+        strip = picture.crop((0, row * 154, picture.width, row * 154 + 150))
+        width = (picture.width - 150 - 5 * 4) // 5
+        for column in range(5):
+            left = 154 + column * (width + 4)
+            assert strip.crop((left, 0, left + width, 150)).convert("L").getextrema()[1] > 60, (row, column)
+
+
+def test_the_table_is_of_fresh_phantoms(shown):
+    table = pd.read_parquet(shown / "results.parquet")
+    assert table.subject.nunique() == 2
+    assert table.subset.nunique() == 15
+    assert not table.seen_in_training.any()
+    assert (shown / "flair_only" / "segmentation.nii.gz").is_file()
+    assert {path.name for path in (shown / "flair_only" / "completed").glob("*.nii.gz")} == {
+        "t1_synthetic.nii.gz", "t1c_synthetic.nii.gz", "t2_synthetic.nii.gz",
+    }  # fmt: skip
+
+
+def test_the_same_seed_shows_the_same_and_replaces_the_earlier_one(shown, model, monkeypatch):
+    monkeypatch.setattr(demo, "SPACING_MM", 8.0)
+
+    def digest():
+        return hashlib.sha256((shown / "report.html").read_bytes()).hexdigest()
+
+    first = digest()
+    (shown / "of_the_earlier_demonstration.txt").touch()
+    demo.run_demo(shown, seed=5, model=model, subjects=2)
+    assert digest() == first
+    assert not (shown / "of_the_earlier_demonstration.txt").exists()
+
+
+def test_other_folders_are_never_replaced(tmp_path, model):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not an earlier demonstration"):
+        demo.run_demo(mine, model=model)
+    with pytest.raises(UserError, match="not an earlier demonstration"):
+        demo.run_demo(mine / "thesis.txt", model=model)
+    assert (mine / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_unknown_model_is_refused_before_anything_is_made_or_removed(shown, tmp_path):
+    with pytest.raises(UserError, match="nobody"):
+        demo.run_demo(tmp_path / "new", model="nobody")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match="nobody"):
+        demo.run_demo(shown, model="nobody")
+    assert (shown / "report.html").is_file()
+
+
+def test_training_in_the_demonstration_has_valid_settings(tmp_path, monkeypatch):
+    """The settings file is there and takes the changes; what it trains is tested with the loop."""
+    seen = {}
+    monkeypatch.setattr(demo, "_phantom_cache", lambda root, subjects, seed: ({}, root / "cache"))
+    monkeypatch.setattr("anymri.training.train", lambda config, out: seen.update(config=config) or out)
+    assert demo._train(tmp_path, 7) == tmp_path / "run"
+    assert seen["config"].training.seed == 7
+    assert seen["config"].data.split is None
+    assert seen["config"].data.cache == tmp_path / "training" / "cache"
+    assert load_run_config(demo.RECIPE).method.config["missing"] == "modality_dropout"
+
+
+def test_the_bundled_default_is_what_is_shown():
+    """Skipped as long as the package has no weights."""
+    try:
+        path = weights_path("default")
+    except UserError:
+        pytest.skip("no bundled weights")
+    assert path.is_file()
