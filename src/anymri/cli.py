@@ -124,22 +124,30 @@ def index(
     pattern: Annotated[
         list[str] | None, typer.Option("--pattern", help="MODALITY='GLOB' (or label='GLOB') for the layout `folder`.")
     ] = None,
+    picture: Annotated[
+        bool, typer.Option("--picture", help="Also draw subjects by sequences, beside the table.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the subjects of a data set and which sequences each has; opens no image.
 
     Example: anymri index brains --dataset brats2023 -o subjects.csv
     """
-    from anymri.data.index import index_dataset, missingness, write_subjects
+    from anymri.data.index import index_dataset, write_subjects
+    from anymri.data.missingness import draw_missingness, missingness
+    from anymri.data.specification import dataset_spec, write_spec
 
     subjects = index_dataset(root, dataset, _key_values(pattern, "--pattern", "t1='*_T1.nii.gz'") or None)
+    spec = dataset_spec(root, dataset, subjects)
     write_subjects(output, subjects)
+    write_spec(output, spec, dataset)
+    drawn = draw_missingness(subjects, output.with_suffix(".png")) if picture else None
     counts = missingness(subjects)
     lines = [f"{name:>24} {count}" for name, count in counts.items()]
     _say(
         as_json,
-        {"subjects": output, "counts": counts},
-        "\n".join([*lines, f"wrote {len(subjects)} subjects to {output}"]),
+        {"subjects": output, "counts": counts, "picture": drawn, "spec": spec.to_dict()},
+        "\n".join([*lines, f"wrote {len(subjects)} subjects to {output}", *([f"drew {drawn}"] if drawn else [])]),
     )
 
 
@@ -151,6 +159,16 @@ def split(
         int, typer.Option("--folds", min=0, help="k-fold cross-validation; 0 = one split by --fractions.")
     ] = 0,
     fractions: Annotated[str, typer.Option("--fractions", help="Shares of train, validation, test.")] = "0.7,0.1,0.2",
+    stratify: Annotated[
+        str, typer.Option("--stratify", help="site or sequences: every part gets its share of each.")
+    ] = "",
+    published: Annotated[
+        str | None, typer.Option("--published", help="A paper's division, see `anymri datasets --splits`.")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="--published: subjects may be missing.")] = False,
+    with_leaks: Annotated[
+        bool, typer.Option("--with-leaks", help="--published: take it though a patient is in two parts.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -159,13 +177,19 @@ def split(
     Example: anymri split subjects.csv --fractions 0.7,0.1,0.2 -o split.json
     """
     from anymri.data.index import read_subjects
+    from anymri.data.published import make_published, read_published
     from anymri.data.split import make_split, write_split
 
+    if published:
+        made = make_published(published, read_subjects(subjects), partial=partial, with_leaks=with_leaks)
+        write_split(output, made)
+        _say(as_json, {"split": output}, f"wrote {output}; source: {read_published(published)['source']}")
+        return
     try:
         shares = tuple(float(share) for share in fractions.split(","))
     except ValueError:
         raise UserError(f"--fractions {fractions}: not three numbers; write e.g. 0.7,0.1,0.2") from None
-    made = make_split(read_subjects(subjects), fractions=shares, folds=folds or None, seed=seed)
+    made = make_split(read_subjects(subjects), fractions=shares, folds=folds or None, stratify=stratify, seed=seed)
     write_split(output, made)
     _say(as_json, {"split": output}, f"wrote {output}")
 
@@ -188,8 +212,11 @@ def preprocess(
     Example: anymri preprocess subjects.csv --spacing 2 -o cache
     """
     from anymri.data.preprocess import preprocess as build_cache
+    from anymri.data.specification import read_spec
 
-    report = build_cache(subjects, output, spacing_mm=spacing, workers=workers, progress=not quiet)
+    report = build_cache(
+        subjects, output, spacing_mm=spacing, workers=workers, spec=read_spec(subjects), progress=not quiet
+    )
     for subject, reason in report.failed.items():
         typer.echo(f"skipped {subject}: {reason}", err=True)
     summary = {"cache": output, "done": len(report.done), "skipped": len(report.skipped), "failed": report.failed}
@@ -206,15 +233,24 @@ def preprocess(
 
 
 @app.command()
-def datasets(as_json: Json = False) -> None:
-    """List the data set layouts that can be read."""
+def datasets(
+    splits: Annotated[bool, typer.Option("--splits", help="List the published divisions instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the data set layouts that can be read, or the published divisions of their subjects."""
     from anymri.data.datasets import DATASETS
+    from anymri.data.published import published_splits, read_published
 
-    rows = [
-        {"name": name, "title": info.title, "licence": info.licence, "where": info.where, "citation": info.citation}
-        for name, info in DATASETS.items()
-    ]
-    typer.echo(json.dumps(rows) if as_json else "\n".join(f"{row['name']:<12} {row['title']}" for row in rows))
+    if splits:
+        rows = [{key: text for key, text in read_published(n).items() if key != "folds"} for n in published_splits()]
+        lines = [f"{row['name']:<22} {row['title']}\n{'':<22} {row['source']}" for row in rows]
+        typer.echo(json.dumps(rows) if as_json else "\n".join(lines))
+        return
+    if as_json:
+        typer.echo(json.dumps([info.to_dict() for info in DATASETS.values()]))
+        return
+    for name, info in DATASETS.items():
+        typer.echo(f"{name:<16} {info.title}\n{'':<16} {'+'.join(info.spec.modalities)}; {info.licence}; {info.where}")
 
 
 # ---------------------------------------------------------------------------------------------------- training

@@ -33,7 +33,7 @@ class Split:
     seed : int or None
         Of the random division; None for given lists.
     kind : str
-        ``"folds"``, ``"fractions"`` or ``"lists"``.
+        ``"folds"``, ``"fractions"``, ``"lists"`` or ``"published: <name>"``.
     patients : dict of str to str
         Subject id to patient.
 
@@ -79,7 +79,7 @@ def make_split(
     folds: int | None = None,
     lists: Mapping[str, Sequence[str]] | None = None,
     validation: float = 0.0,
-    stratify: bool = False,
+    stratify: str | bool = "",
     seed: int = 0,
 ) -> Split:
     """Divide subjects so that all studies of a patient stay together.
@@ -97,8 +97,9 @@ def make_split(
         Subject ids of each part; a part not named is empty.
     validation : float, default=0.0
         With `folds`: share of the patients outside the test part that become the validation part.
-    stratify : bool, default=False
-        Whether every part gets its share of every site.
+    stratify : {"", "site", "sequences"}, default=""
+        What every part gets its share of: each site, or each set of sequences that occurs, with and without label map.
+        True means ``"site"``.
     seed : int, default=0
 
     Returns
@@ -113,7 +114,7 @@ def make_split(
     patients = {subject.subject_id: subject.patient or subject.subject_id for subject in subjects}
     if lists is not None:
         return _from_lists(lists, patients)
-    sites = _sites(subjects, patients) if stratify else dict.fromkeys(patients.values(), "")
+    sites = _strata(subjects, patients, "site" if stratify is True else stratify)
     if folds is not None:
         made = _make_folds(sites, folds, validation, seed)
     else:
@@ -139,12 +140,17 @@ def _from_lists(lists: Mapping[str, Sequence[str]], patients: Mapping[str, str])
     return Split((fold,), None, "lists", patients)
 
 
-def _sites(subjects: Sequence[Subject], patients: Mapping[str, str]) -> dict[str, str]:
-    """Patient to site: that of the first study."""
-    sites: dict[str, str] = {}
+def _strata(subjects: Sequence[Subject], patients: Mapping[str, str], by: str | bool) -> dict[str, str]:
+    """Patient to what is shared out evenly: that of the patient's first study."""
+    if by not in ("", False, "site", "sequences"):
+        raise UserError(f"stratify {by!r}: unknown; use site or sequences")
+    strata: dict[str, str] = {}
     for subject in subjects:
-        sites.setdefault(patients[subject.subject_id], subject.site)
-    return sites
+        value = subject.site if by == "site" else ""
+        if by == "sequences":
+            value = "+".join([*sorted(subject.images), *(["label"] if subject.label is not None else [])])
+        strata.setdefault(patients[subject.subject_id], value)
+    return strata
 
 
 def _named_shares(fractions: Sequence[float]) -> dict[str, float]:
