@@ -144,6 +144,8 @@ def index(
     drawn = draw_missingness(subjects, output.with_suffix(".png")) if picture else None
     counts = missingness(subjects)
     lines = [f"{name:>24} {count}" for name, count in counts.items()]
+    if counts["label"]:
+        lines.append(f"label maps are read as {', '.join(f'{value} {name}' for name, value in spec.labels.items())}")
     _say(
         as_json,
         {"subjects": output, "counts": counts, "picture": drawn, "spec": spec.to_dict()},

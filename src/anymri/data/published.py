@@ -1,7 +1,8 @@
 """Divisions of public data sets that papers used, as lists of subject ids with their source.
 
 One JSON file each in ``splits/``: ``name``, ``dataset`` (layout whose ids they are), ``title``, ``source``,
-``used_by``, ``note`` and ``folds`` as in ``split.json``. Such lists are facts; nothing else of the repositories named is taken over.
+``used_by``, ``note`` and ``folds`` as in ``split.json``. Such lists are facts; nothing else is taken from the
+repositories named.
 """
 
 from __future__ import annotations
