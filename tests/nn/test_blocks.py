@@ -43,3 +43,15 @@ def test_parameter_counts_of_the_published_encoder_and_decoders():
 def test_encoder_levels_halve_and_widen():
     levels = ModalityEncoder((2, 4, 6), 0.02)(torch.randn(1, 1, 8, 16, 12))
     assert [tuple(level.shape[1:]) for level in levels] == [(2, 8, 16, 12), (4, 4, 8, 6), (6, 2, 4, 3)]
+
+
+def test_instance_norm_gives_the_same_numbers_in_either_memory_layout():
+    norm = InstanceNorm(8, eps=1e-6)
+    for rows in (1, 2):
+        plain = torch.randn(rows, 8, 4, 6, 5, requires_grad=True)
+        last = plain.detach().to(memory_format=torch.channels_last_3d).requires_grad_()
+        torch.testing.assert_close(norm(last), norm(plain))
+        weight = torch.randn_like(plain)
+        for x in (plain, last):
+            (norm(x) * weight).sum().backward()
+        torch.testing.assert_close(last.grad, plain.grad, atol=1e-5, rtol=1e-4)

@@ -5,9 +5,7 @@ All take probabilities (B, C, *S) and binary targets of the same shape, compute 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 __all__ = [
     "cross_entropy",
@@ -131,4 +129,4 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
         If the shapes differ.
     """
     scores, onehot = _prepare(logits, target)
-    return F.cross_entropy(scores, torch.argmax(onehot, dim=1))
+    return -(scores.log_softmax(dim=1) * onehot).sum(dim=1).mean()

@@ -161,9 +161,9 @@ class UHVED(Method):
         logits = image = synthesised = None
         if "logits" in outputs:
             latent = means if generators is None else _sample(posterior, generators)
-            logits = self.segmentation(latent)
+            logits = self.segmentation(_like_features(latent, features))
         if "image" in outputs:
-            image = self._decode_images(means)
+            image = self._decode_images(_like_features(means, features))
             synthesised = torch.ones_like(available)
         return Prediction(logits=logits, image=image, synthesised=synthesised)
 
@@ -176,7 +176,7 @@ class UHVED(Method):
         for i, code in enumerate(self.spec.modalities):
             if available[:, i].any():
                 # float32: precisions reach 1e7, beyond what bfloat16 can add up.
-                halves = [level.float().chunk(2, dim=1) for level in features[code]]
+                halves = [level.float().contiguous().chunk(2, dim=1) for level in features[code]]
                 experts[i] = [expert(mean, log_variance.clamp(-50, 50)) for mean, log_variance in halves]
         return experts
 
@@ -192,8 +192,9 @@ class UHVED(Method):
         """Cross-entropy, Dice, divergences of the subsets' posteriors, and reconstruction of what is present."""
         assert batch.label is not None
         config = self.config
-        experts = self._experts(self.encode(batch.image, batch.present), batch.present)
-        latent = _sample(self._posterior(experts, batch.available), ctx.generator)
+        features = self.encode(batch.image, batch.present)
+        experts = self._experts(features, batch.present)
+        latent = _like_features(_sample(self._posterior(experts, batch.available), ctx.generator), features)
         target = self.head.target(batch.label, self.spec)
         logits = self.segmentation(latent)
         image = self._decode_images(latent)
@@ -253,6 +254,13 @@ class UHVED(Method):
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam whose learning rate is divided by 4 five times at equal distances."""
         return OptimizerSettings("adam", lr=self.config.lr, schedule="step", step_divisor=4.0, step_count=5)
+
+
+def _like_features(latent: list[Tensor], features: Features) -> list[Tensor]:
+    """The latent in the precision and memory layout that the encoders, and so the decoders, compute in."""
+    level = next(iter(features.values()))[0]
+    layout = torch.contiguous_format if level.is_contiguous() else torch.channels_last_3d
+    return [z.to(level.dtype, memory_format=layout) for z in latent]
 
 
 def _mean_divergences(drawn: list[Gaussian], posterior: list[Gaussian]) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,8 @@ class InstanceNorm(nn.Module):
     Notes
     -----
     `torch.nn.InstanceNorm3d` refuses inputs of one voxel while training; here such a channel becomes its shift.
+    torch normalises instances only in the plain memory layout. One row in the channels-last layout, in which CPUs
+    convolve bfloat16 fastest, is normalised as a batch of one instead: the same numbers without two copies.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -38,6 +40,8 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` of shape (B, C, *S) over its spatial axes."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if len(x) == 1 and not x.is_contiguous():
+            return torch.batch_norm(x, weight, bias, None, None, True, 0.0, self.eps, False)
         return torch.instance_norm(x, weight, bias, None, None, True, 0.0, self.eps, False)
 
 
