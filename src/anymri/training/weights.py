@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from anymri.evaluation.seen import training_images
 from anymri.training.preparation import Plan
 from anymri.types import Stage
+from anymri.zoo import open_model
 
 __all__ = ["save_model", "window_of"]
 
@@ -16,6 +18,9 @@ def save_model(plan: Plan, out: Path) -> None:
     entry = plan.cache.entry(plan.training_subjects[0])
     head = plan.method.head
     window = window_of(plan, plan.stages[-1])
+    images = set(training_images(plan.cache, plan.training_subjects))
+    if plan.config.training.init is not None:
+        images |= set(open_model(plan.config.training.init).extra.get("training_images", ()))
     extra = {
         "run": plan.facts["run"],
         "preset": plan.config.method.preset,
@@ -26,6 +31,7 @@ def save_model(plan: Plan, out: Path) -> None:
         "head": asdict(head) if head else None,
         "dataset_fingerprint": plan.facts["dataset_fingerprint"],
         "training_subjects": list(plan.training_subjects),
+        "training_images": sorted(images),
     }
     plan.method.eval().save(out / "model.safetensors", extra=extra)
 
