@@ -45,7 +45,7 @@ def draw_missingness(subjects: Sequence[Subject], path: Path | str) -> Path:
     Parameters
     ----------
     subjects : sequence of Subject
-        Drawn in order of the set of their sequences, the most frequent set first, then by site and id.
+        Drawn in order of the set of their sequences, the most frequent set first, then by label map, site and id.
     path : path-like
         PNG file.
 
@@ -65,8 +65,8 @@ def draw_missingness(subjects: Sequence[Subject], path: Path | str) -> Path:
     path = Path(path)
     codes = [code for code in MODALITIES if any(code in subject.images for subject in subjects)]
     sets = [tuple(code in subject.images for code in codes) for subject in subjects]
-    keys = [(-sets.count(has), has, s.site, s.subject_id) for has, s in zip(sets, subjects, strict=True)]
-    order = sorted(range(len(subjects)), key=keys.__getitem__)
+    keys = [(s.label is None, s.site, s.subject_id) for s in subjects]
+    order = sorted(range(len(subjects)), key=lambda i: (-sets.count(sets[i]), sets[i], keys[i]))
     columns = [*codes, "label"]
     # 0 nothing, 1 image, 2 label map
     cells = np.array([[*sets[i], 2 * (subjects[i].label is not None)] for i in order], dtype=float)
