@@ -297,6 +297,9 @@ def evaluate(
     subset: Annotated[
         list[str] | None, typer.Option("--subset", help="e.g. t1c+flair; repeatable; default: all.")
     ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="Cache of the same files at their own spacing: score there.")
+    ] = None,
     precision: Precision = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
@@ -310,7 +313,7 @@ def evaluate(
 
     _use_threads(threads)
     table = run_evaluation(
-        model, data, output, split=split_file, fold=fold, part=part, subsets=subset,
+        model, data, output, split=split_file, fold=fold, part=part, subsets=subset, reference=reference,
         precision=_precision(precision), progress=not quiet,
     )  # fmt: skip
     dice = table[table.metric == "dice"].groupby("target", observed=True).value.mean()
