@@ -112,7 +112,7 @@ INFOS = (
         write=write_brats2015,
         label_values=LAYOUT.label_values,
         citation=BRATS_CITATION.partition(";")[0],
-        licence="CC BY-NC-SA 3.0, as the archive stated",
+        licence="terms of the challenge",
         where="registration at the SICAS Medical Image Repository (smir.ch)",
         traps=_TRAPS,
     ),
