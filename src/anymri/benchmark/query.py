@@ -86,14 +86,16 @@ def mean_by(
     Returns
     -------
     DataFrame
-        The columns of `by`, sorted, then ``mean``, ``std`` (of a sample; NaN for one row) and ``n``. Undefined values
-        are left out and do not count.
+        The columns of `by`, sorted, then ``mean``, ``std`` (of a sample; NaN for one row) and ``n``. Undefined and
+        infinite values are left out and do not count.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     table = select_rows(paths, where, [*by, "value"])
-    table = table.filter(pc.is_finite(table["value"]))
+    defined = pc.is_finite(table["value"])
+    if not pc.all(defined).as_py():  # a copy of the table is the larger part of the work
+        table = table.filter(defined)
     grouped = table.group_by(list(by)).aggregate(
         [("value", "mean"), ("value", "stddev", pc.VarianceOptions(ddof=1)), ("value", "count")]
     )
