@@ -7,15 +7,16 @@ where it stopped: finished subjects wait in ``<out stem>.parts/``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from anymri.data.cache import Cache
+from anymri.data.cache import Cache, Entry
 from anymri.evaluation import results
 from anymri.evaluation.pictures import draw_extremes
-from anymri.evaluation.plan import Asked, Evaluation
+from anymri.evaluation.plan import Asked, Evaluation, Subset
+from anymri.inference.sliding_window import SubjectPrediction
 from anymri.methods import Family, Method
 from anymri.types import UserError
 
@@ -44,6 +45,7 @@ def evaluate(
     synthesis: bool = True,
     pictures: bool = True,
     progress: bool = True,
+    watch: Callable[[Entry, Subset, SubjectPrediction], None] | None = None,
 ) -> pd.DataFrame:
     """Score a model on every subset of sequences of every subject.
 
@@ -85,6 +87,9 @@ def evaluate(
         Whether to draw the best, median and worst subject.
     progress : bool, default=True
         Whether to show a progress bar.
+    watch : callable or None, default=None
+        Called with the cached subject, the subset and its prediction as each is scored, e.g. to draw it; not for
+        subjects that an interrupted evaluation has scored before.
 
     Returns
     -------
@@ -99,6 +104,7 @@ def evaluate(
     asked = Asked(outputs=outputs, batch_size=batch_size, precision=precision, hd95=hd95, synthesis=synthesis)
     work = Evaluation.prepare(model, cache, asked, subsets=subsets, seed=seed)
     work.reference = None if reference is None else Cache(reference)
+    work.watch = watch
     work.choose_subjects(split, fold, part, subjects)
     out = Path(out)
     if out.is_dir():

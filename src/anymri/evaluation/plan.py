@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from anymri.methods import Family, Method, SubsetNotTrained
 from anymri.types import DataSpec, UserError
 from anymri.zoo import open_model
 
-__all__ = ["Asked", "Evaluation", "predict_entry"]
+__all__ = ["Asked", "Evaluation", "Subset", "predict_entry"]
 
 Subset = tuple[str, ...]
 
@@ -62,6 +62,8 @@ class Evaluation:
         Subjects of the baselines; empty = for each subject the others of the cache.
     reference : Cache or None
         Where to score segmentation, if not in `cache`.
+    watch : callable or None
+        Called with entry, subset and prediction of everything that is scored.
     """
 
     method: Any
@@ -74,6 +76,7 @@ class Evaluation:
     fold: int = 0
     fitted_on: list[str] = field(default_factory=list)
     reference: Cache | None = None
+    watch: Callable[[Entry, Subset, SubjectPrediction], None] | None = None
     _moments: dict[str, Moments] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------------------------ preparation
@@ -207,6 +210,8 @@ class Evaluation:
         synthesis = Synthesis(np.asarray(entry.image), entry.present, self.spec) if "image" in outputs else None
         base = self._row(subject, seen_in_training(entry, self.extra, self._same_data))
         for subset, prediction in predict_entry(self, entry, subsets if outputs else [], outputs):
+            if self.watch is not None:
+                self.watch(entry, subset, prediction)
             scores: list[Score] = []
             if label is not None and "logits" in outputs:
                 probability: Any = prediction.probability
