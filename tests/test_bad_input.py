@@ -169,7 +169,7 @@ def test_what_is_unknown_is_refused(files, place, model):
     refused(run(*flair, "-m", "nobody"), "unknown model 'nobody'")
     refused(run(*flair, "-m", files), files, "no model.safetensors")
     refused(run(*flair, "-m", files / "good.nii.gz"), files / "good.nii.gz", "weights file")
-    refused(run(*flair, "-m", model, "--labels", "brats2099"), "unknown label scheme 'brats2099'", "brats2021")
+    refused(run(*flair, "-m", model, "--labels", "brats2099"), "--labels brats2099", "brats2021")
     refused(run(*flair, "-m", model, "--precision", "64"), "--precision 64")
     refused(run(*flair, "-m", model, "--flare", "x"), "--flare", "--flair")
     assert list(place.iterdir()) == []

@@ -58,6 +58,15 @@ def _precision(name: str) -> Any:
     return name
 
 
+def _label_scheme(name: str) -> Any:
+    """Check the name of a label scheme before anything is loaded."""
+    from anymri.inference.result import LABEL_SCHEMES
+
+    if name not in LABEL_SCHEMES:
+        raise UserError(f"--labels {name}: unknown; choose {' or '.join(LABEL_SCHEMES)}")
+    return name
+
+
 def _key_values(pairs: list[str] | None, option: str, example: str) -> dict[str, str]:
     """Read repeated ``KEY=VALUE`` options."""
     values = {}
@@ -376,7 +385,7 @@ def predict(
     check_output(output, overwrite)
     images = find_study(study) if study is not None else images
     _use_threads(threads)
-    result = predict_study(images, model=model, labels=labels, precision=_precision(precision))
+    result = predict_study(images, model=model, labels=_label_scheme(labels), precision=_precision(precision))
     folder = write_result(result, output, overwrite=overwrite)
     lines = [f"warning: {warning}" for warning in result.warnings]
     lines += [", ".join(f"{region} {value:.1f} ml" for region, value in result.volumes_ml.items())]
