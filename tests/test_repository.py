@@ -135,16 +135,22 @@ def test_nothing_grows_too_long(path: Path):
 
 
 def test_every_mutation_fits_the_code():
-    mutants = load_tool("mutants")
-    mutations = mutants.read_mutations()
+    mutations = load_tool("mutants").read_mutations()
     assert len(mutations) >= 15
+    stale = []
     for mutation in mutations:
-        source = (ROOT / mutation.file).read_text(encoding="utf-8")
-        changed = mutation.apply(source)
-        assert changed != source
+        source = (ROOT / mutation.file).read_text(encoding="utf-8") if (ROOT / mutation.file).exists() else ""
+        try:
+            changed = mutation.apply(source)
+        except ValueError as error:
+            stale.append(str(error))
+            continue
+        assert changed != source, mutation.name
         ast.parse(changed)
-        for test in mutation.tests:
-            assert (ROOT / test.partition("::")[0]).exists(), f"{mutation.name}: no test {test}"
+        stale += [
+            f"{mutation.name}: no {test}" for test in mutation.tests if not (ROOT / test.partition("::")[0]).exists()
+        ]
+    assert not stale
 
 
 def test_the_page_of_the_command_line_is_up_to_date():
