@@ -121,7 +121,7 @@ class Relaxation:
 
 
 #: Constants by field strength (tesla) and compartment. CSF, grey and white: [1]_ at 1.5 T, [2]_ at 3 T; blood: [3]_.
-#: Lesions: middle of what the literature reports, with wide draws around (`draw_tissues`), because tumours differ.
+#: Lesions: ours, between white matter and CSF by eye against real cases, drawn widely around (`draw_tissues`).
 TISSUES: dict[float, dict[str, Relaxation]] = {
     1.5: {
         "csf": Relaxation(2569, 329, 1.0),
