@@ -9,6 +9,7 @@ from anymri.losses.segmentation import (
     cross_entropy,
     dice_nnunet,
     dice_plain,
+    dice_regions,
     dice_squared,
     dice_squared_prediction,
 )
@@ -17,6 +18,8 @@ from anymri.losses.segmentation import (
 # Channel 1: S pg = 0.6, S p = 0.8, S p^2 = 0.4, S g = 1.
 PROBABILITY = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]])
 TARGET = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+
+ALL = [dice_plain, dice_squared, dice_squared_prediction, dice_nnunet, dice_regions]
 
 
 def test_plain_dice_by_hand():
@@ -48,6 +51,11 @@ def test_nnunet_dice_by_hand():
     assert dice_nnunet(PROBABILITY, TARGET).item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_regions_dice_counts_every_channel():
+    expected = 1 - ((1.6 + 1e-5) / (2.2 + 1e-5) + (1.2 + 1e-5) / (1.8 + 1e-5)) / 2
+    assert dice_regions(PROBABILITY, TARGET).item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_sums_over_the_batch_or_over_each_row():
     probability = torch.tensor([[[0.5], [0.5]], [[1.0], [0.0]]])
     target = torch.tensor([[[0.0], [1.0]], [[1.0], [0.0]]])
@@ -59,14 +67,14 @@ def test_sums_over_the_batch_or_over_each_row():
     assert dice_squared_prediction(probability, target).item() == pytest.approx(1 - sum(rows) / 4, abs=1e-4)
 
 
-@pytest.mark.parametrize("loss", [dice_plain, dice_squared, dice_squared_prediction, dice_nnunet])
+@pytest.mark.parametrize("loss", ALL)
 def test_a_perfect_prediction_costs_nothing_and_shapes_must_match(loss):
     assert loss(TARGET, TARGET).item() == pytest.approx(0, abs=1e-6)
     with pytest.raises(ValueError, match="does not match"):
         loss(PROBABILITY, TARGET[:, :, :1])
 
 
-@pytest.mark.parametrize("loss", [dice_plain, dice_squared, dice_squared_prediction, dice_nnunet])
+@pytest.mark.parametrize("loss", ALL)
 def test_half_precision_is_summed_in_full(loss):
     probability = torch.full((1, 2, 40, 40, 40), 0.5, dtype=torch.bfloat16)
     target = torch.ones(1, 2, 40, 40, 40)

@@ -78,7 +78,7 @@ CASES: dict[str, tuple[type[Method], dict]] = {
     **{name: (get_method(name), {}) for name in list_methods()},
     "unet-completing": (
         get_method("unet"),
-        {"completion": 1.0, "availability": "modulation", "deep_supervision": True},
+        {"completion": 1.0, "availability": "modulation", "deep_supervision": True, "targets": "labels"},
     ),
     "template": (Template, {}),
 }

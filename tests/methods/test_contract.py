@@ -255,7 +255,7 @@ def test_bfloat16_autocast_trains(method):
         assert all(gradient.isfinite().all() for gradient in result["gradients"].values())
 
 
-def test_twenty_steps_on_one_batch_lower_the_loss(method):
+def test_twelve_steps_on_one_batch_lower_the_loss(method):
     if method.classical:
         pytest.skip("trained by fit")
     stage, batch = method.stages[-1], full_batch(method, rows=1)
@@ -264,7 +264,7 @@ def test_twenty_steps_on_one_batch_lower_the_loss(method):
         for turn, groups in method.turns(stage).items()
     }
     losses = []
-    for _ in range(20):
+    for _ in range(12):
         for turn, optimizer in optimizers.items():
             with torch.autocast("cpu", torch.bfloat16):
                 loss = method.training_step(batch, StepContext(stage, turn)).loss
@@ -272,7 +272,7 @@ def test_twenty_steps_on_one_batch_lower_the_loss(method):
             loss.backward()
             optimizer.step()
         losses.append(loss.item())
-    assert sum(losses[-3:]) / 3 < 0.8 * losses[0]
+    assert sum(losses[-3:]) / 3 < 0.9 * losses[0]
 
 
 # ------------------------------------------------------------------------------------------- weights and identity

@@ -65,3 +65,27 @@ def test_a_misspelt_setting_is_refused_with_a_hint():
         create("unet", widht=8)
     with pytest.raises(UserError, match=r"method\.config\.depth = 0"):
         create("unet", depth=0)
+
+
+@pytest.mark.parametrize(
+    ("targets", "kind", "channels"),
+    [
+        ("regions", "sigmoid", ("whole_tumor", "tumor_core", "enhancing_tumor")),
+        ("labels", "softmax", ("background", "ncr", "edema", "et")),
+    ],
+)
+def test_targets_choose_the_head_and_its_loss(targets, kind, channels):
+    network = create("unet", preset="tiny", targets=targets)
+    assert (network.head.kind, network.head.channels) == (kind, channels)
+    batch = make_batch(SIZE, EVERYTHING, EVERYTHING)
+    output = run_turns(network, batch)["train.main"]["output"]
+    logits = network.predict(batch.image, EVERYTHING).logits.detach().double()
+    probability, target = network.head.probability(logits), network.head.target(batch.label).double()
+    if kind == "softmax":
+        entropy = -(target * probability.log()).sum(1).mean()
+        probability, target = probability[:, 1:], target[:, 1:]
+    else:
+        entropy = -(target * probability.log() + (1 - target) * (1 - probability).log()).mean()
+    overlap, total = (probability * target).sum((0, 2, 3, 4)), (probability + target).sum((0, 2, 3, 4))
+    assert output.logs["dice"].item() == pytest.approx(1 - (2 * overlap / total).mean().item(), abs=1e-4)
+    assert output.logs["cross_entropy"].item() == pytest.approx(entropy.item(), abs=1e-4)

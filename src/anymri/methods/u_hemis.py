@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from anymri.losses.reconstruction import weight_penalty
@@ -43,7 +43,9 @@ class UHeMISConfig(MethodConfig):
     resize : {"centred", "corner"}
         ``corner`` repeats the half-voxel shift of the authors' framework.
     lr : float
-        First learning rate; divided by 4 five times at equal distances.
+        First learning rate.
+    lr_divisions : int
+        How often it is divided by 4, at equal distances; `tiny` trains too briefly for all five.
     penalty : float
         Weight of the penalty on squared weights.
     """
@@ -52,6 +54,7 @@ class UHeMISConfig(MethodConfig):
     slope: float = 0.02
     resize: ResizeRule = "centred"
     lr: PositiveFloat = 1e-3
+    lr_divisions: NonNegativeInt = 5
     penalty: float = 1e-5
 
 
@@ -110,7 +113,7 @@ class UHeMIS(Method):
         ),
         "tiny": Preset(
             (Stage("train", epochs=30, batch_size=1, patch=(64,) * 3, sampler="size_then_subset", steps_per_epoch=50),),
-            {"widths": (8, 16, 24, 32), "lr": 4e-3},
+            {"widths": (8, 16, 24, 32), "lr": 3e-3, "lr_divisions": 2},
         ),
     }
     outputs = ("logits",)
@@ -161,5 +164,8 @@ class UHeMIS(Method):
         )
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
-        """Adam whose learning rate is divided by 4 five times at equal distances."""
-        return OptimizerSettings("adam", lr=self.config.lr, schedule="step", step_divisor=4.0, step_count=5)
+        """Adam whose learning rate is divided by 4 at equal distances."""
+        config = self.config
+        return OptimizerSettings(
+            "adam", lr=config.lr, schedule="step", step_divisor=4.0, step_count=config.lr_divisions
+        )

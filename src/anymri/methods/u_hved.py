@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from anymri.losses.reconstruction import gaussian_kl, masked_mean_squared_error, weight_penalty
@@ -50,7 +50,9 @@ class UHVEDConfig(MethodConfig):
     kl_stride : int
         The divergence's mean over voxels uses every n-th voxel of each axis, from a random first one; 1 = all.
     lr : float
-        First learning rate; divided by 4 five times at equal distances.
+        First learning rate.
+    lr_divisions : int
+        How often it is divided by 4, at equal distances; `tiny` trains too briefly for all five.
     penalty : float
         Weight of the penalty on squared weights.
     """
@@ -62,6 +64,7 @@ class UHVEDConfig(MethodConfig):
     reconstruction_weight: NonNegativeFloat = 0.1
     kl_stride: PositiveInt = 1
     lr: PositiveFloat = 1e-3
+    lr_divisions: NonNegativeInt = 5
     penalty: float = 1e-5
 
 
@@ -123,7 +126,7 @@ class UHVED(Method):
         ),
         "tiny": Preset(
             (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="size_then_subset", steps_per_epoch=50),),
-            {"widths": (8, 16, 24, 32), "lr": 4e-3, "kl_stride": 2},
+            {"widths": (8, 16, 24, 32), "lr": 2e-3, "lr_divisions": 2, "kl_stride": 2},
         ),
     }
     outputs = ("logits", "image")
@@ -252,8 +255,11 @@ class UHVED(Method):
         return {i: [(thin(a), thin(b)) for a, b in levels] for i, levels in experts.items()}
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
-        """Adam whose learning rate is divided by 4 five times at equal distances."""
-        return OptimizerSettings("adam", lr=self.config.lr, schedule="step", step_divisor=4.0, step_count=5)
+        """Adam whose learning rate is divided by 4 at equal distances."""
+        config = self.config
+        return OptimizerSettings(
+            "adam", lr=config.lr, schedule="step", step_divisor=4.0, step_count=config.lr_divisions
+        )
 
 
 def _like_features(latent: list[Tensor], features: Features) -> list[Tensor]:
