@@ -124,7 +124,7 @@ def write_card(work: Path, out: Path) -> None:
         "method": "unet",
         "summary": "Glioma from any subset of T1, T1c, T2, FLAIR: regions and missing sequences, at 2 mm.",
         "modalities": list(GLIOMA.modalities),
-        "data": "200 random-contrast phantoms (seed 2027) and seven BraTS 2021 cases (CC BY 4.0, doi:10.7937/jc8x-9874)",
+        "data": "200 random-contrast phantoms (seed 2027), seven BraTS 2021 cases (CC BY 4.0, doi:10.7937/jc8x-9874)",
         "seed": 0,
         "command": "python tools/leave_one_out.py --real ../shared/data/brats2021 --work work/glioma",
         "licence": "Apache-2.0; training data CC BY 4.0, see below",
