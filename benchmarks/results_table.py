@@ -78,7 +78,8 @@ def ask(path: Path, question: str) -> None:
     elif question == "everything":
         answer = len(mean_by(path, ["protocol", "method", "subset", "target", "metric"]))
     else:
-        answer = select_rows(path, {"subject": "subject-0007", "metric": "dice"}).num_rows
+        shown = ["method", "subset", "target", "value"]
+        answer = select_rows(path, {"subject": "subject-0007", "metric": "dice"}, shown).num_rows
     wall_s, processor_s = round(time.perf_counter() - start, 2), round(time.process_time() - work, 2)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     found = {"question": question, "rows": answer, "processor_s": processor_s, "wall_s": wall_s}

@@ -123,7 +123,7 @@ def measure_cost(
 
     with torch.inference_mode():
         flops, seconds = _measure_parts(method, image, available, outputs, repetitions)
-        peak = _peak_bytes(method, lambda: method.predict(image, available, None, outputs), image)
+        peak = _peak_bytes(method, lambda: method.decode(method.encode(image, available), available, outputs), image)
     first, second, third = (int(size) for size in shape)
     return Cost(
         method=method.name,

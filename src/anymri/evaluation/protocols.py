@@ -86,7 +86,7 @@ class Crop:
     def _brain_ends(self, axis: int, length: int, spacing: float, brain: Mask | None) -> tuple[int, int]:
         if brain is None:
             raise ValueError(f"a crop to the {self.kind} of the brains needs the brain of every sequence")
-        inside = brain.any(axis=0) if self.kind == "union" else brain.all(axis=0)
+        inside = np.asarray(brain.any(axis=0) if self.kind == "union" else brain.all(axis=0))
         places = np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis)))
         if not places.size:
             return 0, length

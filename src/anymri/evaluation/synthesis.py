@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,7 @@ def downstream_dice(
     }
 
 
-def freeze_segmenter(method: Method, statistics: Any, window: Sequence[int] | None = None) -> Segmenter:
+def freeze_segmenter(method: Method, statistics: Any, window: tuple[int, int, int] | None = None) -> Segmenter:
     """A trained method as a segmenter of complete studies.
 
     Parameters
@@ -120,33 +120,41 @@ def freeze_segmenter(method: Method, statistics: Any, window: Sequence[int] | No
         Gives logits.
     statistics : array of float, shape (M, 8)
         Raw-intensity statistics of the subject; those of a synthesised sequence are the method's training medians.
-    window : sequence of int or None, default=None
+    window : tuple of int or None, default=None
         Window (D, H, W); None = the method's own.
 
     Returns
     -------
     callable
         Completed study (M, D, H, W) to regions, all sequences taken as available.
+
+    Raises
+    ------
+    ValueError
+        If the method does not segment.
     """
     import torch
 
     from anymri.inference.labels import regions
-    from anymri.inference.sliding_window import WindowSettings, predict_subject
+    from anymri.inference.sliding_window import predict_subject
 
     method.eval().requires_grad_(False)
-    settings = WindowSettings(window=tuple(window) if window else None, precision="32")
+    head = method.head
+    if head is None:
+        raise ValueError(f"{method.name} does not segment; choose a method with logits")
+    medians = cast(torch.Tensor, method.median_statistics)[0]
 
     def segment(completed: Image) -> Mapping[str, Mask]:
         volume = torch.from_numpy(np.ascontiguousarray(completed, np.float32))
         boxes = torch.from_numpy(np.stack([_box(channel) for channel in np.asarray(completed)]))
         known = torch.as_tensor(np.asarray(statistics, np.float32)).clone()
         unknown = known.isnan().any(1)
-        known[unknown] = method.median_statistics[0][unknown].to(known)
+        known[unknown] = medians[unknown].to(known)
         every = method.spec.modalities
         found = predict_subject(
-            method, volume, known, boxes, [every], window=settings.window, outputs=("logits",), precision="32"
+            method, volume, known, boxes, [every], window=window, outputs=("logits",), precision="32"
         )
-        return regions(found[every].probability, method.head, method.spec)
+        return regions(found[every].probability, head, method.spec)
 
     return segment
 
