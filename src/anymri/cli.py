@@ -170,6 +170,9 @@ def split(
         int, typer.Option("--folds", min=0, help="k-fold cross-validation; 0 = one split by --fractions.")
     ] = 0,
     fractions: Annotated[str, typer.Option("--fractions", help="Shares of train, validation, test.")] = "0.7,0.1,0.2",
+    validation: Annotated[
+        float, typer.Option("--validation", min=0, max=0.9, help="--folds: share of the other folds for validation.")
+    ] = 0.0,
     stratify: Annotated[
         str, typer.Option("--stratify", help="site or sequences: every part gets its share of each.")
     ] = "",
@@ -200,7 +203,14 @@ def split(
         shares = tuple(float(share) for share in fractions.split(","))
     except ValueError:
         raise UserError(f"--fractions {fractions}: not three numbers; write e.g. 0.7,0.1,0.2") from None
-    made = make_split(read_subjects(subjects), fractions=shares, folds=folds or None, stratify=stratify, seed=seed)
+    made = make_split(
+        read_subjects(subjects),
+        fractions=shares,
+        folds=folds or None,
+        validation=validation,
+        stratify=stratify,
+        seed=seed,
+    )
     write_split(output, made)
     _say(as_json, {"split": output}, f"wrote {output}")
 

@@ -165,3 +165,20 @@ def test_a_study_that_is_not_recognised(tmp_path: Path) -> None:
     for name, words in (("s", "no sequence recognised"), ("two", "are both t1"), ("none", "does not exist")):
         with pytest.raises(UserError, match=words):
             find_study(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("folder", "files", "codes"),
+    [
+        ("sub-01", ["anat/sub-01_T1w.nii.gz", "anat/sub-01_ce-gadolinium_T1w.nii.gz"], ["t1", "t1c"]),
+        ("sub-01/ses-2", ["anat/sub-01_ses-2_FLAIR.nii.gz"], ["flair"]),
+        ("7", ["VSD.Brain.XX.O.MR_DWI.1/VSD.Brain.XX.O.MR_DWI.1.nii"], ["dwi"]),
+        ("100", ["pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz"], ["t1", "flair"]),
+        ("any", ["scan_T1.nhdr", "scan_FLAIR.nhdr"], ["t1", "flair"]),
+    ],
+)
+def test_a_study_of_other_layouts_is_recognised(
+    tmp_path: Path, folder: str, files: list[str], codes: list[str]
+) -> None:
+    touch(tmp_path, *(f"{folder}/{name}" for name in files))
+    assert list(find_study(tmp_path / folder)) == codes

@@ -9,9 +9,19 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from anymri.data.datasets import brats2021, brats2023, get_dataset
+from anymri.data.datasets import (
+    bids,
+    brats2015,
+    brats2021,
+    brats2023,
+    get_dataset,
+    isles2015,
+    msgc2008,
+    msseg2016,
+    wmh2017,
+)
 from anymri.data.datasets import folder as folder_layout
-from anymri.data.datasets.layout import EXTENSIONS, FolderLayout, check_root, check_subject_id
+from anymri.data.datasets.layout import FolderLayout, check_root, check_subject_id
 from anymri.data.files import make_folder, replace_file
 from anymri.data.formats import source_files
 from anymri.data.missingness import missingness
@@ -77,13 +87,15 @@ def find_study(folder: Path | str) -> dict[str, Path]:
         found = layout.read(folder)
         if found is not None:
             return found.images
+    if (session := bids.find_session(folder)) and folder.resolve().name.startswith(("sub-", "ses-")):
+        return session
     # Files may be named after something else than their folder.
     for layout in _layouts():
         if layout.separator is None:
             continue
         images: dict[str, Path] = {}
         for code, suffix in layout.suffixes.items():
-            endings = tuple(f"{layout.separator}{suffix}{extension}" for extension in EXTENSIONS)
+            endings = tuple(f"{layout.separator}{suffix}{extension}" for extension in layout.extensions)
             paths = [path for path in sorted(folder.iterdir()) if path.name.endswith(endings)]
             if len(paths) > 1:
                 raise UserError(f"{folder}: {paths[0].name} and {paths[1].name} are both {code}; give single files")
@@ -95,7 +107,8 @@ def find_study(folder: Path | str) -> dict[str, Path]:
 
 
 def _layouts() -> list[FolderLayout]:
-    return [folder_layout.LAYOUT, brats2023.LAYOUT, brats2021.LAYOUT]
+    plain = [folder_layout.LAYOUT, brats2023.LAYOUT, brats2021.LAYOUT, msgc2008.LAYOUT]
+    return [*plain, brats2015.LAYOUT, isles2015.SISS, isles2015.SPES, msseg2016.LAYOUT, wmh2017.LAYOUT]
 
 
 def write_subjects(path: Path | str, subjects: Sequence[Subject]) -> Path:

@@ -381,6 +381,14 @@ def test_a_folder_describes_itself(tmp_path: Path) -> None:
     assert spec.region_values("any") == (1, 2)
 
 
+def test_bids_with_labels_of_its_own(tmp_path: Path) -> None:
+    info = get_dataset("bids")
+    info.write(tmp_path, "sub-01", {"flair": study("bids")[0]["flair"]}, np.full(SHAPE, 1, np.uint8))
+    (tmp_path / "dataset.yaml").write_text("modalities: [t1, flair]\nlabels: {plaque: 5}\nfile_values: {1: 5}\n")
+    assert set(np.unique(read_image(info.index(tmp_path)[0].label, kind="label").array)) == {5}
+    assert dataset_spec(tmp_path, "bids").regions == {"plaque": ("plaque",)}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

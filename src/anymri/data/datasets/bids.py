@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from anymri.data.datasets.folder import read_folder_spec
+from anymri.data.datasets.folder import read_folder_spec, with_file_values
 from anymri.data.datasets.info import DatasetInfo, unlabelled_spec
 from anymri.data.datasets.layout import EXTENSIONS, check_root, check_subject_id, make_arrays, write_files
 from anymri.data.files import replace_file
 from anymri.types import GLIOMA, Subject, UserError
 
-__all__ = ["INFOS", "index_bids", "write_bids"]
+__all__ = ["INFOS", "find_session", "index_bids", "write_bids"]
 
 #: Modality code to folder, entities and suffix.
 _NAMES = {
@@ -69,23 +69,42 @@ def index_bids(root: Path | str) -> list[Subject]:
     subjects = []
     for folder in _sessions(root):
         name = "_".join(folder.relative_to(root).parts)
-        files = sorted(path for kind in folder.iterdir() if kind.is_dir() for path in kind.iterdir())
-        images: dict[str, tuple[int, Path]] = {}
-        for path in files:
-            code = _modality(path.name)
-            if code is not None:
-                candidate = (path.name.count("_"), path)
-                images[code] = min(images.get(code, candidate), candidate)
+        files = _files(folder)
+        images = find_session(folder)
         if images:
             patient = name.partition("_")[0]
-            found = {code: images[code][1] for code in _ORDER if code in images}
-            subjects.append(Subject(name, found, _label(root, folder, files), patient, sites.get(patient, "")))
+            subjects.append(Subject(name, images, _label(root, folder, files), patient, sites.get(patient, "")))
     if not subjects:
         raise UserError(f"{root}: no subject found; expected folders like sub-01/anat with files sub-01_T1w.nii.gz")
-    return subjects
+    return with_file_values(root, subjects)
 
 
 _ORDER = ("t1", "t1c", *(code for code in _NAMES if code not in ("t1", "t1c")))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for kind in folder.iterdir() if kind.is_dir() for path in kind.iterdir())
+
+
+def find_session(folder: Path) -> dict[str, Path]:
+    """The sequences of one session's folder (``sub-01`` or ``sub-01/ses-1``); empty if there is none.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    dict of str to Path
+        Modality code to file; of several runs that with the fewest entities, then the first.
+    """
+    images: dict[str, tuple[int, Path]] = {}
+    for path in _files(folder):
+        code = _modality(path.name)
+        if code is not None:
+            candidate = (path.name.count("_"), path)
+            images[code] = min(images.get(code, candidate), candidate)
+    return {code: images[code][1] for code in _ORDER if code in images}
 
 
 def _sessions(root: Path) -> list[Path]:

@@ -41,7 +41,7 @@ from anymri.data.formats import select
 from anymri.modalities import MODALITIES
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
 
-__all__ = ["INFOS", "LAYOUT", "index_folder", "index_patterns", "read_folder_spec", "write_folder"]
+__all__ = ["INFOS", "LAYOUT", "index_folder", "index_patterns", "read_folder_spec", "with_file_values", "write_folder"]
 
 #: Name of the file with which a folder describes itself.
 DESCRIPTION = "dataset.yaml"
@@ -85,7 +85,12 @@ def index_folder(root: Path | str, patterns: Mapping[str, str] | None = None) ->
     if not subjects:
         wanted = ", ".join(f"{code}={pattern}" for code, pattern in (patterns or {}).items())
         raise UserError(f"{root}: no file fits {wanted}; patterns are relative to this folder")
-    values = description.get("file_values", {})
+    return with_file_values(root, subjects)
+
+
+def with_file_values(root: Path, subjects: list[Subject]) -> list[Subject]:
+    """Subjects whose label maps are read by the ``file_values`` of the folder's ``dataset.yaml``, if it has any."""
+    values = _read_description(root).get("file_values", {})
     return [replace(s, label=select(s.label, values=values)) if s.label and values else s for s in subjects]
 
 
