@@ -88,6 +88,8 @@ def test_stage_epoch_step_and_seed_all_matter(other: tuple[int, int, int]) -> No
     assert not same(alone.batch(1, 2, 3), alone.batch(*other))
     one, two = (loader(augment="standard", seed=seed).batch(1, 2, 3) for seed in (0, 1))
     assert not same(one, two)
+    one, two = (loader(entry("a"), batch_size=1, foreground=0.0, seed=seed).batch(1, 2, 3) for seed in (0, 1))
+    assert not same(one, two)
 
 
 def test_shapes_and_types() -> None:
