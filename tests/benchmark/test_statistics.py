@@ -95,6 +95,15 @@ def test_wilcoxon_of_equal_and_of_no_values():
     assert paired_wilcoxon(DICE + np.arange(1, 41) / 100, DICE) < 1e-6
 
 
+def test_zero_differences_are_ranked_and_then_dropped():
+    """Two zeros take ranks 1 and 2, so the others keep 3 to 8: 14 of the 64 sign patterns are as extreme.
+
+    Ranked among themselves, 1 to 6, it would be 10 of 64.
+    """
+    difference = np.array([0, 0, -0.1, -0.2, 0.3, 0.4, 0.5, 0.6])
+    assert paired_wilcoxon(difference, np.zeros(8)) == pytest.approx(14 / 64)
+
+
 def test_holm_by_hand():
     """Sorted 0.01, 0.02, 0.03, 0.2: times 4, 3, 2, 1 gives 0.04, 0.06, 0.06, 0.2; steps never go down."""
     assert holm([0.03, 0.01, 0.2, 0.02]).tolist() == pytest.approx([0.06, 0.04, 0.2, 0.06])

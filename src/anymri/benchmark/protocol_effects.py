@@ -112,6 +112,15 @@ def effects_page(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _command(options: Any) -> str:
+    """The call that makes the page again, without paths of one machine."""
+    parts = ["python -m anymri.benchmark.protocol_effects MODEL CACHE"]
+    parts += [f"--split SPLIT --part {options.part}"] if options.split else []
+    parts += [f"--subjects {options.subjects}"] if options.subjects else []
+    parts += [f"--subsets {' '.join(options.subsets)}"] if options.subsets else []
+    return " ".join([*parts, "-o PAGE"])
+
+
 def _main() -> None:
     import argparse
 
@@ -139,6 +148,7 @@ def _main() -> None:
         "Data": f"{options.data or options.cache.name}, {' x '.join(f'{value:g}' for value in cache.spacing_mm)} mm",
         "Subjects": f"{table['subjects'].max()}, part {options.part}" if options.split else table["subjects"].max(),
         "Subsets": ", ".join(options.subsets) if options.subsets else "all that the model serves",
+        "Made by": f"`{_command(options)}`",
     }
     temporary = options.out.with_name(options.out.name + ".tmp")
     temporary.write_text(effects_page(table, facts), encoding="utf-8")

@@ -147,7 +147,12 @@ def lesionwise(
     penalty = penalty_mm
     if penalty is None:
         penalty = float(np.linalg.norm(np.asarray(reference.shape, float) * np.asarray(spacing_mm, float)))
-    matched, pieces, count = _match(prediction, reference, rule.steps(spacing_mm))
+    steps = rule.steps(spacing_mm)
+    either = prediction | reference
+    if either.any():  # nothing happens far from both masks
+        box = metrics.bounding_box(either, margin=steps + 1)
+        prediction, reference = prediction[box], reference[box]
+    matched, pieces, count = _match(prediction, reference, steps)
     lesions = tuple(
         _score_lesion(lesion, np.isin(pieces, touching), len(touching) > 0, spacing_mm, rule, penalty if hd95 else None)
         for lesion, touching in matched

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "average_surface_distance",
+    "bounding_box",
     "data_range",
     "dice",
     "dice_et_min500mm3",
@@ -211,8 +212,15 @@ def _surface(mask: Mask) -> Mask:
     return mask & ~binary_erosion(mask)
 
 
-def _box(mask: Mask, margin: int = 0) -> tuple[slice, ...]:
-    """Bounding box of a mask that is not empty, enlarged by a margin within the image."""
+def bounding_box(mask: Mask, margin: int = 0) -> tuple[slice, ...]:
+    """Smallest box around a mask that is not empty, enlarged by a margin within the image.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (D, H, W)
+    margin : int, default=0
+        In voxels, on each side.
+    """
     box = []
     for axis, size in enumerate(mask.shape):
         places = np.flatnonzero(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
@@ -226,7 +234,7 @@ def _surface_distances(prediction: Mask, reference: Mask, spacing_mm: Sequence[f
 
     # All surface voxels lie in the box of the union, so distances inside it are those of the whole image; and what
     # lies beyond the box is outside both masks, as `_surface` assumes.
-    box = _box(prediction | reference)
+    box = bounding_box(prediction | reference)
     surface_p, surface_r = _surface(prediction[box]), _surface(reference[box])
     sampling = tuple(float(value) for value in spacing_mm)
     to_r = distance_transform_edt(~surface_r, sampling=sampling)[surface_p]
@@ -437,7 +445,7 @@ def ssim_map(image: Image, reference: Image, inside: Mask, data_range: float, wi
     similarity = np.full(np.shape(inside), np.nan)
     if not np.any(inside):
         return similarity
-    box = _box(np.asarray(inside), margin=window)
+    box = bounding_box(np.asarray(inside), margin=window)
     mask = np.asarray(inside)[box]
     x = np.where(mask, np.asarray(image)[box], 0).astype(np.float64)
     y = np.where(mask, np.asarray(reference)[box], 0).astype(np.float64)

@@ -161,10 +161,7 @@ def freeze_segmenter(method: Method, statistics: Any, window: tuple[int, int, in
 
 def _box(channel: Image) -> NDArray[np.int64]:
     """Start and stop (2, 3) of what is not background."""
-    box = np.zeros((2, 3), np.int64)
     inside = channel != 0
-    if inside.any():
-        for axis in range(3):
-            places = np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis)))
-            box[:, axis] = places[0], places[-1] + 1
-    return box
+    if not inside.any():
+        return np.zeros((2, 3), np.int64)
+    return np.array([(part.start, part.stop) for part in metrics.bounding_box(inside)]).T
