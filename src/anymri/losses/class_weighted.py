@@ -1,0 +1,38 @@
+"""Cross-entropy whose classes weigh more the rarer they are."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+__all__ = ["weighted_cross_entropy"]
+
+
+def weighted_cross_entropy(probability: Tensor, target: Tensor, floor: float = 0.005) -> Tensor:
+    """Mean over voxels of ``-sum_c (1 - share_c) g_c log(max(p_c, floor))``.
+
+    Parameters
+    ----------
+    probability : Tensor, shape (B, C, *S)
+        Softmax probabilities.
+    target : Tensor, shape (B, C, *S)
+        One-hot.
+    floor : float, default=0.005
+        Probabilities below it count as this, and get no gradient.
+
+    Notes
+    -----
+    As used by RobustSeg, RFNet and the methods built on their code. ``share_c`` is the share of class c among the
+    voxels of one row; RobustSeg takes it over the batch, which its batches of one row do not tell apart.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if probability.shape != target.shape:
+        raise ValueError(f"prediction {tuple(probability.shape)} does not match target {tuple(target.shape)}")
+    p, g = probability.float(), target.float()
+    axes = tuple(range(2, g.ndim))
+    count = g.sum(axes, keepdim=True)
+    weight = 1 - count / count.sum(dim=1, keepdim=True)
+    return -(weight * g * p.clamp(floor, 1).log()).sum(dim=1).mean()

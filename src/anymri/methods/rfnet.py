@@ -1,0 +1,368 @@
+"""RFNet: which modality counts is decided anew for every tissue region."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymri.losses.class_weighted import weighted_cross_entropy
+from anymri.losses.segmentation import dice_plain
+from anymri.methods._rfnet_released import PADDING, from_authors
+from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
+from anymri.nn.hetero_modal import encode_each
+from anymri.nn.res_encoder import (
+    SLOPE,
+    ConvNormAct,
+    DecoderLevel,
+    PaddingRule,
+    PyramidDecoder,
+    ResidualEncoder,
+    StackedConvNormAct,
+    double,
+    keep_available,
+)
+from anymri.types import (
+    GLIOMA,
+    Batch,
+    DataSpec,
+    Features,
+    Head,
+    OptimizerSettings,
+    Prediction,
+    Stage,
+    StepOutput,
+    UserError,
+    Where,
+)
+
+__all__ = ["RFNet", "RFNetConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RFNetConfig(MethodConfig):
+    """Settings of RFNet; defaults are the released code's.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Channels of each encoder level, finest first, all multiples of 2.
+    map_width : int
+        Channels before the classifier of a region map.
+    hidden : int
+        Units between a region's mean features and its modality weights.
+    padding : {"reflect", "zeros"}
+        ``zeros`` is what the authors' framework did in 2021 when told ``reflect``.
+    warm_up : float
+        Share of the training in which the loss of the fused segmentation counts 0; published: 20 of 300 epochs.
+    lr, weight_decay : float
+    """
+
+    widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
+    map_width: PositiveInt = 16
+    hidden: PositiveInt = 128
+    padding: PaddingRule = "reflect"
+    warm_up: Annotated[float, Field(ge=0, le=1)] = 20 / 300
+    lr: PositiveFloat = 2e-4
+    weight_decay: float = 1e-4
+
+
+class _StackEmbedding(nn.Module):
+    """Three convolutions from the stacked features of all modalities to one feature map."""
+
+    def __init__(self, codes: tuple[str, ...], channels: int, inner: int, out: int, padding: PaddingRule) -> None:
+        super().__init__()
+        self.stacked = StackedConvNormAct(codes, channels, inner)
+        self.second = ConvNormAct(inner, inner, 3, 1, padding)
+        self.third = ConvNormAct(inner, out, 1)
+
+    def forward(self, kept: dict[str, Tensor]) -> Tensor:
+        return self.third(self.second(self.stacked(kept)))
+
+
+class _RegionMap(nn.Module):
+    """Probability of every class from the stacked features and, below the coarsest level, the decoder's."""
+
+    def __init__(
+        self, codes: tuple[str, ...], channels: int, classes: int, config: RFNetConfig, coarsest: bool
+    ) -> None:
+        super().__init__()
+        self.embedding = _StackEmbedding(codes, channels, max(channels // 4, 1), channels, config.padding)
+        self.hidden = ConvNormAct(channels if coarsest else 2 * channels, config.map_width, 1)
+        self.classifier = nn.Conv3d(config.map_width, classes, kernel_size=1)
+        nn.init.kaiming_normal_(self.classifier.weight)
+
+    def forward(self, kept: dict[str, Tensor], flow: Tensor | None) -> Tensor:
+        x = self.embedding(kept)
+        x = x if flow is None else torch.cat([flow, x], dim=1)
+        return self.classifier(self.hidden(x)).float().softmax(dim=1)
+
+
+class _ModalityWeights(nn.Module):
+    """One region's weight in (0, 1) of every modality, from the region's mean features and its share."""
+
+    def __init__(self, codes: tuple[str, ...], channels: int, hidden: int) -> None:
+        super().__init__()
+        self.mean = nn.ModuleDict({code: nn.Linear(channels, hidden, bias=False) for code in codes})
+        self.share = nn.Linear(1, hidden)
+        self.weight = nn.ModuleDict({code: nn.Linear(hidden, 1) for code in codes})
+        # As one layer over all modalities and the share would start.
+        for layer in (*self.mean.values(), self.share):
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / (len(codes) * channels + 1)))
+        for layer in self.weight.values():
+            nn.init.kaiming_normal_(layer.weight)
+
+    def forward(self, means: dict[str, Tensor], share: Tensor) -> Tensor:
+        """Weights (B, N) of the N modalities of `means`, each (B, C); `share` has shape (B, 1)."""
+        hidden = self.share(share)
+        for code, mean in means.items():
+            hidden = hidden + self.mean[code](mean)
+        hidden = F.leaky_relu(hidden, SLOPE)
+        return torch.cat([self.weight[code](hidden) for code in means], dim=1).sigmoid()
+
+
+class _RegionFusion(nn.Module):
+    """Features fused region by region, beside a plain embedding of the stack; half of the channels each."""
+
+    def __init__(self, codes: tuple[str, ...], channels: int, classes: int, config: RFNetConfig) -> None:
+        super().__init__()
+        self.weights = nn.ModuleList(_ModalityWeights(codes, channels, config.hidden) for _ in range(classes))
+        self.regions = nn.Sequential(
+            ConvNormAct(classes * channels, channels, 1),
+            ConvNormAct(channels, channels, 3, 1, config.padding),
+            ConvNormAct(channels, channels // 2, 1),
+        )
+        self.shortcut = _StackEmbedding(codes, channels, channels, channels // 2, config.padding)
+
+    def forward(self, kept: dict[str, Tensor], region_map: Tensor) -> Tensor:
+        return torch.cat([self.regions(self.fuse(kept, region_map)), self.shortcut(kept)], dim=1)
+
+    def fuse(self, kept: dict[str, Tensor], region_map: Tensor) -> Tensor:
+        """Weighted sum over modalities of the features inside each region, shape (B, K * C, *S).
+
+        Parameters
+        ----------
+        kept : dict of str to Tensor
+            Features (B, C, *S), 0 where absent.
+        region_map : Tensor, shape (B, K, *S)
+        """
+        share = region_map.mean(dim=(2, 3, 4)) + 1e-7
+        inside = (region_map / share[:, :, None, None, None]).flatten(2)
+        voxels = inside.shape[2]
+        # Mean features of region k: (B, K, C) by modality.
+        means = {code: torch.einsum("bkv,bcv->bkc", inside / voxels, x.flatten(2)) for code, x in kept.items()}
+        weights = torch.stack(
+            [
+                layer({code: mean[:, k] for code, mean in means.items()}, share[:, k : k + 1])
+                for k, layer in enumerate(self.weights)
+            ],
+            dim=1,
+        )
+        stack = torch.stack(list(kept.values()), dim=1).flatten(2)
+        # The region map is the same for all modalities, so it may follow their sum.
+        weighted = torch.bmm(weights.to(stack.dtype), stack).unflatten(2, (-1, *region_map.shape[2:]))
+        return (weighted * region_map[:, :, None].to(weighted.dtype)).flatten(1, 2)
+
+
+class _FusionDecoder(nn.Module):
+    """Decoder that predicts regions at every level and fuses the modalities by them."""
+
+    def __init__(self, codes: tuple[str, ...], classes: int, config: RFNetConfig) -> None:
+        super().__init__()
+        widths, last = config.widths, len(config.widths) - 1
+        self.maps = nn.ModuleList(
+            _RegionMap(codes, w, classes, config, coarsest=i == last) for i, w in enumerate(widths)
+        )
+        self.fusions = nn.ModuleList(_RegionFusion(codes, w, classes, config) for w in widths)
+        self.levels = nn.ModuleList(DecoderLevel(widths[i + 1], widths[i], config.padding) for i in range(last))
+        self.classifier = nn.Conv3d(widths[0], classes, kernel_size=1)
+        nn.init.kaiming_normal_(self.classifier.weight)
+
+    def forward(self, kept: list[dict[str, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+        """Logits (B, K, *S) and the region maps (B, K, *S / 2^level), finest first, from `keep_available`'s levels."""
+        last = len(self.levels)
+        maps = [self.maps[last](kept[last], None)]
+        # Regions are learned by their own loss: fusing must not bend them.
+        flow = self.fusions[last](kept[last], maps[0].detach())
+        for i in reversed(range(last)):
+            flow = self.levels[i].arrive(flow)
+            maps.insert(0, self.maps[i](kept[i], flow))
+            flow = self.levels[i].merge(self.fusions[i](kept[i], maps[0].detach()), flow)
+        return self.classifier(flow), maps
+
+
+class RFNet(Method):
+    """Segment from any subset by weighting the modalities separately in every tissue region [1]_.
+
+    Parameters
+    ----------
+    config : RFNetConfig
+    spec : DataSpec
+
+    Notes
+    -----
+    Every modality has its encoder. At each of four levels a small branch predicts the probability of every class
+    (the region map) from the stacked features; inside each region, two layers turn the region's mean features into
+    one weight in (0, 1) for each modality, by which the modalities are summed. Training adds a segmentation from
+    every modality alone, by one decoder they share, and one from every region map. Each of these 1 + M + 4
+    predictions has a class-weighted cross-entropy and a Dice loss, all with weight 1; in the first 20 of 300 epochs
+    the fused one counts 0 (its gradients are zeros, so that the weight decay acts on its layers, as released).
+
+    A convolution over the stack of all modalities is written as a sum of one convolution a modality, with the same
+    weights; so are the layers behind the modality weights. Biases in front of instance norms have no effect and are
+    kept for the number of parameters and the authors' weights only.
+
+    Deviations: modality m's own segmentation is learned where m is present (theirs: always, data being complete);
+    each z-score comes from the modality's own brain mask; the augmentation is that of the loop; the learning rate
+    falls every step, not every epoch.
+
+    The released weights were computed with PyTorch 1.2, where "reflect" meant zeros: import them with
+    ``source="official"``, and with ``source="retrained"`` what the authors' code writes with PyTorch 1.10 or later.
+
+    References
+    ----------
+    .. [1] Ding, Yu, Yang, "RFNet: Region-aware Fusion Network for Incomplete Multi-modal Brain Tumor
+       Segmentation", ICCV 2021.
+    """
+
+    name = "rfnet"
+    Config = RFNetConfig
+    info = MethodInfo(
+        title="RFNet",
+        family="common latent space",
+        task="segmentation",
+        year=2021,
+        reference="Ding et al., ICCV 2021",
+        doi="10.1109/ICCV48922.2021.00394",
+        code="https://github.com/dyh127/RFNet",
+        parity="1e-4",
+        novelty="Modalities are weighted for every tissue region apart, by maps of the regions learned on the way.",
+        weakness="Fixed slots for the modalities; a wrong region map misleads the fusion.",
+        deviations=(
+            "a modality's own segmentation is learned where it is present, so incomplete cohorts may train",
+            "z-score inside each modality's own brain mask, not where the sum of all is positive",
+            "reflect padding as written; the authors' PyTorch 1.2 padded with zeros (padding='zeros')",
+            "augmentation of the training loop instead of slice-wise intensity changes and rotation",
+        ),
+        untrained={
+            r".*\.conv\.bias|.*\.stacked\.bias": "an instance norm without scale and shift follows and removes it"
+        },
+    )
+    presets = {
+        "paper": Preset(
+            (Stage("train", epochs=300, batch_size=2, patch=(80,) * 3, sampler="uniform_subset", steps_per_epoch=150),)
+        ),
+        "tiny": Preset(
+            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="uniform_subset", steps_per_epoch=50),),
+            {"widths": (8, 12, 16, 24), "hidden": 32, "lr": 2e-3},
+        ),
+    }
+    outputs = ("logits",)
+    head: Head
+
+    def __init__(self, config: RFNetConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.config: RFNetConfig = config
+        self.head = Head("softmax", ("background", *spec.labels))
+        self.divisor = 2 ** (len(config.widths) - 1)
+        classes = len(self.head.channels)
+        self.encoders = nn.ModuleDict(
+            {code: ResidualEncoder(config.widths, config.padding) for code in spec.modalities}
+        )
+        self.fusion = _FusionDecoder(spec.modalities, classes, config)
+        self.auxiliary = PyramidDecoder(config.widths, classes, config.padding)
+
+    # ------------------------------------------------------------------------------------------------ prediction
+
+    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
+        """Features of every modality that some row has, by code; see `Method.encode`."""
+        return encode_each(self.encoders, show(image, available), available)
+
+    def decode(
+        self,
+        features: Features,
+        available: Tensor,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """Segment by region-aware fusion of the available modalities; see `Method.decode`."""
+        logits, _ = self.fusion(keep_available(features, available, self.spec.modalities))
+        return Prediction(logits=logits)
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        """Class-weighted cross-entropy and Dice of the fused, the single-modality and the region-map segmentations."""
+        assert batch.label is not None
+        features = self.encode(batch.image, batch.present)
+        logits, maps = self.fusion(keep_available(features, batch.available, self.spec.modalities))
+        target = self.head.target(batch.label, self.spec)
+        terms = _both_losses("fusion", [self.head.probability(logits.float())], [target])
+        alone, alone_target = [], []
+        for i, code in enumerate(self.spec.modalities):
+            rows = batch.present[:, i]
+            if rows.any():
+                alone.append(self.head.probability(self.auxiliary(features[code]).float())[rows])
+                alone_target.append(target[rows])
+        terms |= _both_losses("separate", alone, alone_target)
+        enlarged = [double(region_map, level) for level, region_map in enumerate(maps)]
+        terms |= _both_losses("region_map", enlarged, [target] * len(enlarged))
+        started = float(ctx.progress >= self.config.warm_up)
+        loss = torch.stack(
+            [term * started if name.startswith("fusion") else term for name, term in terms.items()]
+        ).sum()
+        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+
+    def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
+        """Adam (amsgrad) with a polynomial schedule."""
+        config = self.config
+        return OptimizerSettings(
+            "adam", lr=config.lr, weight_decay=config.weight_decay, amsgrad=True, schedule="poly", power=0.9
+        )
+
+    # ----------------------------------------------------------------------------------------------------- weights
+
+    @classmethod
+    def import_state_dict(cls, state_dict: Mapping[str, Tensor], source: str = "official") -> Self:
+        """RFNet of four sequences from weights in the naming of the authors' code.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            Their checkpoint's entry ``state_dict``.
+        source : {"official", "retrained"}, default="official"
+            See *Notes* of the class.
+
+        Raises
+        ------
+        UserError
+            If the source is unknown or the weights are not RFNet's.
+        """
+        if source not in PADDING:
+            raise UserError(f"unknown source {source!r} of rfnet weights; known: {', '.join(PADDING)}")
+        try:
+            weights = from_authors({key.removeprefix("module."): value for key, value in state_dict.items()})
+            method = cls(RFNetConfig(padding=PADDING[source]), GLIOMA)
+            weights["median_statistics"] = method.median_statistics
+            method.load_state_dict(weights)
+        except (KeyError, RuntimeError) as error:
+            raise UserError(
+                f"weights are not those of RFNet for four classes ({str(error).splitlines()[-1].strip()}); "
+                "give the entry 'state_dict' of a BraTS 2018 or 2020 checkpoint"
+            ) from None
+        return method.eval()
+
+
+def _both_losses(name: str, probabilities: list[Tensor], targets: list[Tensor]) -> dict[str, Tensor]:
+    """Sum over predictions of the class-weighted cross-entropy, and of the Dice loss."""
+    pairs = list(zip(probabilities, targets, strict=True))
+    return {
+        f"{name}_cross_entropy": torch.stack([weighted_cross_entropy(p, g) for p, g in pairs]).sum(),
+        f"{name}_dice": torch.stack([dice_plain(p, g) for p, g in pairs]).sum(),
+    }
