@@ -117,6 +117,22 @@ def test_a_model_with_its_own_spacing_answers_on_the_input_grid(bright, affine):
     np.testing.assert_allclose(*centre, atol=0.3)
 
 
+def test_windows_have_the_size_of_training(bright, affine, monkeypatch):
+    from anymri.inference import predict
+
+    seen = []
+
+    def spy(*arguments, **options):
+        seen.append(options["window"])
+        return predict_subject(*arguments, **options)
+
+    monkeypatch.setattr(predict, "predict_subject", spy)
+    images, _ = native_study(affine)
+    bright.extra = {"window": (16, 16, 16)}
+    predict_study({"flair": images["flair"]}, bright)
+    assert seen == [(16, 16, 16)]
+
+
 def test_completed_sequences_are_z_scores_in_the_brain_only(bright, affine):
     images, _ = native_study(affine)
     result = predict_study({"t1": images["t1"], "flair": images["flair"]}, bright)
