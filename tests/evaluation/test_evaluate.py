@@ -99,6 +99,18 @@ def test_baselines_stand_beside_the_method_with_the_same_pairs(table):
     assert pairs["mean"] == pairs["copy_best_available"] == pairs["linear_regression"]
 
 
+def test_baselines_never_see_the_subject_they_fill(three, mean_method, tmp_path, monkeypatch):
+    from anymri.evaluation import plan
+
+    used, collect = [], plan.collect_moments
+    monkeypatch.setattr(
+        plan, "collect_moments", lambda entry, spec: used.append(entry.subject_id) or collect(entry, spec)
+    )
+    options = {"subsets": ["flair"], "subjects": three.names[:1], **QUIET}
+    evaluate(mean_method, three.cache.folder, tmp_path / "r.parquet", **options)
+    assert sorted(used) == sorted(three.names[1:])
+
+
 def test_choice_of_subsets_and_subjects(three, mean_method, tmp_path):
     some = evaluate(
         mean_method,

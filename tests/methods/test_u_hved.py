@@ -93,6 +93,20 @@ def test_divergence_of_an_incomplete_row_equals_that_of_the_smaller_specificatio
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_divergence_of_a_mixed_batch_is_the_mean_of_its_rows(network):
+    present = torch.tensor([[True, True, True, True], [False, True, False, True]])
+    available = torch.tensor([[True, False, True, False], [False, True, False, False]])
+    image = torch.randn(2, 4, *SIZE)
+
+    def divergence(rows):
+        experts = network._experts(network.encode(image[rows], EVERYTHING.expand(len(image[rows]), -1)), present[rows])
+        return network._divergence(experts, available[rows], present[rows], torch.Generator()).item()
+
+    with torch.no_grad():
+        alone = (divergence(slice(0, 1)) + divergence(slice(1, 2))) / 2
+        assert divergence(slice(0, 2)) == pytest.approx(alone, rel=1e-4)
+
+
 def test_thinned_divergence_estimates_the_whole_one(network):
     coarse = create("u_hved", preset="tiny", kl_stride=2)
     experts = {i: [(torch.rand(1, 2, 8, 8, 8), torch.randn(1, 2, 8, 8, 8))] for i in range(4)}
@@ -117,3 +131,11 @@ def test_only_present_images_are_reconstructed(network):
     # The weight penalty reaches all kernels, so look at a norm.
     assert "images.flair.levels.0.0.norm.weight" not in reached
     assert set(result["output"].logs) == {"cross_entropy", "dice", "kl", "reconstruction", "l2"}
+
+
+def test_what_is_present_but_hidden_is_a_target(network):
+    """Completion is learnt from sequences that exist and were not shown."""
+    available = torch.tensor([[True, True, True, False]])
+    result = run_turns(network, make_batch(SIZE, EVERYTHING, available))["train.main"]
+    gradient = result["gradients"]["images.flair.levels.0.0.norm.weight"]
+    assert gradient.abs().sum() > 0

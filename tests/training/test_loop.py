@@ -153,6 +153,16 @@ def test_turns_train_their_parameters_only_and_share_a_dictionary(make_config, t
         assert parameter not in set().union(*(s["trainable"] for s in seen))
 
 
+def test_the_drawn_subsets_follow_the_seed(make_config, tmp_path, watched):
+    split = tmp_path / "complete.json"
+    split.write_text(json.dumps({"folds": [{"train": ["p0", "p2"], "validation": []}]}))  # both have every sequence
+    for seed in (0, 1):
+        config = make_config("two_turns", seed=seed, data={"split": str(split)})
+        train(config, tmp_path / str(seed), progress=False)
+    shown = [[step["available"].tolist() for step in method.seen] for method in watched]
+    assert shown[0] != shown[1]
+
+
 def test_rates_and_terms_of_several_turns_are_told_apart(make_config, tmp_path, two_turns):
     run = train(make_config("two_turns", validate_every=1), tmp_path / "run", progress=False)
     warm, _, main, _ = read_log(run)[1:]
