@@ -28,7 +28,7 @@ RECIPES = [
     if "method" in yaml.safe_load(path.read_text(encoding="utf-8"))
 ]
 LONGEST_FUNCTION = 70
-LONGEST_MODULE = 500
+LONGEST_MODULE = 600
 
 
 def load_tool(name: str) -> ModuleType:
@@ -68,9 +68,9 @@ def test_no_path_of_a_machine_is_tracked():
     found = []
     for name in filter(None, listed.stdout.split("\0")):
         path = ROOT / name
-        if path.suffix in (".safetensors", ".png", ".npy") or not path.is_file():
-            continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not path.is_file() or b"\0" in (content := path.read_bytes()):
+            continue  # removed but not committed, or binary
+        for number, line in enumerate(content.decode("utf-8").splitlines(), 1):
             if machine.search(line):
                 found.append(f"{name}:{number}: {line.strip()[:80]}")
     assert not found
