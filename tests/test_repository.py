@@ -170,3 +170,9 @@ def test_the_makefile_offers_what_the_pages_promise():
 def test_extras_named_by_the_set_up_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert set(load_tool("set_up").EXTRAS.split(",")) <= set(project["optional-dependencies"])
+
+
+def test_test_files_have_names_of_their_own():
+    """Pytest imports them by base name; two of one name stop the whole suite."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
