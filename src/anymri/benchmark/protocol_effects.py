@@ -66,6 +66,7 @@ def predicted_cases(
         for subset, found in iterate_subject(
             method, tensors, shown, window, outputs=("logits",), subject_id=entry.subject_id
         ):
+            assert method.head is not None
             masks = regions(found.probability, method.head, method.spec)
             label = np.asarray(entry.label)
             yield Case(subject, spec.subset_name(subset), masks, label, (first, second, third), brain)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.cache import Cache, check_cache_name
+from anymri.data.formats import source_files
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
 from anymri.data.resample import resample_image, resample_label
@@ -347,11 +348,15 @@ def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[tuple[
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(min(workers, len(subjects)), context, _one_thread) as pool:
         futures = {pool.submit(_preprocess_subject, subject, folder): subject for subject in subjects}
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                yield futures[future].subject_id, "a worker process died (out of memory?); use fewer workers"
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    yield futures[future].subject_id, "a worker process died (out of memory?); use fewer workers"
+        finally:
+            # After Ctrl-C the pool would otherwise work through all subjects before it lets go.
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _one_thread() -> None:
@@ -386,10 +391,15 @@ def _describe_sources(subject: Subject, spec: DataSpec) -> dict[str, Any]:
         files["label"] = subject.label
     described = {}
     for name, path in sorted(files.items()):
-        if not Path(path).is_file():
+        found = source_files(path)
+        if not found:
             raise UserError(f"{path}: no such file; index the data again")
-        status = Path(path).stat()
-        described[name] = {"file": Path(path).name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+        states = [file.stat() for file in found]
+        described[name] = {
+            "file": Path(path).name,
+            "bytes": sum(state.st_size for state in states),
+            "modified_ns": max(state.st_mtime_ns for state in states),
+        }
     return described
 
 

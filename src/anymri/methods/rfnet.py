@@ -114,9 +114,9 @@ class _ModalityWeights(nn.Module):
         self.weight = nn.ModuleDict({code: nn.Linear(hidden, 1) for code in codes})
         # As one layer over all modalities and the share would start.
         for layer in (*self.mean.values(), self.share):
-            nn.init.normal_(layer.weight, std=math.sqrt(2 / (len(codes) * channels + 1)))
+            nn.init.normal_(layer.get_parameter("weight"), std=math.sqrt(2 / (len(codes) * channels + 1)))
         for layer in self.weight.values():
-            nn.init.kaiming_normal_(layer.weight)
+            nn.init.kaiming_normal_(layer.get_parameter("weight"))
 
     def forward(self, means: dict[str, Tensor], share: Tensor) -> Tensor:
         """Weights (B, N) of the N modalities of `means`, each (B, C); `share` has shape (B, 1)."""
@@ -191,9 +191,11 @@ class _FusionDecoder(nn.Module):
         # Regions are learned by their own loss: fusing must not bend them.
         flow = self.fusions[last](kept[last], maps[0].detach())
         for i in reversed(range(last)):
-            flow = self.levels[i].arrive(flow)
+            level = self.levels[i]
+            assert isinstance(level, DecoderLevel)
+            flow = level.arrive(flow)
             maps.insert(0, self.maps[i](kept[i], flow))
-            flow = self.levels[i].merge(self.fusions[i](kept[i], maps[0].detach()), flow)
+            flow = level.merge(self.fusions[i](kept[i], maps[0].detach()), flow)
         return self.classifier(flow), maps
 
 
@@ -349,7 +351,7 @@ class RFNet(Method):
         try:
             weights = from_authors({key.removeprefix("module."): value for key, value in state_dict.items()})
             method = cls(RFNetConfig(padding=PADDING[source]), GLIOMA)
-            weights["median_statistics"] = method.median_statistics
+            weights["median_statistics"] = method.get_buffer("median_statistics")
             method.load_state_dict(weights)
         except (KeyError, RuntimeError) as error:
             raise UserError(

@@ -130,7 +130,9 @@ class StackedConv(nn.Module):
             {code: nn.Conv3d(in_channels, out_channels, kernel_size, bias=False) for code in codes}
         )
         for conv in self.convs.values():
-            nn.init.normal_(conv.weight, std=math.sqrt(2 / (len(codes) * in_channels * kernel_size**3)))
+            nn.init.normal_(
+                conv.get_parameter("weight"), std=math.sqrt(2 / (len(codes) * in_channels * kernel_size**3))
+            )
 
     def forward(self, kept: dict[str, Tensor]) -> Tensor:
         """Map features by modality code, each (B, in_channels, *S) and 0 where absent, to (B, out_channels, *S)."""
@@ -254,6 +256,7 @@ class PyramidDecoder(nn.Module):
         """Map features, finest first, to (B, out_channels, D, H, W)."""
         flow = features[-1]
         for level, skip in zip(self.levels, reversed(features[:-1]), strict=True):
+            assert isinstance(level, DecoderLevel)
             flow = level.merge(level.arrive(flow), skip)
         return self.classifier(flow)
 
