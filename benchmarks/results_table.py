@@ -102,7 +102,7 @@ def main() -> int:
         print(f"{options.rows} rows, {path.stat().st_size / 2**20:.0f} MiB on disk")
         for question in ("one region", "everything", "one subject"):
             command = [sys.executable, __file__, "--ask", str(path), question]
-            line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+            line = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.strip()
             found = json.loads(line)
             good = found["processor_s"] < LIMIT_S and found["peak_gib"] < LIMIT_GIB
             kept = kept and good

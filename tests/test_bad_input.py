@@ -205,7 +205,7 @@ def test_a_full_disk_leaves_nothing(files, place, model):
         place / "result",
     ]
     done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False,
+        [str(part) for part in command], capture_output=True, encoding="utf-8", check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
     )  # fmt: skip
     assert done.returncode == 2, done.stderr

@@ -40,7 +40,7 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.splitlines()[-1] == "[]"
     # About 0.3 s of processor time; the bound leaves room for a loaded machine, the list above does not.
@@ -134,14 +134,14 @@ def test_a_file_in_the_way_is_named(tmp_path):
     refused(run("preprocess", subjects, "-o", taken, "-q"), taken)
     refused(run("demo", "-o", taken), taken)
     refused(run("split", subjects, "--fractions", "1,0,0", "-o", taken / "split.json"), taken)
-    assert taken.read_text() == "mine"
+    assert taken.read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("index", "nowhere"), ("nowhere: does not exist",)),
-        (("index", ".", "--dataset", "brats"), ("'brats'", "brats2023")),
+        (("index", ".", "--dataset", "brats"), ("'brats'", "brats20")),
         (("index", ".", "--dataset", "brats2023"), ("no subject",)),
         (("index", ".", "--pattern", "t1"), ("--pattern t1",)),
         (("split", "nowhere.csv"), ("nowhere.csv", "anymri index")),

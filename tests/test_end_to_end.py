@@ -88,7 +88,7 @@ def test_the_cohort_lacks_what_was_asked_for(cohort):
     assert cohort.told["preprocess"] == {
         "cache": str(cohort.folder / "cache"), "done": 3, "skipped": 0, "failed": {},
     }  # fmt: skip
-    parts = json.loads((cohort.folder / "split.json").read_text())["folds"][0]
+    parts = json.loads((cohort.folder / "split.json").read_text(encoding="utf-8"))["folds"][0]
     assert [len(parts[name]) for name in ("train", "validation", "test")] == [2, 0, 1]
 
 
@@ -100,13 +100,13 @@ def test_every_subset_is_scored_with_the_subjects_that_have_it(cohort):
     for subset, rows in dice.groupby("subset", observed=True):
         assert len(rows) == (with_t1c if "t1c" in subset.split("+") else 3), subset
         assert rows.value.between(0, 1).all()
-    train = json.loads((cohort.folder / "split.json").read_text())["folds"][0]["train"]
+    train = json.loads((cohort.folder / "split.json").read_text(encoding="utf-8"))["folds"][0]["train"]
     assert set(table[table.seen_in_training].subject) == set(train)
     assert set(table[table.metric == "psnr"].target) == set(GLIOMA.modalities)
 
 
 def test_the_report_holds_all_rows_and_needs_no_other_file(cohort):
-    page = (cohort.folder / "report.html").read_text()
+    page = (cohort.folder / "report.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page
     assert "seen in training" in page.lower()
     assert not any(f'{attribute}="http' in page for attribute in ("src", "href")), "loads something from outside"
@@ -122,7 +122,7 @@ def test_the_result_lies_on_the_grid_of_the_input(cohort):
         assert np.array_equal(image.affine, source.affine)
         assert np.isfinite(image.get_fdata()).all()
     assert set(np.unique(nib.load(result / names[0]).get_fdata())) <= {0, 1, 2, 3}
-    facts = json.loads((result / "result.json").read_text())
+    facts = json.loads((result / "result.json").read_text(encoding="utf-8"))
     assert facts["available"] == ["flair"]
     assert facts["missing"] == ["t1", "t1c", "t2"]
 
@@ -130,13 +130,13 @@ def test_the_result_lies_on_the_grid_of_the_input(cohort):
 def test_each_step_made_again_changes_nothing(cohort):
     before = digests(cohort.folder)
     moments = {path: path.stat().st_mtime_ns for path in (cohort.folder / "cache").iterdir()}
-    log = (cohort.folder / "run" / "log.jsonl").read_text()
+    log = (cohort.folder / "run" / "log.jsonl").read_text(encoding="utf-8")
     cohort.index()
     cohort.split()
     assert cohort.preprocess()["skipped"] == 3
     assert {path: path.stat().st_mtime_ns for path in moments} == moments
     cohort.train()
-    assert (cohort.folder / "run" / "log.jsonl").read_text() == log, "trained again"
+    assert (cohort.folder / "run" / "log.jsonl").read_text(encoding="utf-8") == log, "trained again"
     cohort.report()
     assert digests(cohort.folder) == before
 
@@ -175,7 +175,9 @@ def test_prediction_gives_the_same_bytes_each_time(cohort):
         assert digests(cohort.folder / "again") == first
         refused(run("predict", "--flair", cohort.flair, "-m", cohort.folder / "run", "-o", cohort.folder / "again"))
         cohort.predict("again", cohort.study, "--overwrite")
-        assert json.loads((cohort.folder / "again" / "result.json").read_text())["available"] != ["flair"]
+        assert json.loads((cohort.folder / "again" / "result.json").read_text(encoding="utf-8"))["available"] != [
+            "flair"
+        ]
         cohort.predict("again", "--flair", cohort.flair, "--overwrite")
         assert digests(cohort.folder / "again") == first
         assert not [path.name for path in cohort.folder.iterdir() if path.name.startswith(".")]

@@ -61,7 +61,7 @@ def test_constraints_bring_no_cuda_package():
 
 
 def test_no_path_of_a_machine_is_tracked():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
     machine = re.compile(r"(?<![\w./<:-])/(?:root|home|work|opt|Users|mnt|scratch)/\w")

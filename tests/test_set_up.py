@@ -90,7 +90,7 @@ def test_a_missing_python_is_said_in_one_line(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "tools").mkdir()
     shutil.copy(ROOT / "tools" / "set_up.py", tmp_path / "tools")
-    done = subprocess.run(["make", "demo", "PY="], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(["make", "demo", "PY="], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode != 0
     assert done.stderr.splitlines()[0].startswith("set-up: no Python 3.11 or newer found")
     assert not (tmp_path / ".venv").exists()

@@ -61,7 +61,7 @@ def has_gpu(answer: str) -> bool:
         return answer == "yes"
     if shutil.which("nvidia-smi") is None:
         return False
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", check=False)
     return listed.returncode == 0 and "GPU" in listed.stdout
 
 
@@ -75,7 +75,7 @@ def resolves_to_cuda(torch: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         pip("install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report), torch)
-        names = [item["metadata"]["name"] for item in json.loads(report.read_text())["install"]]
+        names = [item["metadata"]["name"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
     return any(is_cuda_package(name) for name in names)
 
 
@@ -92,14 +92,18 @@ def install_torch(torch: str, options: list[str], gpu: bool) -> None:
 def installed() -> dict[str, str]:
     """Name and version of every distribution in the environment."""
     listing = subprocess.run(
-        [str(PYTHON), "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True
+        [str(PYTHON), "-m", "pip", "list", "--format=json"], capture_output=True, encoding="utf-8", check=True
     )
     return {item["name"]: item["version"] for item in json.loads(listing.stdout)}
 
 
 def install_package() -> None:
     """Install anymri in place with the tested versions and whichever PyTorch is there."""
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("torch==")]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("torch==")
+    ]
     pinned = ROOT / ".venv" / "constraints.txt"
     pinned.write_text("\n".join([*lines, f"torch=={installed()['torch']}"]) + "\n")
     pip("install", "--quiet", "-c", str(pinned), "-e", f".[{EXTRAS}]")
@@ -124,7 +128,11 @@ def main() -> None:
     options = parser.parse_args()
     if sys.version_info < (3, 11):  # noqa: UP036 - the Makefile may be given any interpreter
         stop(f"Python {sys.version.split()[0]} is too old; anymri needs 3.11 or newer")
-    tested = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    tested = next(
+        line
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if line.startswith("torch==")
+    )
     gpu = has_gpu(options.gpu)
     make_environment()
     install_torch(options.torch or tested, shlex.split(options.pip_options), gpu)

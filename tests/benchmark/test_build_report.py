@@ -100,7 +100,7 @@ def test_a_mean_over_fewer_rows_says_so(dice_rows, table_writer, tmp_path):
     path = table_writer(tmp_path / "r.parquet", rows)
     last = _table_rows(to_markdown([path]))[17]
     assert ["(of 2 rows)" in cell for cell in last[4:]] == [True, False] * 3
-    assert build_report([path], tmp_path / "r.html").read_text().count("of 2 rows") == 3
+    assert build_report([path], tmp_path / "r.html").read_text(encoding="utf-8").count("of 2 rows") == 3
 
 
 def test_the_same_table_given_twice_counts_once(made_up):
@@ -139,7 +139,7 @@ def test_other_modalities_get_rows_by_size(dice_rows, table_writer, tmp_path):
 
 @pytest.fixture
 def page(made_up, tmp_path):
-    return build_report(made_up, tmp_path / "report.html").read_text()
+    return build_report(made_up, tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_page_is_self_contained_and_says_nothing_of_the_machine(page, tmp_path):
@@ -169,20 +169,22 @@ def test_page_is_the_same_each_time(made_up, tmp_path):
     written = pd.read_csv(tmp_path / "a.csv")
     assert len(written) == 15 * 3 * 2
     assert list(written["subset"][:3]) == ["t2", "t1c", "t1"]
-    assert (tmp_path / "a.md").read_text() == to_markdown(made_up)
+    assert (tmp_path / "a.md").read_text(encoding="utf-8") == to_markdown(made_up)
 
 
 def test_training_subjects_are_stamped_wherever_they_count(dice_rows, table_writer, tmp_path):
     rows = [*dice_rows("u_hved", seen=("case002",)), *dice_rows("threshold")]
     path = table_writer(tmp_path / "r.parquet", rows)
-    page = build_report([path], tmp_path / "report.html").read_text()
+    page = build_report([path], tmp_path / "report.html").read_text(encoding="utf-8")
     assert "u_hved: 1 of 4 subjects" in page
     assert page.count("the model was trained on 1 of these 4 subjects") == 15 * 3
     assert to_markdown([path]).count(", seen)") == 15 * 3
     # A cell that was trained on cannot be the best one, however good.
     body = page.split("<tbody>")[1].split("</tbody>")[0]
     assert not re.search(r'class="[^"]*best[^>]*>(?:(?!</td>).)*stamp', body)
-    clean = build_report([table_writer(tmp_path / "c.parquet", dice_rows("u_hved"))], tmp_path / "c.html").read_text()
+    clean = build_report([table_writer(tmp_path / "c.parquet", dice_rows("u_hved"))], tmp_path / "c.html").read_text(
+        encoding="utf-8"
+    )
     assert "seen in training" not in clean.lower().replace("trained on", "")
 
 
@@ -203,21 +205,21 @@ def test_pictures_are_embedded_until_the_page_is_full(made_up, tmp_path, monkeyp
             more = {"rank": rank, "file": f"{subset}-{rank}.png", "seen_in_training": rank == "best"}
             pictures.append({**facts, **more, "dice": {"whole_tumor": 0.875, "enhancing_tumor": 1.0}})
     (folder / "index.json").write_text(json.dumps({"legend": "Blue is oedema.", "pictures": pictures}))
-    page = build_report(made_up, tmp_path / "report.html").read_text()
+    page = build_report(made_up, tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 4
     assert "WT 87.5, ET 100.0" in page
     assert "u_hved, from T1 + T1c + T2 + FLAIR" in page
     assert page.count("<figcaption>") == 4
     assert page.split("<figure>", 1)[1].count("seen in training") == 2
     monkeypatch.setattr("anymri.benchmark.report.build.PICTURE_BUDGET", 9000)
-    page = build_report(made_up, tmp_path / "report.html").read_text()
+    page = build_report(made_up, tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 2
     assert "2 pictures are not on this page" in page
 
 
 def test_names_are_escaped(dice_rows, table_writer, tmp_path):
     path = table_writer(tmp_path / "r.parquet", dice_rows("<b>&unet", run="<script>"))
-    page = build_report([path], tmp_path / "report.html", title="<i>results").read_text()
+    page = build_report([path], tmp_path / "report.html", title="<i>results").read_text(encoding="utf-8")
     assert "<script>" not in page
     assert "<b>&unet" not in page
     assert "&lt;i&gt;results" in page
@@ -252,7 +254,7 @@ def test_twenty_methods_and_a_hundred_subjects_make_a_small_page(dice_rows, tabl
     paths = [table_writer(tmp_path / f"{i}.parquet", dice_rows(f"method_{i:02d}", subjects=100)) for i in range(20)]
     out = build_report(paths, tmp_path / "report.html", title="Made-up results")
     assert out.stat().st_size < 1_000_000
-    assert out.read_text().count("<tbody>") >= 3, "one table per region"
+    assert out.read_text(encoding="utf-8").count("<tbody>") >= 3, "one table per region"
 
 
 def test_provenance_names_runs_and_versions(dice_rows, table_writer, tmp_path):

@@ -38,7 +38,7 @@ def shown(model, tmp_path_factory):
 
 
 def test_the_page_has_a_row_and_a_picture_of_every_subset(shown):
-    page = (shown / "report.html").read_text()
+    page = (shown / "report.html").read_text(encoding="utf-8")
     table = page[page.index("<tbody>") : page.index("</tbody>")]
     assert table.count("<tr") == 15 + 1, "a row for every subset and the mean"
     assert page.index("Dice for every subset") < page.index("Every subject from every subset") < page.index("Heat map")
@@ -48,7 +48,12 @@ def test_the_page_has_a_row_and_a_picture_of_every_subset(shown):
 
 
 def test_every_subject_is_shown_as_it_is_and_from_all_subsets(shown):
-    section = (shown / "report.html").read_text().split("Every subject from every subset")[1].split("Heat map")[0]
+    section = (
+        (shown / "report.html")
+        .read_text(encoding="utf-8")
+        .split("Every subject from every subset")[1]
+        .split("Heat map")[0]
+    )
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', section)
     assert len(pictures) == 2
     rows = 1 + len(GLIOMA.subsets())
@@ -95,7 +100,7 @@ def test_other_folders_are_never_replaced(tmp_path, model):
         demo.run_demo(mine, model=model)
     with pytest.raises(UserError, match="not an earlier demonstration"):
         demo.run_demo(mine / "thesis.txt", model=model)
-    assert (mine / "thesis.txt").read_text() == "years of work"
+    assert (mine / "thesis.txt").read_text(encoding="utf-8") == "years of work"
 
 
 def test_an_unknown_model_is_refused_before_anything_is_made_or_removed(shown, tmp_path):

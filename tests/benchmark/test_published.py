@@ -81,8 +81,8 @@ def test_rounding_is_no_discrepancy():
 
 def test_the_page_is_up_to_date(repository, tmp_path):
     write_review_arithmetic(tmp_path / "page.md")
-    assert (tmp_path / "page.md").read_text() == review_arithmetic()
-    assert (repository / "docs" / "results" / "review-arithmetic.md").read_text() == review_arithmetic()
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == review_arithmetic()
+    assert (repository / "docs" / "results" / "review-arithmetic.md").read_text(encoding="utf-8") == review_arithmetic()
     assert list(tmp_path.iterdir()) == [tmp_path / "page.md"]
 
 

@@ -116,7 +116,7 @@ def test_what_is_no_cache_is_refused(cache, tmp_path):
     with pytest.raises(UserError, match="cannot name a subject"):
         cache.write_entry("../a", make_study())
     settings = cache.folder / "dataset.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "format": 0}))
+    settings.write_text(json.dumps({**json.loads(settings.read_text(encoding="utf-8")), "format": 0}))
     with pytest.raises(UserError, match="has format 0"):
         Cache(cache.folder)
     settings.write_text("{")

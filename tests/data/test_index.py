@@ -27,7 +27,7 @@ def two_subjects(root: Path) -> list[Subject]:
 def test_the_table_has_empty_cells_and_relative_paths(tmp_path: Path) -> None:
     subjects = two_subjects(tmp_path)
     path = write_subjects(tmp_path / "tables" / "subjects.csv", subjects)
-    assert path.read_text().splitlines() == [
+    assert path.read_text(encoding="utf-8").splitlines() == [
         "subject,patient,site,label,t1,t1c,flair",
         "a,p1,Bern,../images/a/seg.nii.gz,../images/a/t1.nii.gz,,../images/a/flair.nii.gz",
         "b,p2,,,,../images/b/t1c.nii.gz,",
@@ -54,7 +54,7 @@ def test_relative_roots_and_links_are_found_again(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path / "elsewhere")
     path = write_subjects("subjects.csv", index_dataset("../link"))
     assert read_subjects(path)[0].images["t1"].is_file()
-    assert path.read_text().splitlines()[1].endswith("../real/data/a/t1.nii.gz")
+    assert path.read_text(encoding="utf-8").splitlines()[1].endswith("../real/data/a/t1.nii.gz")
     monkeypatch.chdir(tmp_path / "link")
     assert index_dataset(".")[0].subject_id == "a"
     monkeypatch.chdir(tmp_path / "link" / "a")
@@ -65,7 +65,7 @@ def test_a_deleted_file_and_a_missing_column_are_the_same(tmp_path: Path) -> Non
     touch(tmp_path, "a/t1.nii.gz", "a/t2.nii.gz")
     (tmp_path / "a/t2.nii.gz").unlink()
     path = write_subjects(tmp_path / "s.csv", index_dataset(tmp_path))
-    assert path.read_text().splitlines()[0] == "subject,patient,site,label,t1"
+    assert path.read_text(encoding="utf-8").splitlines()[0] == "subject,patient,site,label,t1"
     assert list(read_subjects(path)[0].images) == ["t1"]
 
 

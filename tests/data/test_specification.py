@@ -16,7 +16,7 @@ def test_a_specification_lies_beside_its_table(name: str, tmp_path: Path) -> Non
     assert read_spec(table) == GLIOMA
     assert write_spec(table, DATASETS[name].spec, name) == tmp_path / "tables" / "mine.dataset.yaml"
     assert read_spec(table) == DATASETS[name].spec
-    assert spec_path(table).read_text().startswith(f"dataset: {name}\n")
+    assert spec_path(table).read_text(encoding="utf-8").startswith(f"dataset: {name}\n")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     split = make_split(cohort(12, per_patient=2), folds=3, seed=5)
     path = write_split(tmp_path / "new" / "split.json", split)
     assert read_split(path) == split
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     assert content["seed"] == 5
     assert set(content["folds"][0]) == {"train", "validation", "test"}
     first = path.read_bytes()
@@ -143,7 +143,7 @@ def test_a_split_by_hand_needs_only_folds(tmp_path: Path) -> None:
 
 def test_a_leak_added_by_hand_is_found_when_reading(tmp_path: Path) -> None:
     path = write_split(tmp_path / "split.json", make_split(cohort(12, per_patient=2), folds=3))
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     fold = content["folds"][1]
     moved = fold["test"].pop()
     fold["train"].append(moved)  # its patient's other study stays in the test part

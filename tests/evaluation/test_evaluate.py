@@ -295,7 +295,7 @@ def test_pictures_of_extremes_are_indexed_and_deterministic(three, mean_method, 
     options = {**QUIET, "pictures": True, "subsets": ["flair", "t1", "t1+flair"]}
     evaluate(mean_method, three.cache.folder, tmp_path / "a.parquet", **options)
     evaluate(mean_method, three.cache.folder, tmp_path / "b.parquet", **options)
-    index = json.loads((tmp_path / "a.pictures" / "index.json").read_text())
+    index = json.loads((tmp_path / "a.pictures" / "index.json").read_text(encoding="utf-8"))
     assert [(entry["subset"], entry["rank"]) for entry in index["pictures"]] == [
         (subset, rank) for subset in ("t1+flair", "flair", "t1") for rank in ("best", "median", "worst")
     ]

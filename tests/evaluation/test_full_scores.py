@@ -59,5 +59,5 @@ def test_no_metric_is_given_twice_and_every_one_is_documented(case, repository):
     short = score_regions(predicted, label, GLIOMA, SPACING)
     names = {s.metric for s in long}, {s.metric for s in short}
     assert not names[0] & names[1]
-    page = (repository / "docs" / "reference" / "metrics.md").read_text()
+    page = (repository / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
     assert not [name for name in names[0] | names[1] if f"`{name}`" not in page]

@@ -98,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     if (options.authors / ".git").exists():
         head = subprocess.run(
-            ["git", "-C", str(options.authors), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+            ["git", "-C", str(options.authors), "rev-parse", "HEAD"], capture_output=True, encoding="utf-8", check=True
         )
         if head.stdout.strip() != COMMIT:
             parser.error(f"{options.authors} is at {head.stdout.strip()}, expected {COMMIT}")

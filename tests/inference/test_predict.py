@@ -194,18 +194,18 @@ def test_result_folder_holds_what_others_rely_on(result, tmp_path):
         "segmentation.nii.gz", "result.json", "report.html",
         *(f"completed/{code}_synthetic.{end}" for code in ("t1", "t1c", "t2") for end in ("nii.gz", "json")),
     }  # fmt: skip
-    facts = json.loads((out / "result.json").read_text())
+    facts = json.loads((out / "result.json").read_text(encoding="utf-8"))
     assert facts["available"] == ["flair"]
     assert facts["missing"] == ["t1", "t1c", "t2"]
     assert facts["volumes_ml"]["whole_tumor"] == pytest.approx(result.volumes_ml["whole_tumor"], abs=1e-3)
     assert facts["trust"]["regions"]["enhancing_tumor"]["expected_dice"] is None
     assert "research use only" in facts["notice"].lower()
-    synthetic = json.loads((out / "completed" / "t2_synthetic.json").read_text())
+    synthetic = json.loads((out / "completed" / "t2_synthetic.json").read_text(encoding="utf-8"))
     assert synthetic["synthetic"] is True
     assert synthetic["made_from"] == ["flair"]
     written = nib.load(out / "segmentation.nii.gz")
     assert np.array_equal(np.asarray(written.dataobj), np.asarray(result.segmentation.dataobj))
-    page = (out / "report.html").read_text()
+    page = (out / "report.html").read_text(encoding="utf-8")
     assert "http" not in page.replace("http-equiv", "")
     assert "prefers-color-scheme: dark" in page
     assert not list(tmp_path.rglob("*.part"))
@@ -220,7 +220,7 @@ def test_the_same_study_gives_the_same_bytes(bright, tmp_path):
 
 def test_label_scheme_can_be_chosen_when_writing(result, tmp_path):
     out = write_result(result, tmp_path / "r", labels="brats2021")
-    assert json.loads((out / "result.json").read_text())["labels"]["et"] == 4
+    assert json.loads((out / "result.json").read_text(encoding="utf-8"))["labels"]["et"] == 4
     with pytest.raises(UserError, match="label scheme"):
         write_result(result, tmp_path / "s", labels="brats")
 

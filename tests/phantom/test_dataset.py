@@ -56,7 +56,7 @@ def test_start_continues_a_data_set(two, tmp_path):
 
 
 def test_provenance_names_what_was_drawn(two):
-    record = json.loads((two / "provenance" / "BraTS-GLI-00000-000.json").read_text())
+    record = json.loads((two / "provenance" / "BraTS-GLI-00000-000.json").read_text(encoding="utf-8"))
     assert record["seed"] == 9
     assert {"anatomy", "pathology", "contrast", "artifacts", "settings", "missing", "sha256"} <= set(record)
     assert record["sha256"] == checksum(make_subject(9, 0, PhantomSettings(spacing_mm=5.0)))

@@ -55,7 +55,7 @@ def test_a_damaged_slot_falls_back_to_the_other(tmp_path):
     store = CheckpointStore(tmp_path)
     store.write(state(1))
     store.write(state(2))
-    current = tmp_path / json.loads((tmp_path / "checkpoint.json").read_text())["current"]["file"]
+    current = tmp_path / json.loads((tmp_path / "checkpoint.json").read_text(encoding="utf-8"))["current"]["file"]
     current.write_bytes(current.read_bytes()[:-50])
     assert store.read()["step"] == 1
     for path in tmp_path.glob("*.pt"):

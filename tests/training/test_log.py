@@ -45,7 +45,7 @@ def test_every_line_is_strict_json(tmp_path):
     log = RunLog(tmp_path)
     log.write({"a": float("nan"), "b": {"c": float("inf"), "d": 1.5}})
     log.close()
-    line = (tmp_path / "log.jsonl").read_text()
+    line = (tmp_path / "log.jsonl").read_text(encoding="utf-8")
     assert json.loads(line, parse_constant=lambda name: 1 / 0) == {"a": None, "b": {"c": None, "d": 1.5}}
 
 

@@ -269,13 +269,13 @@ def test_subjects_that_lack_what_is_needed_are_dropped_and_counted(
     everything = {"split": None}
     monkeypatch.setattr(two_turns, "needs", "complete")
     run = train(make_config("two_turns", data=everything), tmp_path / "complete")
-    card = json.loads((run / "run.json").read_text())
+    card = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert card["training_subjects"] == ["p0", "p2", "p3"]
     assert card["dropped_subjects"] == {"without t2": 1, "without a label map": 1}
     assert "1 training subjects left out: without t2" in " ".join(capsys.readouterr().err.split())
     monkeypatch.setattr(two_turns, "needs", ("t1c", "flair"))
     run = train(make_config("two_turns", data=everything), tmp_path / "some", progress=False)
-    assert json.loads((run / "run.json").read_text())["training_subjects"] == ["p0", "p1", "p2", "p3"]
+    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["training_subjects"] == ["p0", "p1", "p2", "p3"]
     split = tmp_path / "one.json"
     split.write_text(json.dumps({"folds": [{"train": ["p1"]}]}))
     monkeypatch.setattr(two_turns, "needs", ("t2",))
@@ -372,7 +372,7 @@ def test_threads_are_set_for_the_run_only(make_config, tmp_path):
     run = train(make_config(threads=2, epochs=1, steps_per_epoch=1), tmp_path / "run", progress=False)
     assert read_log(run)[0]["threads"] == 2
     assert torch.get_num_threads() == before
-    assert yaml.safe_load((run / "config.yaml").read_text())["training"]["threads"] == 2
+    assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["training"]["threads"] == 2
     assert validate_run_config(to_plain(load_run_config(run / "config.yaml"))).training.threads == 2
 
 

@@ -14,8 +14,10 @@ one a slice, beside the DICOM series they were drawn on.
 from __future__ import annotations
 
 import hashlib
+import locale
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,16 @@ _MAX_RATIO = 1032
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 #: Key of `Source.values` for every value that is not listed.
 _OTHERS = -1
+
+
+@contextmanager
+def _own_locale() -> Iterator[None]:
+    """Undo what ITK's DICOM code does to the process: it leaves the C locale, in which text files are read as ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,7 @@ def recode(array: NDArray[Any], values: Mapping[int, int]) -> NDArray[Any]:
 # --------------------------------------------------------------------------------------------------------------
 
 
+@_own_locale()
 def read_foreign(path: Path, max_voxels: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Read a volume that is no NIfTI file.
 
@@ -335,6 +348,7 @@ def write_foreign(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     sitk.WriteImage(_sitk_image(array, geometry), str(path), False)
 
 
+@_own_locale()
 def write_dicom(
     folder: Path, array: NDArray[np.int16], geometry: Geometry, series: str, names: str = "IMG-{:04d}.dcm"
 ) -> None:

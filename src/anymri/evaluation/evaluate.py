@@ -134,7 +134,7 @@ def _open_parts(out: Path, work: Evaluation) -> Path:
     """Folder of finished subjects; one that belongs to another model, data set or question is emptied."""
     parts = out.with_name(out.stem + ".parts")
     card, identity = parts / "identity.txt", work.identity()
-    if not card.is_file() or card.read_text() != identity:
+    if not card.is_file() or card.read_text(encoding="utf-8") != identity:
         shutil.rmtree(parts, ignore_errors=True)
         try:
             parts.mkdir()

@@ -25,6 +25,7 @@ __all__ = [
     "SubjectPrediction",
     "WindowSettings",
     "gaussian_weight",
+    "has_bf16",
     "iterate_subject",
     "predict_subject",
     "window_starts",
@@ -317,7 +318,7 @@ class _Subject:
         return window[:, 0] if self.method.spatial_dims == 2 else window
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.settings.precision == "32" or (self.settings.precision == "auto" and not _has_bf16(self.device)):
+        if self.settings.precision == "32" or (self.settings.precision == "auto" and not has_bf16(self.device)):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
@@ -391,7 +392,7 @@ def _median_statistics(method: Any, image: bool) -> Tensor:
     return median
 
 
-def _has_bf16(device: torch.device) -> bool:
+def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is computed natively, so that it is faster and not an emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -75,7 +75,7 @@ def read_recipe(name_or_path: str | Path) -> PhantomRecipe:
     if not path.is_file():
         raise UserError(f"{name_or_path}: no such phantom recipe; give a .yaml file or phantom40")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return PhantomRecipe(
             name=content["name"],
             path=path,

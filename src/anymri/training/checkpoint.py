@@ -104,7 +104,7 @@ class CheckpointStore:
         if not path.is_file():
             return None
         try:
-            pointer = json.loads(path.read_text())
+            pointer = json.loads(path.read_text(encoding="utf-8"))
             return {"current": pointer["current"], "previous": pointer["previous"]}
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
             raise UserError(f"{path}: damaged; train into a new folder") from None

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from anymri.config import TrainingSection
+from anymri.inference.sliding_window import has_bf16
 from anymri.types import Stage, UserError
 
 __all__ = ["choose_device", "make_fabric", "memory_error", "one_process", "seed_generators", "torch_settings"]
@@ -36,14 +37,7 @@ def choose_device(settings: TrainingSection) -> tuple[str, Literal["32", "bf16"]
         raise UserError("training.device=mps: not available here; set training.device=cpu or auto")
     if settings.precision != "auto":
         return device, settings.precision
-    return device, "bf16" if _has_bf16(device) else "32"
-
-
-def _has_bf16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; emulated it is slower than 32 bits."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return device, "bf16" if has_bf16(torch.device(device)) else "32"
 
 
 def make_fabric(settings: TrainingSection) -> Fabric:

@@ -97,7 +97,7 @@ def read_card(name: str) -> str:
     path = _bundled(name)
     if path is None:
         raise UserError(f"no bundled model {name!r}; known: {_known()}")
-    return _read_card(path).path.with_suffix(".md").read_text()
+    return _read_card(path).path.with_suffix(".md").read_text(encoding="utf-8")
 
 
 def weights_path(model: str | Path) -> Path:
@@ -195,7 +195,7 @@ def import_checkpoint(name: str, state_dict: Mapping[str, Any], source: str = "o
 
 def _default_name() -> str:
     listing = WEIGHTS / "default.txt"
-    return listing.read_text().strip() if listing.is_file() else "default"
+    return listing.read_text(encoding="utf-8").strip() if listing.is_file() else "default"
 
 
 def _bundled(name: str) -> Path | None:
@@ -215,7 +215,7 @@ def _read_card(weights: Path) -> ModelCard:
     path = weights.with_suffix(".md")
     if not path.is_file():
         raise UserError(f"{weights}: no model card; add {path.name} beside it")
-    opening, front, text = (path.read_text().split("---\n", 2) + ["", ""])[:3]
+    opening, front, text = (path.read_text(encoding="utf-8").split("---\n", 2) + ["", ""])[:3]
     try:
         values = safe_load(front) if not opening.strip() else None
         if not isinstance(values, dict):

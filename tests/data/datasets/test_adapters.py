@@ -285,7 +285,7 @@ def test_duke_series_without_a_use_are_left_out(tmp_path: Path) -> None:
     info.write(tmp_path, "0001-5", *study("duke_liver"), SPACING_MM)
     key = tmp_path / "SegmentationKey.csv"
     key.write_text(
-        key.read_text().replace("0001,5,K", "1,5,C")
+        key.read_text(encoding="utf-8").replace("0001,5,K", "1,5,C")
     )  # C: arterial; the release writes numbers without zeros
     subjects = info.index(tmp_path)
     assert [(s.subject_id, s.patient) for s in subjects] == [("0001-4", "0001")]
