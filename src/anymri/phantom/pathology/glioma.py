@@ -1,25 +1,19 @@
-"""What disease adds to the anatomy: tissue shares of every voxel and the label map.
-
-A pathology acts twice: `plan_glioma` draws where it sits and how it pushes healthy tissue aside, before the anatomy
-is rendered; `grow_glioma` fills it in afterwards, following the rendered tissue.
-"""
+"""Diffuse glioma: core, enhancement, necrosis, oedema and mass effect."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from anymri.phantom.anatomy import Anatomy, Shape
 from anymri.phantom.noise import smooth_noise
+from anymri.phantom.pathology.healthy import make_hyperintensities, make_vessels
+from anymri.phantom.pathology.tissue import Tissue, combine, connected, in_order, level_for_volume, sigmoid
 from anymri.phantom.settings import Grid, PhantomSettings
 
-__all__ = ["COMPARTMENTS", "GliomaPlan", "Tissue", "grow_glioma", "healthy_tissue", "plan_glioma"]
-
-#: What a voxel can consist of. `solid` is tumour without, `enhancing` tumour with contrast agent uptake; without
-#: agent the two are the same. `wmh`: white matter hyperintensity, not part of the tumour. `blood`: vessels.
-COMPARTMENTS = ("csf", "grey", "white", "edema", "solid", "enhancing", "necrosis", "wmh", "blood")
+__all__ = ["GliomaPlan", "grow_glioma", "plan_glioma"]
 
 NCR, EDEMA, ET = 1, 2, 3
 
@@ -51,33 +45,6 @@ class GliomaPlan:
     core_ml: float
     push_mm: np.ndarray
     parameters: dict
-
-
-@dataclass(frozen=True)
-class Tissue:
-    """Make-up of every voxel, and the truth.
-
-    Parameters
-    ----------
-    shares : dict of str to ndarray of float64, shape (D, H, W)
-        One for each of `COMPARTMENTS`; they sum to 1 in the brain and to 0 outside.
-    label : ndarray of uint8, shape (D, H, W)
-        0 background, 1 ncr, 2 edema, 3 et.
-    brain : ndarray of bool, shape (D, H, W)
-    grid : Grid
-    parameters : dict
-        What was drawn.
-    """
-
-    shares: dict[str, np.ndarray]
-    label: np.ndarray
-    brain: np.ndarray
-    grid: Grid
-    parameters: dict = field(default_factory=dict)
-
-
-def _sigmoid(value: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * value))
 
 
 def _draw_centres(generator: np.random.Generator, shape: Shape, count: int) -> np.ndarray:
@@ -160,24 +127,8 @@ def _distance(plan: GliomaPlan, anatomy: Anatomy) -> np.ndarray:
         np.clip(np.round(plan.centres_mm[0] / anatomy.grid.spacing_mm - 0.5).astype(int) - anatomy.grid.start, 0, None)
     )
     x = anatomy.coordinates_mm[2]
-    other_side = _sigmoid(-x * np.sign(x[place]) / 1.5)
+    other_side = sigmoid(-x * np.sign(x[place]) / 1.5)
     return distance * (1 + 0.8 * other_side * (1 - anatomy.white))
-
-
-def _threshold(score: np.ndarray, allowed: np.ndarray, volume_ml: float, spacing_mm: float) -> float:
-    """Value below which the `allowed` voxels with the smallest scores make up a volume."""
-    values = score[allowed]
-    wanted = int(np.clip(round(volume_ml * 1000 / spacing_mm**3), 1, max(1, len(values) - 1)))
-    return float(np.partition(values, wanted)[wanted])
-
-
-def _connected(region: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    """Parts of a region that touch a seed region."""
-    pieces, count = ndimage.label(region | seed)
-    keep = np.zeros(count + 1, dtype=bool)
-    keep[np.unique(pieces[seed])] = True
-    keep[0] = False
-    return keep[pieces] & region
 
 
 def _enhancing_share(generator: np.random.Generator, kind: str, grid: Grid) -> np.ndarray | float:
@@ -185,9 +136,9 @@ def _enhancing_share(generator: np.random.Generator, kind: str, grid: Grid) -> n
     if kind == "none":
         return 0.0
     if kind == "rim":
-        return _sigmoid((smooth_noise(generator, grid, 9.0) + 2.0) / 0.2)
+        return sigmoid((smooth_noise(generator, grid, 9.0) + 2.0) / 0.2)
     scale_mm, low, high = (18.0, -0.4, 0.5) if kind == "partial" else (7.0, -0.3, 0.8)
-    return _sigmoid((smooth_noise(generator, grid, scale_mm) - generator.uniform(low, high)) / 0.15)
+    return sigmoid((smooth_noise(generator, grid, scale_mm) - generator.uniform(low, high)) / 0.15)
 
 
 def _make_core(generator: np.random.Generator, plan: GliomaPlan, anatomy: Anatomy) -> tuple[np.ndarray, ...]:
@@ -203,16 +154,16 @@ def _make_core(generator: np.random.Generator, plan: GliomaPlan, anatomy: Anatom
         )
     )
     allowed = anatomy.brain & (anatomy.ventricle < 0.4)
-    score = score / _threshold(score, allowed, plan.core_ml, grid.spacing_mm)
+    score = score / level_for_volume(score, allowed, plan.core_ml, grid.spacing_mm)
     core = allowed & (score < 1)
-    share = _sigmoid((1 - score) / generator.uniform(0.03, 0.10)) * (1 - anatomy.ventricle) * anatomy.brain
+    share = sigmoid((1 - score) / generator.uniform(0.03, 0.10)) * (1 - anatomy.ventricle) * anatomy.brain
 
     radius_mm = float(plan.radii_mm.max())
     depth_mm = (1 - score) * radius_mm
     shell_mm = generator.uniform(2.5, 6.5) * np.exp(0.4 * smooth_noise(generator, grid, 10.0))
-    hollow = _sigmoid((depth_mm - shell_mm) / 0.8)
-    cysts = _sigmoid((smooth_noise(generator, grid, 12.0) - generator.uniform(-1.2, 1.4)) / generator.uniform(0.2, 1.0))
-    mottled = 0.35 * _sigmoid((smooth_noise(generator, grid, 7.0) - 0.5) / 0.4)
+    hollow = sigmoid((depth_mm - shell_mm) / 0.8)
+    cysts = sigmoid((smooth_noise(generator, grid, 12.0) - generator.uniform(-1.2, 1.4)) / generator.uniform(0.2, 1.0))
+    mottled = 0.35 * sigmoid((smooth_noise(generator, grid, 7.0) - 0.5) / 0.4)
     hollow = np.maximum(hollow, mottled * generator.uniform(0, 1))
     necrosis = hollow * (cysts if generator.uniform() < 0.5 else np.maximum(cysts, 0.85))
     return share, core, necrosis, score
@@ -229,63 +180,13 @@ def _make_edema(
         score / speed * np.exp(0.22 * smooth_noise(generator, grid, 13.0) + 0.12 * smooth_noise(generator, grid, 6.0))
     )
     allowed = anatomy.brain & ~core & (anatomy.ventricle < 0.3) & (anatomy.csf < 0.6)
-    limit = _threshold(reach, allowed, plan.whole_ml - plan.core_ml, grid.spacing_mm)
-    mask = _connected(allowed & (reach < limit), core)
+    limit = level_for_volume(reach, allowed, plan.whole_ml - plan.core_ml, grid.spacing_mm)
+    mask = connected(allowed & (reach < limit), core)
     softness = generator.uniform(0.03, 0.10)
-    share = _sigmoid((1 - reach / limit) / softness)
+    share = sigmoid((1 - reach / limit) / softness)
     near = ndimage.binary_dilation(mask | core, iterations=max(1, round(4 / grid.spacing_mm)))
     level = generator.uniform(0.65, 1.1) * (1 + 0.25 * smooth_noise(generator, grid, 15.0))
     return share * near * np.clip(level, 0.3, 1.0), mask
-
-
-def _make_hyperintensities(generator: np.random.Generator, anatomy: Anatomy, share: float) -> np.ndarray:
-    """White matter hyperintensities: caps and bands at the ventricles and spots in deep white matter."""
-    grid = anatomy.grid
-    shown = generator.uniform() < share
-    extent = generator.uniform(0.0, 1.0)
-    near_ventricle = ndimage.gaussian_filter(anatomy.ventricle, 4.0 / grid.spacing_mm)
-    field_ = smooth_noise(generator, grid, 7.0) + 0.5 * smooth_noise(generator, grid, 3.5)
-    deep = ndimage.gaussian_filter(anatomy.white, 3.0 / grid.spacing_mm)
-    drive = field_ + 6.0 * near_ventricle + 1.5 * (deep - 0.8)
-    spots = _sigmoid((drive - (3.4 - 1.4 * extent)) / 0.15)
-    return spots * (anatomy.white > 0.3) * generator.uniform(0.5, 1.0) if shown else np.zeros(grid.shape)
-
-
-def _make_vessels(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """Thin winding vessels, mostly in sulci, and the sagittal sinus."""
-    grid = anatomy.grid
-    tube = smooth_noise(generator, grid, 13.0) ** 2 + smooth_noise(generator, grid, 13.0) ** 2
-    fluid = ndimage.gaussian_filter(anatomy.csf, 1.5 / grid.spacing_mm) - anatomy.ventricle
-    vessels = np.exp(-tube / 0.02) * np.clip(2.5 * fluid - 0.2, 0.05, 1)
-    depth = ndimage.gaussian_filter(anatomy.brain.astype(float), 3.0 / grid.spacing_mm)
-    z, y, x = anatomy.coordinates_mm
-    sinus = _sigmoid((3.0 - np.abs(x)) / 1.0) * _sigmoid((0.78 - depth) / 0.05) * ((z > 0) & ((y < 0) | (z > 40)))
-    return np.clip(np.maximum(vessels, 0.8 * sinus), 0, 1) * anatomy.brain
-
-
-def _combine(anatomy: Anatomy, added: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Shares of all compartments; each added compartment displaces what is there, in the order given."""
-    shares = {name: np.zeros(anatomy.grid.shape) for name in COMPARTMENTS}
-    shares.update(csf=anatomy.csf, grey=anatomy.grey, white=anatomy.white)
-    for name, share in added.items():
-        shares = {other: value * (1 - share) for other, value in shares.items()}
-        shares[name] = shares[name] + share * anatomy.brain
-    return shares
-
-
-def healthy_tissue(generator: np.random.Generator, anatomy: Anatomy, settings: PhantomSettings) -> Tissue:
-    """A brain without tumour: anatomy with hyperintensities and vessels.
-
-    Parameters
-    ----------
-    generator : numpy.random.Generator
-    anatomy : Anatomy
-    settings : PhantomSettings
-    """
-    spots = _make_hyperintensities(generator, anatomy, settings.wmh_share)
-    shares = _combine(anatomy, {"wmh": spots * anatomy.white, "blood": _make_vessels(generator, anatomy)})
-    label = np.zeros(anatomy.grid.shape, np.uint8)
-    return Tissue(shares, label, anatomy.brain, anatomy.grid, {"kind": "none"})
 
 
 def grow_glioma(
@@ -309,9 +210,9 @@ def grow_glioma(
     share, core, necrosis, score = _make_core(generator, plan, anatomy)
     enhancing = _enhancing_share(generator, plan.kind, anatomy.grid)
     oedema, oedema_mask = _make_edema(generator, plan, anatomy, core, score)
-    spots = _make_hyperintensities(generator, anatomy, settings.wmh_share)
-    vessels = _make_vessels(generator, anatomy)
-    shares = _combine(
+    spots = make_hyperintensities(generator, anatomy, settings.wmh_share)
+    vessels = make_vessels(generator, anatomy)
+    shares = combine(
         anatomy,
         {
             "wmh": spots * anatomy.white,
@@ -322,8 +223,7 @@ def grow_glioma(
     solid = share * (1 - necrosis)
     inside = {"necrosis": share * necrosis, "enhancing": solid * enhancing, "solid": solid * (1 - enhancing)}
     shares = {name: value * (1 - share) for name, value in shares.items()}
-    for name, value in inside.items():
-        shares[name] = shares[name] + value * anatomy.brain
+    shares = in_order({**shares, **{name: value * anatomy.brain for name, value in inside.items()}})
 
     label = np.zeros(anatomy.grid.shape, np.uint8)
     label[oedema_mask] = EDEMA
