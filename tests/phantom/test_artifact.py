@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from anymri.phantom.artifact import rician_noise, thick_slices
+from anymri.phantom.artifacts.acquisition import rician_noise
+from anymri.phantom.artifacts.coverage import thick_slices
 from anymri.phantom.noise import smooth_noise
 from anymri.phantom.settings import Grid
 

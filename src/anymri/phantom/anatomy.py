@@ -22,7 +22,7 @@ from anymri.errors import UserError
 from anymri.phantom.noise import smooth_noise
 from anymri.phantom.settings import Grid
 
-__all__ = ["Anatomy", "Shape", "Template", "draw_shape", "load_template", "render_anatomy"]
+__all__ = ["Anatomy", "Shape", "Template", "draw_shape", "load_template", "render_anatomy", "rotation"]
 
 #: MNI coordinates (z, y, x) of the template's first voxel, and of the middle of its brain.
 _TEMPLATE_ORIGIN_MM = np.array([-72.0, -134.0, -98.0])
@@ -175,7 +175,7 @@ def load_template(step_mm: int) -> Template:
     return Template(grey, white, brain, ventricle, slope, step_mm)
 
 
-def _rotation(angles: np.ndarray) -> np.ndarray:
+def rotation(angles: np.ndarray) -> np.ndarray:
     """Rotation matrix for (z, y, x) vectors from three angles in radians, one about each axis."""
     matrix = np.eye(3)
     for axis, angle in enumerate(angles):
@@ -212,7 +212,7 @@ def draw_shape(generator: np.random.Generator, spacing_mm: float) -> Shape:
     grid = Grid(spacing_mm, (*map(int, start),), (*map(int, stop),))  # type: ignore[arg-type]
 
     axes = grid.axes_mm()
-    matrix = _rotation(angles) / scale
+    matrix = rotation(angles) / scale
     coordinates = np.empty((3, *grid.shape))
     for row in range(3):
         coordinates[row] = _TEMPLATE_CENTRE_MM[row]

@@ -8,7 +8,7 @@ import numpy as np
 
 from anymri.errors import UserError
 from anymri.phantom.anatomy import draw_shape, render_anatomy
-from anymri.phantom.artifact import apply_artifacts, draw_artifacts, draw_texture
+from anymri.phantom.artifacts.acquisition import apply_artifacts, draw_artifacts, draw_texture
 from anymri.phantom.contrast import draw_protocols, draw_tissues, mix, random_signals, sequence_signals
 from anymri.phantom.pathology import Tissue, grow_glioma, healthy_tissue, plan_glioma
 from anymri.phantom.settings import MODALITIES, Grid, PhantomSettings

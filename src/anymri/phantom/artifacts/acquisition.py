@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy import ndimage
 
+from anymri.phantom.artifacts.coverage import thick_slices
 from anymri.phantom.noise import smooth_noise
 from anymri.phantom.settings import Grid
 
-__all__ = ["Artifacts", "apply_artifacts", "draw_artifacts", "draw_texture", "rician_noise", "thick_slices"]
+__all__ = ["Artifacts", "apply_artifacts", "draw_artifacts", "draw_texture", "rician_noise"]
 
 
 @dataclass(frozen=True)
@@ -108,30 +109,6 @@ def rician_noise(generator: np.random.Generator, signal: np.ndarray, sigma: floa
     """
     real, imaginary = generator.standard_normal((2, *signal.shape)) * sigma
     return np.sqrt((signal + real) ** 2 + imaginary**2)
-
-
-def thick_slices(image: np.ndarray, axis: int, slice_mm: float, spacing_mm: float) -> np.ndarray:
-    """Average an image over slices of a thickness, then interpolate linearly back to its grid.
-
-    Parameters
-    ----------
-    image : ndarray, shape (D, H, W)
-    axis : int
-        Slice direction.
-    slice_mm, spacing_mm : float
-        Slice thickness and voxel size; a thickness not above the voxel size changes nothing.
-    """
-    if slice_mm <= spacing_mm:
-        return image
-    smooth = ndimage.uniform_filter1d(image, max(1, round(slice_mm / spacing_mm)), axis=axis, mode="nearest")
-    count = max(2, int(image.shape[axis] * spacing_mm / slice_mm))
-    centres = (np.arange(count) + 0.5) * image.shape[axis] / count - 0.5
-    nearest = np.clip(np.round(centres).astype(int), 0, image.shape[axis] - 1)
-    position = np.clip(np.interp(np.arange(image.shape[axis]), nearest, np.arange(count)), 0, count - 1)
-    lower = np.minimum(position.astype(int), count - 2)
-    weight = (position - lower).reshape([-1 if a == axis else 1 for a in range(3)])
-    slices = np.take(smooth, nearest, axis=axis)
-    return np.take(slices, lower, axis=axis) * (1 - weight) + np.take(slices, lower + 1, axis=axis) * weight
 
 
 def _cut(image: np.ndarray, brain: np.ndarray, cut_mm: float, grid: Grid) -> np.ndarray:
