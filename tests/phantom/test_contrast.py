@@ -76,7 +76,7 @@ def test_physics_keeps_the_order_of_tissues(seed):
 
 def test_tables_name_every_compartment():
     for tissues in TISSUES.values():
-        assert set(tissues) == set(COMPARTMENTS) - {"enhancing"}
+        assert set(tissues) == set(COMPARTMENTS) - {"enhancing", "penumbra_grey", "penumbra_white"}
 
 
 @pytest.mark.parametrize("seed", range(20))

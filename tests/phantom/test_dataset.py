@@ -84,6 +84,8 @@ def test_missing_sequences_are_dropped_but_never_all(tmp_path):
         ({"workers": 0}, "workers is 0"),
         ({"layout": "bids"}, "unknown layout 'bids'"),
         ({"pathology": "flu"}, "unknown pathology"),
+        ({"pathology": "wmh"}, "brats2023 has no labels for wmh"),
+        ({"pathology": "glioma_resected"}, "has no labels for glioma_resected; choose brats2024"),
         ({"spacing_mm": 0}, "spacing 0 mm"),
         ({"missing": {"t9": 0.5}}, "missing names 't9'"),
         ({"missing": {"t1": 2}}, "missing rate of t1 is 2"),

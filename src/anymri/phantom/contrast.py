@@ -132,6 +132,12 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
         "necrosis": Relaxation(1500, 210, 0.94),
         "wmh": Relaxation(800, 108, 0.85),
         "blood": Relaxation(1441, 290, 0.90),
+        "cavity": Relaxation(2200, 300, 0.98),
+        "plaque": Relaxation(860, 112, 0.86),
+        "black_hole": Relaxation(1350, 165, 0.90),
+        "active": Relaxation(950, 128, 0.87),
+        "acute_core": Relaxation(900, 96, 0.85),
+        "subacute_core": Relaxation(1050, 128, 0.88),
     },
     3.0: {
         "csf": Relaxation(4200, 1000, 1.0),
@@ -142,11 +148,24 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
         "necrosis": Relaxation(2200, 240, 0.94),
         "wmh": Relaxation(1250, 122, 0.83),
         "blood": Relaxation(1932, 275, 0.90),
+        "cavity": Relaxation(3400, 750, 0.98),
+        "plaque": Relaxation(1320, 126, 0.84),
+        "black_hole": Relaxation(1980, 185, 0.88),
+        "active": Relaxation(1450, 142, 0.86),
+        "acute_core": Relaxation(1380, 110, 0.83),
+        "subacute_core": Relaxation(1560, 144, 0.87),
     },
 }
 
 #: Relative spread (log-normal) of T1 and T2 between subjects.
-_SPREAD = {"edema": 0.08, "solid": 0.10, "necrosis": 0.25, "wmh": 0.08}
+_SPREAD = {
+    "edema": 0.08, "solid": 0.10, "necrosis": 0.25, "wmh": 0.08,
+    "cavity": 0.10, "plaque": 0.08, "black_hole": 0.15, "active": 0.10, "acute_core": 0.06, "subacute_core": 0.10,
+}  # fmt: skip
+#: Compartments with the relaxation constants of another: what differs is contrast agent or perfusion.
+_SAME_AS = {"enhancing": "solid", "penumbra_grey": "grey", "penumbra_white": "white"}
+#: Compartments added after the first version draw from a stream of their own, so that phantom40 stays as frozen.
+_LATER = ("cavity", "plaque", "black_hole", "active", "acute_core", "subacute_core")
 
 
 @dataclass(frozen=True)
@@ -164,8 +183,10 @@ def draw_tissues(generator: np.random.Generator) -> tuple[float, dict[str, Relax
     """Draw a field strength (1.5 or 3 T) and one subject's relaxation constants around its table."""
     field_t = (1.5, 3.0)[int(generator.integers(2))]
     tissues = {}
+    later = generator.spawn(1)[0]
     for name, value in TISSUES[field_t].items():
-        shared, own = generator.normal(0, _SPREAD.get(name, 0.03), 2)  # more water prolongs both
+        stream = later if name in _LATER else generator
+        shared, own = stream.normal(0, _SPREAD.get(name, 0.03), 2)  # more water prolongs both
         t1, t2 = np.exp(0.7 * shared + 0.5 * own), np.exp(shared)
         tissues[name] = Relaxation(float(value.t1_ms * t1), float(value.t2_ms * t2), value.pd)
     return field_t, tissues
@@ -206,7 +227,7 @@ def sequence_signals(
     Parameters
     ----------
     tissues : dict of str to Relaxation
-        One subject's constants. The compartment ``enhancing`` has the constants of ``solid``.
+        One subject's constants. ``enhancing`` has the constants of ``solid``, penumbra those of healthy tissue.
     protocol : Protocol
     agent_mmol_l : dict of str to float
         Concentration of contrast agent by compartment, used if the protocol is with agent.
@@ -215,7 +236,7 @@ def sequence_signals(
     """
     signals = {}
     for name in COMPARTMENTS:
-        tissue = tissues["solid" if name == "enhancing" else name]
+        tissue = tissues[_SAME_AS.get(name, name)]
         concentration = agent_mmol_l.get(name, 0.0) if protocol.agent else 0.0
         t1 = enhanced_t1(tissue.t1_ms, relaxivity, concentration)
         if protocol.kind == "spin_echo":
@@ -250,6 +271,12 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "necrosis": (-2.5, 0.3),
         "wmh": (-0.4, 0.7),
         "blood": (-2.0, 1.5),
+        "cavity": (-4.0, -1.5),
+        "plaque": (-0.8, 0.6),
+        "black_hole": (-2.5, -0.5),
+        "active": (-0.9, 0.5),
+        "acute_core": (-0.7, 0.4),
+        "subacute_core": (-1.3, 0.3),
     },
     "t1c": {
         "csf": (-4.0, -2.0),
@@ -261,6 +288,12 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "necrosis": (-2.5, 0.2),
         "wmh": (-0.4, 0.7),
         "blood": (0.5, 4.5),
+        "cavity": (-4.0, -1.5),
+        "plaque": (-0.8, 0.6),
+        "black_hole": (-2.5, -0.5),
+        "active": (0.9, 4.0),
+        "acute_core": (-0.7, 0.4),
+        "subacute_core": (-1.3, 1.5),
     },
     "t2": {
         "csf": (1.8, 4.5),
@@ -271,6 +304,12 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "necrosis": (0.8, 4.0),
         "wmh": (0.0, 1.2),
         "blood": (-2.0, 0.5),
+        "cavity": (1.8, 4.5),
+        "plaque": (0.2, 1.8),
+        "black_hole": (0.7, 3.0),
+        "active": (0.3, 2.0),
+        "acute_core": (-0.1, 1.2),
+        "subacute_core": (0.4, 2.4),
     },
     "flair": {
         "csf": (-3.5, -1.5),
@@ -281,6 +320,12 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "necrosis": (-1.2, 3.0),
         "wmh": (0.6, 2.2),
         "blood": (-2.0, 0.5),
+        "cavity": (-3.0, -0.3),
+        "plaque": (0.9, 2.8),
+        "black_hole": (-0.5, 2.4),
+        "active": (1.0, 3.0),
+        "acute_core": (0.2, 1.8),
+        "subacute_core": (0.9, 3.0),
     },
 }
 
@@ -298,6 +343,11 @@ def random_signals(generator: np.random.Generator, sequence: str) -> dict[str, f
     sequence : {"t1", "t1c", "t2", "flair"}
     """
     spread = generator.uniform(*_RANDOM_SPREAD[sequence])
-    signals = {name: float(generator.uniform(low, high)) for name, (low, high) in _RANDOM[sequence].items()}
-    signals.setdefault("enhancing", signals["solid"])
+    later = generator.spawn(1)[0]
+    signals = {
+        name: float((later if name in _LATER else generator).uniform(low, high))
+        for name, (low, high) in _RANDOM[sequence].items()
+    }
+    for name, other in _SAME_AS.items():
+        signals.setdefault(name, signals[other])
     return {name: float(max(0.03, 1 + spread * signals[name])) for name in COMPARTMENTS}

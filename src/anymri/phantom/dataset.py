@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from anymri.errors import UserError
+from anymri.phantom.pathology import PATHOLOGY_TABLE
 from anymri.phantom.settings import MODALITIES, PhantomSettings
 from anymri.phantom.subject import PhantomSubject, make_subject, subject_id, whole_number
 
 __all__ = ["LAYOUTS", "generate", "write_subjects"]
 
 #: Layouts a phantom can be written in: names in `anymri.data.datasets.DATASETS`.
-LAYOUTS = ("brats2021", "brats2023")
+LAYOUTS = ("brats2021", "brats2023", "brats2024")
 
 
 def _check_missing(missing: Mapping[str, float] | None) -> dict[str, float]:
@@ -33,6 +34,17 @@ def _check_missing(missing: Mapping[str, float] | None) -> dict[str, float]:
     if len(missing) == len(MODALITIES) and min(missing.values()) >= 1:
         raise UserError("phantom: every sequence would always be missing; lower one rate below 1")
     return missing
+
+
+def _check_layout(layout: str, pathology: str) -> None:
+    """Refuse a layout whose label values mean something else than those of a pathology."""
+    from anymri.data.datasets import get_dataset
+
+    labels = PATHOLOGY_TABLE[pathology].labels
+    if not labels.items() <= get_dataset(layout).spec.labels.items():
+        fitting = [name for name in LAYOUTS if labels.items() <= get_dataset(name).spec.labels.items()]
+        remedy = f"choose {' or '.join(fitting)}" if fitting else "make it in memory with make_subject"
+        raise UserError(f"phantom: the layout {layout} has no labels for {pathology}; {remedy}")
 
 
 def _drop(subject: PhantomSubject, missing: Mapping[str, float]) -> list[str]:
@@ -116,6 +128,7 @@ def write_subjects(
 
     if layout not in LAYOUTS:
         raise UserError(f"phantom: unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    _check_layout(layout, settings.pathology)
     missing = _check_missing(missing)
     workers = whole_number("workers", workers, 1)
     indices = list(indices)

@@ -9,11 +9,14 @@ import numpy as np
 
 from anymri.errors import UserError
 
-__all__ = ["CONTRASTS", "FIELD_OF_VIEW_MM", "MODALITIES", "PATHOLOGIES", "Grid", "PhantomSettings"]
+__all__ = ["CONTRASTS", "FIELD_OF_VIEW_MM", "GRADES", "MODALITIES", "PATHOLOGIES", "Grid", "PhantomSettings"]
 
 #: Sequences of a phantom study, in the order of `anymri.types.GLIOMA.modalities`.
 MODALITIES = ("t1", "t1c", "t2", "flair")
-PATHOLOGIES = ("glioma", "none")
+PATHOLOGIES = (
+    "glioma", "glioma_resected", "metastases", "multiple_sclerosis", "wmh", "stroke", "stroke_subacute", "none",
+)  # fmt: skip
+GRADES = ("mixed", "low", "high")
 CONTRASTS = ("physics", "random")
 
 #: Size of the imaged volume (D, H, W): that of the BraTS data sets.
@@ -28,16 +31,19 @@ class PhantomSettings:
     ----------
     spacing_mm : float, default=2.0
         Isotropic voxel size, 0.5 to 8. The array shape follows: (155, 240, 240) at 1 mm, (78, 120, 120) at 2 mm.
-    pathology : {"glioma", "none"}, default="glioma"
+    pathology : str, default="glioma"
+        One of `PATHOLOGIES`.
     contrast : {"physics", "random"}, default="physics"
         ``physics``: signal equations with tissue constants. ``random``: strongly randomised intensities, sharpness
         and artifacts, for networks that must generalise to real scanners.
+    grade : {"mixed", "low", "high"}, default="mixed"
+        Of gliomas. ``mixed`` ranges over both, as `et_free_share` says.
     et_free_share : float, default=0.3
-        Share of gliomas without any enhancement.
+        Share of gliomas of mixed grade without any enhancement.
     multifocal_share : float, default=0.15
         Share of gliomas with two or three foci.
     wmh_share : float, default=0.7
-        Share of subjects with white matter hyperintensities that are not part of the tumour (and not labelled).
+        Share of subjects with white matter hyperintensities that are not part of the pathology (and not labelled).
 
     Raises
     ------
@@ -48,6 +54,7 @@ class PhantomSettings:
     spacing_mm: float = 2.0
     pathology: str = "glioma"
     contrast: str = "physics"
+    grade: str = "mixed"
     et_free_share: float = 0.3
     multifocal_share: float = 0.15
     wmh_share: float = 0.7
@@ -60,6 +67,8 @@ class PhantomSettings:
             raise UserError(f"phantom: unknown pathology {self.pathology!r}; choose one of {', '.join(PATHOLOGIES)}")
         if self.contrast not in CONTRASTS:
             raise UserError(f"phantom: unknown contrast {self.contrast!r}; choose one of {', '.join(CONTRASTS)}")
+        if self.grade not in GRADES:
+            raise UserError(f"phantom: unknown grade {self.grade!r}; choose one of {', '.join(GRADES)}")
         for name in ("et_free_share", "multifocal_share", "wmh_share"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:

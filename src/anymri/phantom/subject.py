@@ -10,7 +10,7 @@ from anymri.errors import UserError
 from anymri.phantom.anatomy import draw_shape, render_anatomy
 from anymri.phantom.artifacts.acquisition import apply_artifacts, draw_artifacts, draw_texture
 from anymri.phantom.contrast import draw_protocols, draw_tissues, mix, random_signals, sequence_signals
-from anymri.phantom.pathology import Tissue, grow_glioma, healthy_tissue, plan_glioma
+from anymri.phantom.pathology import PATHOLOGY_TABLE, Tissue
 from anymri.phantom.settings import MODALITIES, Grid, PhantomSettings
 
 __all__ = ["PhantomSubject", "make_subject", "subject_id", "whole_number"]
@@ -57,13 +57,10 @@ def _make_tissue(streams: list[np.random.Generator], settings: PhantomSettings) 
     anatomy_stream, pathology_stream = streams
     shape = draw_shape(anatomy_stream, settings.spacing_mm)
     atrophy = (0.3, 2.3) if settings.contrast == "random" else (0.5, 1.5)
-    if settings.pathology == "none":
-        anatomy = render_anatomy(anatomy_stream, shape, None, atrophy)
-        tissue = healthy_tissue(pathology_stream, anatomy, settings)
-    else:
-        plan = plan_glioma(pathology_stream, shape, settings)
-        anatomy = render_anatomy(anatomy_stream, shape, plan.push_mm, atrophy)
-        tissue = grow_glioma(pathology_stream, plan, anatomy, settings)
+    pathology = PATHOLOGY_TABLE[settings.pathology]
+    plan = pathology.plan(pathology_stream, shape, settings)
+    anatomy = render_anatomy(anatomy_stream, shape, plan.push_mm if plan is not None else None, atrophy)
+    tissue = pathology.grow(pathology_stream, plan, anatomy, settings)
     return tissue, {"anatomy": anatomy.parameters, "pathology": tissue.parameters}
 
 
@@ -76,7 +73,9 @@ def _ideal_images(generator: np.random.Generator, tissue: Tissue, contrast: str)
         field_t, tissues = draw_tissues(generator)
         protocols = draw_protocols(generator, field_t)
         relaxivity = 4.1 if field_t < 2 else 3.7  # gadopentetate in plasma, Rohrer 2005
+        later = generator.spawn(1)[0]
         agent = {"enhancing": float(generator.uniform(0.15, 0.9)), "blood": float(generator.uniform(0.3, 1.2))}
+        agent |= {"active": float(later.uniform(0.1, 0.5)), "subacute_core": float(later.uniform(0.0, 0.15))}
         signals = {code: sequence_signals(tissues, protocols[code], agent, relaxivity) for code in MODALITIES}
         parameters = {
             "field_t": field_t,

@@ -71,13 +71,13 @@ Artifact = Callable[[Scan, float, np.random.Generator], tuple[Scan, dict]]
 
 def _move(scan: Scan, angles: np.ndarray, shift_mm: np.ndarray) -> Scan:
     """The scan in another pose."""
-    arrays = {
-        "image": move_rigidly(scan.image, angles, shift_mm, scan.grid.spacing_mm),
-        "seen": move_rigidly(scan.seen.astype(float), angles, shift_mm, scan.grid.spacing_mm) > 0.5,
-    }
-    if scan.fat is not None:
-        arrays["fat"] = move_rigidly(scan.fat, angles, shift_mm, scan.grid.spacing_mm)
-    return replace(scan, **arrays)
+    spacing_mm = scan.grid.spacing_mm
+    return replace(
+        scan,
+        image=move_rigidly(scan.image, angles, shift_mm, spacing_mm),
+        seen=move_rigidly(scan.seen.astype(float), angles, shift_mm, spacing_mm) > 0.5,
+        fat=None if scan.fat is None else move_rigidly(scan.fat, angles, shift_mm, spacing_mm),
+    )
 
 
 def _misregistration(scan: Scan, strength: float, generator: np.random.Generator) -> tuple[Scan, dict]:
@@ -170,7 +170,7 @@ def _spike(scan: Scan, strength: float, generator: np.random.Generator) -> tuple
         frequency[axis] = int(generator.integers(shape[axis] // 16 + 1, shape[axis] // 4 + 2)) * int(
             generator.choice([-1, 1])
         )
-    hit = generator.uniform(size=shape[scan.slice_axis]) < 0.3 + 0.7 * strength
+    hit = np.less(generator.uniform(size=(shape[scan.slice_axis],)), 0.3 + 0.7 * strength)
     amplitude, phase = strength * scan.level, float(generator.uniform(0, 2 * np.pi))
     where = (frequency[0], frequency[1], frequency[2])
     image = stripes(scan.image, where, amplitude, phase, hit, scan.slice_axis)

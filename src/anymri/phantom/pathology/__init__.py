@@ -4,8 +4,7 @@ A pathology acts twice: a plan says where it sits and how it pushes healthy tiss
 rendered; growing fills it in afterwards, following the rendered tissue.
 """
 
-from anymri.phantom.pathology.glioma import GliomaPlan, grow_glioma, plan_glioma
-from anymri.phantom.pathology.healthy import healthy_tissue
+from anymri.phantom.pathology.table import PATHOLOGY_TABLE, Pathology
 from anymri.phantom.pathology.tissue import COMPARTMENTS, Tissue
 
-__all__ = ["COMPARTMENTS", "GliomaPlan", "Tissue", "grow_glioma", "healthy_tissue", "plan_glioma"]
+__all__ = ["COMPARTMENTS", "PATHOLOGY_TABLE", "Pathology", "Tissue"]

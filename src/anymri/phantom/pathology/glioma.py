@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from anymri.phantom.anatomy import Anatomy, Shape
 from anymri.phantom.noise import smooth_noise
 from anymri.phantom.pathology.healthy import make_hyperintensities, make_vessels
-from anymri.phantom.pathology.tissue import Tissue, combine, connected, in_order, level_for_volume, sigmoid
+from anymri.phantom.pathology.spread import mass_effect, spread_edema
+from anymri.phantom.pathology.tissue import Tissue, combine, fill, level_for_volume, sigmoid
 from anymri.phantom.settings import Grid, PhantomSettings
 
 __all__ = ["GliomaPlan", "grow_glioma", "plan_glioma"]
 
-NCR, EDEMA, ET = 1, 2, 3
+NCR, EDEMA, ET, RESECTION_CAVITY = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,19 @@ def plan_glioma(generator: np.random.Generator, shape: Shape, settings: PhantomS
 
     Notes
     -----
-    Whole tumour volume: log-normal, median 75 ml, kept within 10 and 210 ml. Core: 15 to 80 % of it.
+    Whole tumour volume: log-normal, median 75 ml, kept within 10 and 210 ml. Core: 15 to 80 % of it. A low grade has a
+    core of 45 to 95 %, little mass effect, hardly any necrosis and in one of ten some patchy enhancement; a high grade
+    always enhances, as a rim or one with gaps. Resected gliomas have lost most of their mass effect.
     """
     free, multifocal, choice = generator.uniform(size=3)
     kind = "none" if free < settings.et_free_share else ("rim", "partial", "patchy")[int(choice * 3)]
+    if settings.grade != "mixed":
+        low, high = ("none" if free < 0.9 else "patchy"), ("rim", "rim", "partial")[int(choice * 3)]
+        kind = low if settings.grade == "low" else high
     count = 1 if multifocal >= settings.multifocal_share else int(generator.integers(2, 4))
     whole_ml = float(np.clip(75 * np.exp(generator.normal(0, 0.7)), 10, 210))
-    core_ml = whole_ml * float(0.15 + 0.65 * generator.beta(1.6, 2.0))
+    core_share = float(generator.beta(1.6, 2.0))
+    core_ml = whole_ml * (0.45 + 0.5 * core_share if settings.grade == "low" else 0.15 + 0.65 * core_share)
     sizes = np.exp(generator.normal(0, 0.35, count)) * np.array([1.0, 0.5, 0.35])[:count]
     radii_mm = (core_ml * sizes / sizes.sum() * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
     radii_mm = radii_mm[:, None] * np.exp(generator.normal(0, 0.2, (count, 3)))
@@ -92,19 +98,14 @@ def plan_glioma(generator: np.random.Generator, shape: Shape, settings: PhantomS
     centres_mm = (_draw_centres(generator, shape, count) + np.array(grid.start) + 0.5) * grid.spacing_mm
 
     strength = generator.uniform(0.05, 0.4)
-    push_mm = np.zeros_like(shape.coordinates_mm)
-    axes = grid.axes_mm()
-    inside = np.clip(2 * shape.depth() - 1, 0, 1)  # the skull holds the brain's surface in place
-    for centre, radii in zip(centres_mm, radii_mm, strict=True):
-        offset = [axis - middle for axis, middle in zip(axes, centre, strict=True)]
-        distance = np.sqrt(sum(part**2 for part in offset)) + 1e-6
-        radius = float(radii.mean())
-        size = strength * radius * np.minimum(distance / radius, 1) * np.exp(-np.maximum(distance - radius, 0) / 25)
-        size *= inside
-        for row in range(3):
-            push_mm[row] += size * offset[row] / distance
+    if settings.pathology == "glioma_resected":
+        strength *= 0.15
+    elif settings.grade == "low":
+        strength *= 0.5
+    push_mm = mass_effect(shape, centres_mm, radii_mm, strength)
     parameters = {
         "kind": kind,
+        "grade": settings.grade,
         "foci": count,
         "whole_ml": whole_ml,
         "core_ml": core_ml,
@@ -169,24 +170,25 @@ def _make_core(generator: np.random.Generator, plan: GliomaPlan, anatomy: Anatom
     return share, core, necrosis, score
 
 
-def _make_edema(
-    generator: np.random.Generator, plan: GliomaPlan, anatomy: Anatomy, core: np.ndarray, score: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Oedema share and mask: spreads through white matter, little into grey, not into CSF."""
+def _resect(
+    generator: np.random.Generator, plan: GliomaPlan, anatomy: Anatomy, score: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Share of a cavity where the core was, open to the nearest surface, and its reach (1: all of the core)."""
     grid = anatomy.grid
-    blur = 1.5 / grid.spacing_mm
-    speed = 0.12 + ndimage.gaussian_filter(anatomy.white, blur) + 0.25 * ndimage.gaussian_filter(anatomy.grey, blur)
-    reach = (
-        score / speed * np.exp(0.22 * smooth_noise(generator, grid, 13.0) + 0.12 * smooth_noise(generator, grid, 6.0))
-    )
-    allowed = anatomy.brain & ~core & (anatomy.ventricle < 0.3) & (anatomy.csf < 0.6)
-    limit = level_for_volume(reach, allowed, plan.whole_ml - plan.core_ml, grid.spacing_mm)
-    mask = connected(allowed & (reach < limit), core)
-    softness = generator.uniform(0.03, 0.10)
-    share = sigmoid((1 - reach / limit) / softness)
-    near = ndimage.binary_dilation(mask | core, iterations=max(1, round(4 / grid.spacing_mm)))
-    level = generator.uniform(0.65, 1.1) * (1 + 0.25 * smooth_noise(generator, grid, 15.0))
-    return share * near * np.clip(level, 0.3, 1.0), mask
+    reach = float(generator.uniform(0.7, 1.1))
+    centre, radius_mm = plan.centres_mm[0], max(6.0, 0.5 * float(plan.radii_mm[0].mean()))
+    axes = grid.axes_mm()
+    squared = sum((axis - middle) ** 2 for axis, middle in zip(axes, centre, strict=True))
+    from_above = axes[0] > centre[0] - 15.0
+    outside = np.where(~anatomy.brain & from_above, squared, np.inf)
+    place = np.array(np.unravel_index(int(np.argmin(outside)), grid.shape))
+    line = (place + np.array(grid.start) + 0.5) * grid.spacing_mm - centre
+    along = sum((axis - middle) * part for axis, middle, part in zip(axes, centre, line, strict=True)) / (line @ line)
+    off = np.maximum(squared - np.clip(along, 0, None) ** 2 * (line @ line), 0)
+    corridor = np.where(along > 0, np.sqrt(off) / radius_mm, np.inf)
+    rough = np.exp(0.12 * smooth_noise(generator, grid, 9.0))
+    depth = np.minimum(score / reach, corridor * rough)
+    return sigmoid((1 - depth) / 0.06) * anatomy.brain, reach
 
 
 def grow_glioma(
@@ -208,8 +210,11 @@ def grow_glioma(
     enhances cannot be told from its shape, nor from any sequence without contrast agent.
     """
     share, core, necrosis, score = _make_core(generator, plan, anatomy)
+    if settings.grade != "mixed":
+        depth = sigmoid((0.7 - score) / 0.08)  # the inside of a high grade is dead throughout
+        necrosis = 0.1 * necrosis if settings.grade == "low" else np.maximum(necrosis, 0.9 * depth)
     enhancing = _enhancing_share(generator, plan.kind, anatomy.grid)
-    oedema, oedema_mask = _make_edema(generator, plan, anatomy, core, score)
+    oedema, oedema_mask = spread_edema(generator, anatomy, core, score, plan.whole_ml - plan.core_ml)
     spots = make_hyperintensities(generator, anatomy, settings.wmh_share)
     vessels = make_vessels(generator, anatomy)
     shares = combine(
@@ -222,11 +227,15 @@ def grow_glioma(
     )
     solid = share * (1 - necrosis)
     inside = {"necrosis": share * necrosis, "enhancing": solid * enhancing, "solid": solid * (1 - enhancing)}
-    shares = {name: value * (1 - share) for name, value in shares.items()}
-    shares = in_order({**shares, **{name: value * anatomy.brain for name, value in inside.items()}})
+    shares = fill(shares, share, inside, anatomy.brain)
 
     label = np.zeros(anatomy.grid.shape, np.uint8)
     label[oedema_mask] = EDEMA
     label[core] = NCR
     label[core & (necrosis < 0.5) & (np.broadcast_to(enhancing, label.shape) > 0.5)] = ET
-    return Tissue(shares, label, anatomy.brain, anatomy.grid, dict(plan.parameters))
+    parameters = dict(plan.parameters)
+    if settings.pathology == "glioma_resected":
+        cavity, parameters["resected"] = _resect(generator.spawn(1)[0], plan, anatomy, score)
+        shares = fill(shares, cavity, {"cavity": cavity}, anatomy.brain)
+        label[anatomy.brain & (cavity > 0.5)] = RESECTION_CAVITY
+    return Tissue(shares, label, anatomy.brain, anatomy.grid, parameters)

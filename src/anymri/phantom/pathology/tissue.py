@@ -10,11 +10,14 @@ from scipy import ndimage
 from anymri.phantom.anatomy import Anatomy
 from anymri.phantom.settings import Grid
 
-__all__ = ["COMPARTMENTS", "Tissue", "combine", "connected", "in_order", "level_for_volume", "sigmoid"]
+__all__ = ["COMPARTMENTS", "Tissue", "combine", "connected", "fill", "in_order", "level_for_volume", "sigmoid"]
 
 #: What a voxel can consist of. `solid` is tumour without, `enhancing` tumour with contrast agent uptake; without
 #: agent the two are the same. `wmh`: white matter hyperintensity, not part of the tumour. `blood`: vessels.
-COMPARTMENTS = ("csf", "grey", "white", "edema", "solid", "enhancing", "necrosis", "wmh", "blood")
+COMPARTMENTS = (
+    "csf", "grey", "white", "edema", "solid", "enhancing", "necrosis", "wmh", "blood",
+    "cavity", "plaque", "black_hole", "active", "penumbra_grey", "penumbra_white", "acute_core", "subacute_core",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,16 @@ def combine(anatomy: Anatomy, added: dict[str, np.ndarray]) -> dict[str, np.ndar
     for name, share in added.items():
         shares = {other: value * (1 - share) for other, value in shares.items()}
         shares[name] = shares.get(name, 0.0) + share * anatomy.brain
+    return in_order(shares)
+
+
+def fill(
+    shares: dict[str, np.ndarray], total: np.ndarray, parts: dict[str, np.ndarray], brain: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Give the share `total` of every voxel to new compartments, whose shares are `parts` and sum to it."""
+    shares = {name: value * (1 - total) for name, value in shares.items()}
+    for name, part in parts.items():
+        shares[name] = shares.get(name, 0.0) + part * brain
     return in_order(shares)
 
 
