@@ -78,6 +78,14 @@ def _key_values(pairs: list[str] | None, option: str, example: str) -> dict[str,
     return values
 
 
+def _numbers(pairs: list[str] | None, option: str, example: str) -> dict[str, float]:
+    """Read repeated ``KEY=NUMBER`` options."""
+    try:
+        return {key: float(value) for key, value in _key_values(pairs, option, example).items()}
+    except ValueError:
+        raise UserError(f"{option}: what follows = is not a number; write e.g. {option} {example}") from None
+
+
 # ---------------------------------------------------------------------------------------------------- data
 
 
@@ -87,9 +95,23 @@ def phantom(
     subjects: Annotated[int, typer.Option("--subjects", "-n", min=1, help="How many subjects.")] = 3,
     seed: Seed = 0,
     spacing: Annotated[float, typer.Option("--spacing", help="Isotropic voxel edge in mm.")] = 2.0,
-    pathology: Annotated[str, typer.Option("--pathology", help="What is wrong with the brain.")] = "glioma",
+    pathology: Annotated[
+        str,
+        typer.Option(
+            "--pathology",
+            help="glioma, glioma_resected, metastases, multiple_sclerosis, wmh, stroke, stroke_subacute or none.",
+        ),
+    ] = "glioma",
     layout: Annotated[str, typer.Option("--layout", help="On-disk layout.")] = "brats2023",
     contrast: Annotated[str, typer.Option("--contrast", help="physics, or random (domain randomisation).")] = "physics",
+    grade: Annotated[str, typer.Option("--grade", help="Of gliomas: mixed, low or high.")] = "mixed",
+    artifact: Annotated[
+        list[str] | None,
+        typer.Option("--artifact", help="NAME=STRENGTH (0 to 1) or MODALITY:NAME=STRENGTH; repeatable."),
+    ] = None,
+    artifact_rate: Annotated[
+        float, typer.Option("--artifact-rate", help="Share of images with one more, random artifact.")
+    ] = 0.0,
     missing: Annotated[
         list[str] | None, typer.Option("--missing", help="MODALITY=RATE of subjects that lack it; repeatable.")
     ] = None,
@@ -110,13 +132,11 @@ def phantom(
         folder = generate_recipe(recipe, out, workers=workers, progress=not quiet)
         _say(as_json, {"folder": folder, "recipe": recipe}, f"wrote {recipe} to {folder}")
         return
-    try:
-        rates = {code: float(rate) for code, rate in _key_values(missing, "--missing", "t1c=0.3").items()}
-    except ValueError:
-        raise UserError("--missing: the rate is not a number; write e.g. --missing t1c=0.3") from None
+    rates = _numbers(missing, "--missing", "t1c=0.3")
+    strengths = _numbers(artifact, "--artifact", "flair:motion=0.5")
     folder = generate(
         out, subjects, seed, spacing, pathology=pathology, layout=layout, contrast=contrast, workers=workers,
-        missing=rates or None, progress=not quiet,
+        missing=rates or None, progress=not quiet, grade=grade, artifacts=strengths, artifact_rate=artifact_rate,
     )  # fmt: skip
     _say(
         as_json,

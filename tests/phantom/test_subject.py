@@ -113,3 +113,47 @@ def test_bad_settings_are_refused(change, message):
 def test_bad_seeds_are_refused(seed, index):
     with pytest.raises(UserError, match="choose a whole number"):
         make_subject(seed, index, COARSE)
+
+
+def test_artifacts_change_what_they_are_asked_to_and_say_so(subjects):
+    clean = subjects[0]
+    same = make_subject(5, 0, PhantomSettings(spacing_mm=4.0, artifacts={"motion": 0.0, "t2:spike": 0}))
+    assert checksum(same) == checksum(clean)
+    settings = PhantomSettings(
+        spacing_mm=4.0, artifacts={"missing_slices": 0.5, "flair:missing_slices": 0, "t2:ghosting": 1}
+    )
+    spoiled = make_subject(5, 0, settings)
+    np.testing.assert_array_equal(spoiled.images["flair"], clean.images["flair"])
+    np.testing.assert_array_equal(spoiled.label, clean.label)
+    flags = {code: {name for name, flag in row.items() if flag} for code, row in spoiled.parameters["flags"].items()}
+    lost, both = {"missing_slices"}, {"missing_slices", "ghosting"}
+    assert flags == {"t1": lost, "t1c": lost, "t2": both, "flair": set()}
+    record = spoiled.parameters["imposed"]["t1"]["missing_slices"]
+    dark = np.take(spoiled.images["t1"], record["slices"], axis=record["axis"])
+    assert not dark.any()
+    assert np.take(clean.images["t1"], record["slices"], axis=record["axis"]).any()
+
+
+def test_random_artifacts_come_at_the_asked_rate():
+    settings = PhantomSettings(spacing_mm=8.0, artifact_rate=0.5)
+    flags = [
+        sum(row.values())
+        for index in range(12)
+        for row in make_subject(1, index, settings).parameters["flags"].values()
+    ]
+    assert set(flags) == {0, 1}
+    assert 14 <= sum(flags) <= 34  # of 48
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "message"),
+    [
+        ({"blur": 0.5}, "unknown artifact 'blur'"),
+        ({"t9:motion": 0.5}, "'t9:motion' names an unknown sequence; choose from t1, t1c, t2, flair"),
+        ({"motion": -0.1}, "the strength of motion is -0.1"),
+        ({"chemical_shift": 0.5}, "chemical_shift needs fat in the picture"),
+    ],
+)
+def test_impossible_artifacts_are_refused(artifacts, message):
+    with pytest.raises(UserError, match=message):
+        make_subject(1, 0, PhantomSettings(spacing_mm=8.0, artifacts=artifacts))

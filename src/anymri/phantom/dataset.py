@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from anymri.errors import UserError
+from anymri.phantom.artifacts import check_strengths
 from anymri.phantom.pathology import PATHOLOGY_TABLE
 from anymri.phantom.settings import MODALITIES, PhantomSettings
 from anymri.phantom.subject import PhantomSubject, make_subject, subject_id, whole_number
@@ -129,6 +130,7 @@ def write_subjects(
     if layout not in LAYOUTS:
         raise UserError(f"phantom: unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
     _check_layout(layout, settings.pathology)
+    check_strengths(settings.artifacts, MODALITIES)
     missing = _check_missing(missing)
     workers = whole_number("workers", workers, 1)
     indices = list(indices)
@@ -170,6 +172,9 @@ def generate(
     missing: Mapping[str, float] | None = None,
     progress: bool = True,
     start: int = 0,
+    grade: str = "mixed",
+    artifacts: Mapping[str, float] | None = None,
+    artifact_rate: float = 0.0,
 ) -> Path:
     """Write a phantom data set in the layout of a real one.
 
@@ -183,8 +188,10 @@ def generate(
         The same seed gives the same bytes, whatever the number of workers.
     spacing_mm : float
         Isotropic voxel size, 0.5 to 8.
-    pathology : {"glioma", "none"}
-    layout : {"brats2021", "brats2023"}
+    pathology : str
+        One of `anymri.phantom.settings.PATHOLOGIES`.
+    layout : str
+        One of `LAYOUTS`, with labels for the pathology.
     contrast : {"physics", "random"}
     workers : int, default=1
         Processes.
@@ -194,6 +201,12 @@ def generate(
         Show a progress bar.
     start : int, default=0
         Index of the first subject.
+    grade : {"mixed", "low", "high"}
+        Of gliomas.
+    artifacts : dict of str to float, optional
+        Strength of each artifact, see `PhantomSettings`.
+    artifact_rate : float, default=0.0
+        Share of the images with one further, random artifact.
 
     Returns
     -------
@@ -211,7 +224,10 @@ def generate(
         raise UserError(f"phantom: subject {subject_id(start + subjects - 1)} is beyond 99999; make fewer subjects")
     if isinstance(spacing_mm, float) and not math.isfinite(spacing_mm):
         raise UserError(f"phantom: spacing {spacing_mm} mm is not possible; choose 0.5 to 8 mm")
-    settings = PhantomSettings(spacing_mm=spacing_mm, pathology=pathology, contrast=contrast)
+    settings = PhantomSettings(
+        spacing_mm=spacing_mm, pathology=pathology, contrast=contrast, grade=grade, artifacts=dict(artifacts or {}),
+        artifact_rate=artifact_rate,
+    )  # fmt: skip
     indices = range(start, start + subjects)
     write_subjects(
         Path(out), indices, seed, settings, layout=layout, missing=missing, workers=workers, progress=progress

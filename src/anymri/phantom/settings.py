@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -44,6 +45,11 @@ class PhantomSettings:
         Share of gliomas with two or three foci.
     wmh_share : float, default=0.7
         Share of subjects with white matter hyperintensities that are not part of the pathology (and not labelled).
+    artifacts : dict of str to float
+        Strength, 0 to 1, of the artifacts of `anymri.phantom.artifacts.ARTIFACTS` in all sequences, or in one:
+        ``{"motion": 0.3, "flair:ghosting": 0.8}``.
+    artifact_rate : float, default=0.0
+        Share of the images that have one further artifact, drawn with its strength (0.2 to 1).
 
     Raises
     ------
@@ -58,6 +64,8 @@ class PhantomSettings:
     et_free_share: float = 0.3
     multifocal_share: float = 0.15
     wmh_share: float = 0.7
+    artifacts: Mapping[str, float] = field(default_factory=dict)
+    artifact_rate: float = 0.0
 
     def __post_init__(self) -> None:
         number = isinstance(self.spacing_mm, int | float) and math.isfinite(self.spacing_mm)
@@ -69,7 +77,7 @@ class PhantomSettings:
             raise UserError(f"phantom: unknown contrast {self.contrast!r}; choose one of {', '.join(CONTRASTS)}")
         if self.grade not in GRADES:
             raise UserError(f"phantom: unknown grade {self.grade!r}; choose one of {', '.join(GRADES)}")
-        for name in ("et_free_share", "multifocal_share", "wmh_share"):
+        for name in ("et_free_share", "multifocal_share", "wmh_share", "artifact_rate"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise UserError(f"phantom: {name} is {value}; it is a share from 0 to 1")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
 from anymri.errors import UserError
-from anymri.phantom.anatomy import draw_shape, render_anatomy
+from anymri.phantom.anatomy import Anatomy, draw_shape, render_anatomy
+from anymri.phantom.artifacts import ARTIFACTS, Scan, artifact_stream, check_strengths, impose_artifacts, strengths_for
 from anymri.phantom.artifacts.acquisition import apply_artifacts, draw_artifacts, draw_texture
+from anymri.phantom.artifacts.field import find_cavities
 from anymri.phantom.contrast import draw_protocols, draw_tissues, mix, random_signals, sequence_signals
 from anymri.phantom.pathology import PATHOLOGY_TABLE, Tissue
 from anymri.phantom.settings import MODALITIES, Grid, PhantomSettings
@@ -52,8 +56,8 @@ def whole_number(name: str, value: int, lowest: int) -> int:
     return int(value)
 
 
-def _make_tissue(streams: list[np.random.Generator], settings: PhantomSettings) -> tuple[Tissue, dict]:
-    """Anatomy and pathology of a subject, with their drawn parameters."""
+def _make_tissue(streams: list[np.random.Generator], settings: PhantomSettings) -> tuple[Tissue, Anatomy, dict]:
+    """Tissue and anatomy of a subject, with their drawn parameters."""
     anatomy_stream, pathology_stream = streams
     shape = draw_shape(anatomy_stream, settings.spacing_mm)
     atrophy = (0.3, 2.3) if settings.contrast == "random" else (0.5, 1.5)
@@ -61,7 +65,7 @@ def _make_tissue(streams: list[np.random.Generator], settings: PhantomSettings) 
     plan = pathology.plan(pathology_stream, shape, settings)
     anatomy = render_anatomy(anatomy_stream, shape, plan.push_mm if plan is not None else None, atrophy)
     tissue = pathology.grow(pathology_stream, plan, anatomy, settings)
-    return tissue, {"anatomy": anatomy.parameters, "pathology": tissue.parameters}
+    return tissue, anatomy, {"anatomy": anatomy.parameters, "pathology": tissue.parameters}
 
 
 def _ideal_images(generator: np.random.Generator, tissue: Tissue, contrast: str) -> tuple[dict[str, np.ndarray], dict]:
@@ -87,6 +91,16 @@ def _ideal_images(generator: np.random.Generator, tissue: Tissue, contrast: str)
     return {code: mix(tissue, signals[code]) for code in MODALITIES}, parameters
 
 
+def _spoil(
+    scan: Scan, code: str, settings: PhantomSettings, stream: Callable[[str], np.random.Generator]
+) -> tuple[Scan, dict[str, dict]]:
+    """Impose the artifacts that the settings ask for on one sequence; unchanged if there are none."""
+    if not settings.artifacts and not settings.artifact_rate:
+        return scan, {}
+    strengths = strengths_for(code, settings.artifacts, settings.artifact_rate, stream("which"), scan.fat is None)
+    return impose_artifacts(scan, strengths, stream)
+
+
 def make_subject(seed: int, index: int, settings: PhantomSettings | None = None) -> PhantomSubject:
     """Make one phantom study in memory; a pure function of its arguments.
 
@@ -109,24 +123,31 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     redraw the others. All sums are in double precision and rounded to whole numbers at the end.
     """
     settings = settings or PhantomSettings()
+    check_strengths(settings.artifacts, MODALITIES)
     seed, index = whole_number("seed", seed, 0), whole_number("index", index, 0)
     sequence = np.random.SeedSequence([seed, index])
     streams = [np.random.Generator(np.random.PCG64(child)) for child in sequence.spawn(4)]
-    tissue, parameters = _make_tissue(streams[:2], settings)
+    tissue, anatomy, parameters = _make_tissue(streams[:2], settings)
     ideal, parameters["contrast"] = _ideal_images(streams[2], tissue, settings.contrast)
     texture = draw_texture(streams[3], tissue.grid)
     whole = Grid.whole(settings.spacing_mm)
-    images, drawn = {}, {}
+    cavities = find_cavities(anatomy.coordinates_mm, tissue.grid)
+    images: dict[str, np.ndarray] = {}
+    drawn, imposed = {}, {}
     for code in MODALITIES:
         artifacts = draw_artifacts(streams[3], code, settings.contrast)
         mean = float(streams[3].uniform(150, 900))
         image = apply_artifacts(
             streams[3], ideal[code], tissue.brain, tissue.shares["csf"], texture, artifacts, tissue.grid
         )
+        scan = Scan(image, tissue.brain, tissue.grid, artifacts.slice_axis, air_mm=cavities)
+        scan, imposed[code] = _spoil(scan, code, settings, partial(artifact_stream, seed, index, code))
         images[code] = np.zeros(whole.shape, np.float32)
-        images[code][tissue.grid.slices] = np.where(tissue.brain, np.clip(np.rint(image * mean), 1, 32767), 0)
+        images[code][tissue.grid.slices] = np.where(scan.seen, np.clip(np.rint(scan.image * mean), 1, 32767), 0)
         drawn[code] = {**artifacts.to_dict(), "mean": mean}
     label = np.zeros(whole.shape, np.uint8)
     label[tissue.grid.slices] = tissue.label
     parameters = {"seed": seed, "index": index, "settings": asdict(settings), **parameters, "artifacts": drawn}
+    parameters["imposed"] = imposed
+    parameters["flags"] = {code: {name: name in record for name in ARTIFACTS} for code, record in imposed.items()}
     return PhantomSubject(subject_id(index), images, label, settings.spacing_mm, parameters)

@@ -4,6 +4,13 @@
 one, each with a strength from 0 to 1, on the physics of `kspace`, `field` and `coverage`.
 """
 
-from anymri.phantom.artifacts.table import ARTIFACTS, Scan, artifact_stream, check_strengths, impose_artifacts
+from anymri.phantom.artifacts.table import (
+    ARTIFACTS,
+    Scan,
+    artifact_stream,
+    check_strengths,
+    impose_artifacts,
+    strengths_for,
+)
 
-__all__ = ["ARTIFACTS", "Scan", "artifact_stream", "check_strengths", "impose_artifacts"]
+__all__ = ["ARTIFACTS", "Scan", "artifact_stream", "check_strengths", "impose_artifacts", "strengths_for"]

@@ -6,7 +6,7 @@ At strength 1 an image is close to useless; what that means for each artifact is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from anymri.phantom.artifacts.kspace import clip_samples, fold_over, ghost, join
 from anymri.phantom.noise import smooth_noise
 from anymri.phantom.settings import Grid
 
-__all__ = ["ARTIFACTS", "Scan", "artifact_stream", "check_strengths", "impose_artifacts"]
+__all__ = ["ARTIFACTS", "Scan", "artifact_stream", "check_strengths", "impose_artifacts", "strengths_for"]
 
 
 @dataclass(frozen=True)
@@ -273,26 +273,59 @@ ARTIFACTS: dict[str, Artifact] = {
 }
 
 
+#: Artifacts that act on fat alone.
+NEED_FAT = ("chemical_shift", "phase_cancellation")
+
+
 def artifact_stream(seed: int, index: int, sequence: str, artifact: str) -> np.random.Generator:
     """The random stream of one artifact of one sequence of one subject; no other draw depends on it."""
     name = f"{sequence}:{artifact}".encode()
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, 2, *name])))
 
 
-def check_strengths(strengths: Mapping[str, float]) -> dict[str, float]:
-    """Check the names and strengths of artifacts.
+def check_strengths(strengths: Mapping[str, float], sequences: Sequence[str] = ()) -> dict[str, float]:
+    """Check the names and strengths of artifacts, each for all sequences (``motion``) or for one (``flair:motion``).
 
     Raises
     ------
     UserError
         If a name is unknown or a strength is not a number from 0 to 1.
     """
-    for name, strength in strengths.items():
+    for key, strength in strengths.items():
+        sequence, colon, name = key.rpartition(":")
         if name not in ARTIFACTS:
             raise UserError(f"phantom: unknown artifact {name!r}; choose from {', '.join(ARTIFACTS)}")
+        if colon and sequence not in sequences:
+            raise UserError(f"phantom: artifact {key!r} names an unknown sequence; choose from {', '.join(sequences)}")
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= 1:
             raise UserError(f"phantom: the strength of {name} is {strength!r}; choose a number from 0 to 1")
     return dict(strengths)
+
+
+def strengths_for(
+    sequence: str, strengths: Mapping[str, float], rate: float, generator: np.random.Generator, needs_no_fat: bool
+) -> dict[str, float]:
+    """Strength of every artifact of one image.
+
+    Parameters
+    ----------
+    sequence : str
+    strengths : dict of str to float
+        As `check_strengths` takes them; what is said for one sequence beats what is said for all.
+    rate : float
+        Probability of one further artifact with a random strength from 0.2 to 1.
+    generator : numpy.random.Generator
+    needs_no_fat : bool
+        Leave out of the draw what acts on fat alone.
+    """
+    chosen = {name: strengths[name] for name in ARTIFACTS if name in strengths}
+    chosen |= {name: strengths[f"{sequence}:{name}"] for name in ARTIFACTS if f"{sequence}:{name}" in strengths}
+    draw, strength = generator.uniform(size=2)
+    names = [name for name in ARTIFACTS if not (needs_no_fat and name in NEED_FAT)]
+    extra = names[int(generator.integers(len(names)))]
+    if draw < rate and extra not in chosen:
+        chosen[extra] = float(0.2 + 0.8 * strength)
+    return chosen
 
 
 def impose_artifacts(
@@ -313,8 +346,16 @@ def impose_artifacts(
     scan : Scan
     record : dict of str to dict
         The truth: for every artifact with a strength above 0 its strength and what was drawn.
+
+    Raises
+    ------
+    UserError
+        If a name or strength is impossible, or an artifact of fat is asked for where there is none.
     """
-    strengths = check_strengths(strengths)
+    check_strengths(strengths)
+    for name in NEED_FAT:
+        if strengths.get(name, 0) > 0 and scan.fat is None:
+            raise UserError(f"phantom: {name} needs fat in the picture, and a brain alone has none; leave it out")
     record = {}
     for name, artifact in ARTIFACTS.items():
         if strengths.get(name, 0) > 0:
