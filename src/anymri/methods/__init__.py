@@ -26,6 +26,7 @@ __all__ = [
 
 #: Registry name to ``module:class``; alphabetical. Imported on first use.
 METHODS: dict[str, str] = {
+    "rfnet": "anymri.methods.rfnet:RFNet",
     "threshold": "anymri.methods.threshold:Threshold",
     "u_hemis": "anymri.methods.u_hemis:UHeMIS",
     "u_hved": "anymri.methods.u_hved:UHVED",
