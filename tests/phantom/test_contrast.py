@@ -99,3 +99,26 @@ def test_partial_volume_is_linear_in_the_signed_signal():
     np.testing.assert_allclose(mix(tissue, signals), 0.25, atol=1e-12)
     signals["white"] = 0.0
     np.testing.assert_allclose(mix(tissue, signals), 0.05, atol=1e-12)  # magnitude, not -0.05
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lesions_look_as_they_are_known_to(seed):
+    generator = np.random.default_rng(seed)
+    field_t, tissues = draw_tissues(generator)
+    protocols = draw_protocols(generator, field_t)
+    agent = {"active": 0.1, "subacute_core": 0.0}
+    signal = {code: sequence_signals(tissues, protocols[code], agent, 3.7) for code in MODALITIES}
+    t1, t1c, t2, flair = (signal[code] for code in MODALITIES)
+    assert t1["black_hole"] < t1["plaque"] < t1["white"]
+    assert t1c["active"] > t1c["plaque"]
+    assert t1["active"] < t1["white"]  # without agent an active plaque is a plaque
+    for lesion in ("plaque", "black_hole", "subacute_core"):
+        assert t2[lesion] > t2["white"]
+    for lesion in ("plaque", "active", "acute_core", "subacute_core"):
+        assert flair[lesion] > flair["white"]
+    assert t2["acute_core"] < t2["subacute_core"]
+    assert t2["cavity"] > t2["edema"]
+    assert abs(flair["cavity"]) < flair["white"]
+    for code in MODALITIES:  # what lacks flow alone looks healthy
+        assert signal[code]["penumbra_grey"] == signal[code]["grey"]
+        assert signal[code]["penumbra_white"] == signal[code]["white"]

@@ -132,7 +132,7 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
         "necrosis": Relaxation(1500, 210, 0.94),
         "wmh": Relaxation(800, 108, 0.85),
         "blood": Relaxation(1441, 290, 0.90),
-        "cavity": Relaxation(2200, 300, 0.98),
+        "cavity": Relaxation(2400, 310, 0.98),
         "plaque": Relaxation(860, 112, 0.86),
         "black_hole": Relaxation(1350, 165, 0.90),
         "active": Relaxation(950, 128, 0.87),
@@ -148,7 +148,7 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
         "necrosis": Relaxation(2200, 240, 0.94),
         "wmh": Relaxation(1250, 122, 0.83),
         "blood": Relaxation(1932, 275, 0.90),
-        "cavity": Relaxation(3400, 750, 0.98),
+        "cavity": Relaxation(3800, 850, 0.98),
         "plaque": Relaxation(1320, 126, 0.84),
         "black_hole": Relaxation(1980, 185, 0.88),
         "active": Relaxation(1450, 142, 0.86),
@@ -160,7 +160,7 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
 #: Relative spread (log-normal) of T1 and T2 between subjects.
 _SPREAD = {
     "edema": 0.08, "solid": 0.10, "necrosis": 0.25, "wmh": 0.08,
-    "cavity": 0.10, "plaque": 0.08, "black_hole": 0.15, "active": 0.10, "acute_core": 0.06, "subacute_core": 0.10,
+    "cavity": 0.05, "plaque": 0.08, "black_hole": 0.15, "active": 0.10, "acute_core": 0.06, "subacute_core": 0.10,
 }  # fmt: skip
 #: Compartments with the relaxation constants of another: what differs is contrast agent or perfusion.
 _SAME_AS = {"enhancing": "solid", "penumbra_grey": "grey", "penumbra_white": "white"}

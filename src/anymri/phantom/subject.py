@@ -148,6 +148,7 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     label = np.zeros(whole.shape, np.uint8)
     label[tissue.grid.slices] = tissue.label
     parameters = {"seed": seed, "index": index, "settings": asdict(settings), **parameters, "artifacts": drawn}
+    parameters["air_mm"] = {name: [*centre.tolist(), radius] for name, (centre, radius) in cavities.items()}
     parameters["imposed"] = imposed
     parameters["flags"] = {code: {name: name in record for name in ARTIFACTS} for code, record in imposed.items()}
     return PhantomSubject(subject_id(index), images, label, settings.spacing_mm, parameters)

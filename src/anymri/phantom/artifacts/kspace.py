@@ -106,7 +106,7 @@ def zipper(generator: np.random.Generator, image: np.ndarray, column: int, axis:
     shape = list(image.shape)
     shape[axis] = 1
     real, imaginary = generator.standard_normal((2, *shape)) * amplitude / np.sqrt(2)
-    line = _along(np.sinc(0.8 * (np.arange(image.shape[axis]) - column)), axis)
+    line = _along(np.exp(-(((np.arange(image.shape[axis]) - column) / 0.8) ** 2)), axis)
     return np.abs(image + (real + 1j * imaginary) * line)
 
 

@@ -137,9 +137,9 @@ def _phase_cancellation(scan: Scan, strength: float, generator: np.random.Genera
 
 
 def _motion(scan: Scan, strength: float, generator: np.random.Generator) -> tuple[Scan, dict]:
-    """Four further poses, held while outer parts of k-space are measured; 1: about 6 degrees and 6 mm each."""
+    """Four further poses, held while outer parts of k-space are measured; 1: about 10 degrees and 10 mm each."""
     phase, _ = scan.draw_axes(generator)
-    angles, shifts = generator.normal(0, 1, (2, 4, 3)) * 6.0 * strength / np.sqrt(3)
+    angles, shifts = generator.normal(0, 1, (2, 4, 3)) * 10.0 * strength / np.sqrt(3)
     size = scan.image.shape[phase]
     # the head is still while the middle sixth of the lines is measured: the picture stays in place
     line = np.arange(size) - size // 2
@@ -204,10 +204,10 @@ def _rf_overflow(scan: Scan, strength: float, generator: np.random.Generator) ->
 
 
 def _aliasing(scan: Scan, strength: float, generator: np.random.Generator) -> tuple[Scan, dict]:
-    """The field of view is smaller than the head; 1: half of it."""
+    """The field of view is smaller than the head; 1: by four tenths."""
     phase, _ = scan.draw_axes(generator)
     start, stop = scan.extent(phase)
-    size = max(2, round((stop - start) * (1 - 0.5 * strength)))
+    size = max(2, round((stop - start) * (1 - 0.4 * strength)))
     first = start + round((stop - start - size) * float(generator.uniform(0.3, 0.7)))
     inside = np.zeros(scan.image.shape, bool)
     np.moveaxis(inside, phase, 0)[first : first + size] = True
