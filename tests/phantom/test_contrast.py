@@ -118,6 +118,10 @@ def test_lesions_look_as_they_are_known_to(seed):
         assert flair[lesion] > flair["white"]
     assert t2["acute_core"] < t2["subacute_core"]
     assert t2["cavity"] > t2["edema"]
+    assert t1["hemorrhage"] > t1["grey"]
+    assert t2["hemorrhage"] < t2["white"]
+    assert t2["microcystic"] > t2["solid"]
+    assert flair["microcystic"] / t2["microcystic"] < flair["solid"] / t2["solid"]  # the mismatch of low grades
     assert abs(flair["cavity"]) < flair["white"]
     for code in MODALITIES:  # what lacks flow alone looks healthy
         assert signal[code]["penumbra_grey"] == signal[code]["grey"]

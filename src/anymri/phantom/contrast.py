@@ -138,6 +138,8 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
         "active": Relaxation(950, 128, 0.87),
         "acute_core": Relaxation(900, 96, 0.85),
         "subacute_core": Relaxation(1050, 128, 0.88),
+        "microcystic": Relaxation(1750, 230, 0.94),
+        "hemorrhage": Relaxation(430, 50, 0.80),
     },
     3.0: {
         "csf": Relaxation(4200, 1000, 1.0),
@@ -154,6 +156,8 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
         "active": Relaxation(1450, 142, 0.86),
         "acute_core": Relaxation(1380, 110, 0.83),
         "subacute_core": Relaxation(1560, 144, 0.87),
+        "microcystic": Relaxation(2650, 290, 0.94),
+        "hemorrhage": Relaxation(680, 45, 0.80),
     },
 }
 
@@ -161,11 +165,12 @@ TISSUES: dict[float, dict[str, Relaxation]] = {
 _SPREAD = {
     "edema": 0.08, "solid": 0.10, "necrosis": 0.25, "wmh": 0.08,
     "cavity": 0.05, "plaque": 0.08, "black_hole": 0.15, "active": 0.10, "acute_core": 0.06, "subacute_core": 0.10,
+    "microcystic": 0.12, "hemorrhage": 0.10,
 }  # fmt: skip
 #: Compartments with the relaxation constants of another: what differs is contrast agent or perfusion.
 _SAME_AS = {"enhancing": "solid", "penumbra_grey": "grey", "penumbra_white": "white"}
 #: Compartments added after the first version draw from a stream of their own, so that phantom40 stays as frozen.
-_LATER = ("cavity", "plaque", "black_hole", "active", "acute_core", "subacute_core")
+_LATER = ("cavity", "plaque", "black_hole", "active", "acute_core", "subacute_core", "microcystic", "hemorrhage")
 
 
 @dataclass(frozen=True)
@@ -277,6 +282,8 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "active": (-0.9, 0.5),
         "acute_core": (-0.7, 0.4),
         "subacute_core": (-1.3, 0.3),
+        "microcystic": (-2.2, 0.0),
+        "hemorrhage": (0.5, 3.0),
     },
     "t1c": {
         "csf": (-4.0, -2.0),
@@ -294,6 +301,8 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "active": (0.9, 4.0),
         "acute_core": (-0.7, 0.4),
         "subacute_core": (-1.3, 1.5),
+        "microcystic": (-2.2, 0.0),
+        "hemorrhage": (0.5, 3.0),
     },
     "t2": {
         "csf": (1.8, 4.5),
@@ -310,6 +319,8 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "active": (0.3, 2.0),
         "acute_core": (-0.1, 1.2),
         "subacute_core": (0.4, 2.4),
+        "microcystic": (0.9, 4.0),
+        "hemorrhage": (-2.5, 0.5),
     },
     "flair": {
         "csf": (-3.5, -1.5),
@@ -326,6 +337,8 @@ _RANDOM: dict[str, dict[str, tuple[float, float]]] = {
         "active": (1.0, 3.0),
         "acute_core": (0.2, 1.8),
         "subacute_core": (0.9, 3.0),
+        "microcystic": (-1.0, 2.5),
+        "hemorrhage": (-2.0, 1.5),
     },
 }
 

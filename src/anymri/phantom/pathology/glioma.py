@@ -1,4 +1,11 @@
-"""Diffuse glioma: core, enhancement, necrosis, oedema and mass effect."""
+"""Diffuse glioma: core, enhancement, necrosis, oedema, mass effect and resection.
+
+References
+----------
+.. [1] W. G. Bradley, MR appearance of hemorrhage in the brain, Radiology 189(1), 1993: old blood shortens T1 and T2.
+.. [2] S. H. Patel et al., T2-FLAIR mismatch, an imaging biomarker for IDH and 1p/19q status in lower-grade gliomas,
+   Clin Cancer Res 23(20), 2017: bright in T2 and dark in FLAIR inside.
+"""
 
 from __future__ import annotations
 
@@ -170,6 +177,20 @@ def _make_core(generator: np.random.Generator, plan: GliomaPlan, anatomy: Anatom
     return share, core, necrosis, score
 
 
+def _patchwork(
+    generator: np.random.Generator, grade: str, solid: np.ndarray, necrosis: np.ndarray, grid: Grid
+) -> dict[str, np.ndarray]:
+    """Make the inside uneven: watery parts of low grades (dark in FLAIR, [2]_), old blood in high grades ([1]_)."""
+    coarse, fine = smooth_noise(generator, grid, 12.0), smooth_noise(generator, grid, 5.0)
+    if grade == "low":
+        level = generator.uniform(-1.0, 2.0)
+        watery = generator.uniform(0.3, 0.8) * sigmoid((coarse + 0.4 * fine - level) / 0.25)
+        return {"microcystic": solid * watery, "solid": solid * (1 - watery)}
+    clots = sigmoid((coarse + 0.6 * fine - generator.uniform(1.2, 3.0)) / 0.15)
+    parts = {"hemorrhage": (solid + necrosis) * clots}
+    return parts | {"solid": solid * (1 - clots), "necrosis": necrosis * (1 - clots)}
+
+
 def _resect(
     generator: np.random.Generator, plan: GliomaPlan, anatomy: Anatomy, score: np.ndarray
 ) -> tuple[np.ndarray, float]:
@@ -227,6 +248,8 @@ def grow_glioma(
     )
     solid = share * (1 - necrosis)
     inside = {"necrosis": share * necrosis, "enhancing": solid * enhancing, "solid": solid * (1 - enhancing)}
+    if settings.grade != "mixed":
+        inside |= _patchwork(generator.spawn(1)[0], settings.grade, inside["solid"], inside["necrosis"], anatomy.grid)
     shares = fill(shares, share, inside, anatomy.brain)
 
     label = np.zeros(anatomy.grid.shape, np.uint8)

@@ -13,10 +13,12 @@ from anymri.phantom.settings import Grid
 __all__ = ["COMPARTMENTS", "Tissue", "combine", "connected", "fill", "in_order", "level_for_volume", "sigmoid"]
 
 #: What a voxel can consist of. `solid` is tumour without, `enhancing` tumour with contrast agent uptake; without
-#: agent the two are the same. `wmh`: white matter hyperintensity, not part of the tumour. `blood`: vessels.
+#: agent the two are the same. `wmh`: white matter hyperintensity, not part of the tumour. `blood`: vessels;
+#: `hemorrhage`: old blood in a tumour. `cavity`: where one was cut out. `microcystic`: watery part of a low grade.
 COMPARTMENTS = (
     "csf", "grey", "white", "edema", "solid", "enhancing", "necrosis", "wmh", "blood",
     "cavity", "plaque", "black_hole", "active", "penumbra_grey", "penumbra_white", "acute_core", "subacute_core",
+    "microcystic", "hemorrhage",
 )  # fmt: skip
 
 
