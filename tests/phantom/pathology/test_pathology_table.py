@@ -1,6 +1,7 @@
 """Every pathology: what holds for all of them, and what makes each what it is."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from anymri.data.datasets import get_dataset
 from anymri.errors import UserError
 from anymri.phantom import PhantomSettings, make_subject
 from anymri.phantom.anatomy import draw_shape, render_anatomy
+from anymri.phantom.artifacts import ARTIFACTS
 from anymri.phantom.pathology import COMPARTMENTS, PATHOLOGY_TABLE
 from anymri.phantom.pathology.metastases import draw_count, plan_metastases
 from anymri.phantom.settings import PATHOLOGIES
@@ -173,3 +175,9 @@ def test_an_unknown_grade_is_refused():
     with pytest.raises(UserError, match="unknown grade 'IV'; choose one of mixed, low, high"):
         PhantomSettings(grade="IV")
     assert "grade" in [field.name for field in fields(PhantomSettings)]
+
+
+def test_the_reference_page_names_every_pathology_and_artifact():
+    page = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "phantom.md").read_text(encoding="utf-8")
+    for name in [*PATHOLOGY_TABLE, *ARTIFACTS]:
+        assert f"| `{name}` |" in page, name
