@@ -339,6 +339,8 @@ def evaluate(
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Cache of the same files at their own spacing: score there.")
     ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time; 1 is bit-exact.")] = 1,
+    overlap: Annotated[float, typer.Option("--overlap", help="Share that neighbouring windows have in common.")] = 0.5,
     precision: Precision = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
@@ -353,11 +355,51 @@ def evaluate(
     _use_threads(threads)
     table = run_evaluation(
         model, data, output, split=split_file, fold=fold, part=part, subsets=subset, reference=reference,
-        precision=_precision(precision), progress=not quiet,
+        batch_size=batch_size, overlap=overlap, precision=_precision(precision), progress=not quiet,
     )  # fmt: skip
     dice = table[table.metric == "dice"].groupby("target", observed=True).value.mean()
     lines = [f"{target:<18} mean Dice {value:.3f}" for target, value in dice.items()]
     _say(as_json, {"results": output, "dice": dice.to_dict()}, "\n".join([*lines, f"wrote {output}"]))
+
+
+@app.command()
+def benchmark(
+    plan: Annotated[Path, typer.Argument(help="YAML file: data, methods, folds, seeds, subsets.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder; what is done in it stays done.")],
+    ray: Annotated[bool, typer.Option("--ray", help="Run as Ray tasks: several at a time, or on a cluster.")] = False,
+    workers: Workers = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time; run nothing.")] = False,
+    estimate: Annotated[bool, typer.Option(help="Time two steps of every method first.")] = True,
+    threads: Threads = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train and score many methods on the same data: tables, statistics, worth of each sequence, report.
+
+    Example: anymri benchmark plan.yaml -o bench --dry-run
+    """
+    from anymri.benchmark.outputs import write_outputs
+    from anymri.benchmark.plan import describe_cells, load_plan, plan_cells
+    from anymri.benchmark.run import estimate_seconds, run_cells
+
+    if workers > 1 and not ray:
+        raise UserError(f"--workers {workers}: several cells at a time are Ray tasks; add --ray")
+    _use_threads(threads)
+    asked = load_plan(plan)
+    cells = plan_cells(asked)
+    say = (lambda text: None) if quiet or as_json else (lambda text: typer.echo(text, err=True))
+    seconds = estimate_seconds(cells, output, say) if estimate else {}
+    say(describe_cells(cells, output, seconds, workers))
+    if dry_run:
+        _say(as_json, {"cells": [cell.name for cell in cells]}, "nothing was run")
+        return
+    outcome = run_cells(asked, cells, output, ray=ray, workers=workers, estimates=seconds, progress=not quiet)
+    page = write_outputs(outcome.tables, output, asked.title) if outcome.tables else None
+    lines = [f"failed: {name}: {reason}" for name, reason in outcome.failed.items()]
+    lines += [f"wrote {page}"] if page else ["no cell was finished"]
+    _say(as_json, {"report": page, "done": len(outcome.tables), "failed": outcome.failed}, "\n".join(lines))
+    if outcome.failed:
+        raise typer.Exit(1)
 
 
 @app.command()

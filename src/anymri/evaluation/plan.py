@@ -38,6 +38,7 @@ class Asked:
     outputs: tuple[str, ...] | None = None
     batch_size: int = 1
     precision: Literal["auto", "32", "bf16"] = "auto"
+    overlap: float = 0.5
     hd95: bool = True
     synthesis: bool = True
 
@@ -159,7 +160,10 @@ class Evaluation:
         """How volumes are cut."""
         size = self.extra.get("window")
         return WindowSettings(
-            window=tuple(size) if size else None, batch_size=self.asked.batch_size, precision=self.asked.precision
+            window=tuple(size) if size else None,
+            batch_size=self.asked.batch_size,
+            precision=self.asked.precision,
+            overlap=self.asked.overlap,
         )
 
     def subsets_of(self, subject: str) -> list[Subset]:

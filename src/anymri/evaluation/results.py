@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "read_rows", "read_table", "write_rows", "write_table"]
+__all__ = ["COLUMNS", "join_tables", "read_rows", "read_table", "write_rows", "write_table"]
 
 #: Columns of every results table, in order.
 COLUMNS = (
@@ -81,6 +81,26 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         raise UserError(f"{path}: has no column {missing[0]!r}; expected a table written by anymri evaluate")
     settings = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     return table.select(list(COLUMNS)).to_pandas(), settings
+
+
+def join_tables(paths: Sequence[Path], out: Path) -> None:
+    """Write several results tables as one; what was stored beside each is kept under ``tables``.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        At least one.
+    out : Path
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    tables = [parquet.read_table(path) for path in paths]
+    stored = [json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}")) for table in tables]
+    subsets = list(dict.fromkeys(name for settings in stored for name in settings.get("subsets", [])))
+    settings = {"modalities": stored[0].get("modalities", []), "subsets": subsets, "tables": stored}
+    joined = pa.concat_tables([table.replace_schema_metadata() for table in tables]).unify_dictionaries()
+    _write(out, joined.replace_schema_metadata({METADATA_KEY: json.dumps(settings, sort_keys=True).encode()}))
 
 
 def _as_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

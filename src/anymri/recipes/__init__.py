@@ -30,8 +30,9 @@ class PublishedTable:
     metric, unit : str
     targets : tuple of str
         What the columns are: regions or modality codes.
-    rows : dict of str to tuple of float
-        Subset, written in the order of the specification, to the value of every target.
+    rows : dict of str to tuple of float, default={}
+        Subset, written in the order of the specification, to the value of every target; empty where only the mean
+        over all subsets is published.
     printed_mean : tuple of float or None
         The mean row as printed.
     discrepancies : dict of str to str
@@ -45,7 +46,7 @@ class PublishedTable:
     metric: str
     unit: str
     targets: tuple[str, ...]
-    rows: dict[str, tuple[float, ...]]
+    rows: dict[str, tuple[float, ...]] = field(default_factory=dict)
     doi: str = ""
     printed_mean: tuple[float, ...] | None = None
     discrepancies: dict[str, str] = field(default_factory=dict)

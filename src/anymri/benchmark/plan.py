@@ -1,0 +1,285 @@
+"""What a benchmark runs: methods x folds x seeds (x subsets, for systems with one network each), from one YAML file.
+
+Nothing is trained here. A cell is one training and its evaluation; its name is a hash of all that changes its numbers,
+so that a plan can be interrupted, started again and extended, and what is done stays done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
+
+from anymri.config import FORBID, RunConfig, result_changing, run_id, validate_run_config
+from anymri.data.cache import Cache
+from anymri.methods import get_method
+from anymri.types import DataSpec, UserError
+
+__all__ = [
+    "BenchmarkPlan",
+    "Cell",
+    "EvaluationSection",
+    "MethodEntry",
+    "describe_cells",
+    "describe_time",
+    "load_plan",
+    "plan_cells",
+    "table_path",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSection:
+    """How every model of the plan is scored; the parameters of `anymri.evaluation.evaluate`.
+
+    Parameters
+    ----------
+    part : {"train", "validation", "test"}, default="test"
+    subsets : tuple of str or None, default=None
+        Rows of the table, e.g. ``[flair, t1c+flair]``; None = every subset that a method serves.
+    reference : Path or None, default=None
+        Cache of the same files at their own spacing, to score there.
+    precision : {"auto", "32", "bf16"}, default="auto"
+    batch_size : int, default=1
+    overlap : float, default=0.5
+    hd95, synthesis, pictures : bool, default=True
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
+
+    part: Literal["train", "validation", "test"] = "test"
+    subsets: tuple[str, ...] | None = None
+    reference: Path | None = None
+    precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(str)] = "auto"
+    batch_size: PositiveInt = 1
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    hd95: bool = True
+    synthesis: bool = True
+    pictures: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodEntry:
+    """One column of the table.
+
+    Parameters
+    ----------
+    name : str
+        Registry name.
+    preset : {"tiny", "paper"}, default="tiny"
+    config : dict
+        Fields of the method's configuration.
+    training : dict
+        Settings of `anymri.config.TrainingSection`; they win over the plan's.
+    subsets : tuple of str or None, default=None
+        For systems with one network a subset: the networks to train; None = those the plan scores.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
+
+    name: str
+    preset: Literal["tiny", "paper"] = "tiny"
+    config: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    subsets: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkPlan:
+    """A benchmark: one data set, one split, one way of training and scoring.
+
+    Parameters
+    ----------
+    data : dict
+        The section ``data`` of a run, without ``fold``.
+    methods : tuple of MethodEntry
+        A bare name is an entry with the preset ``tiny``.
+    folds, seeds : tuple of int, default=(0,)
+    training : dict
+        Settings of `anymri.config.TrainingSection` for all methods.
+    evaluation : EvaluationSection
+    title : str, default=""
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
+
+    data: dict[str, Any]
+    methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
+    folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    training: dict[str, Any] = field(default_factory=dict)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training and its evaluation.
+
+    Parameters
+    ----------
+    name : str
+        Readable and unique: run id and a hash of how it is scored.
+    config : RunConfig
+    evaluation : EvaluationSection
+        `subsets` are those that this cell serves.
+    """
+
+    name: str
+    config: RunConfig
+    evaluation: EvaluationSection
+
+    @property
+    def kind(self) -> str:
+        """Equal for cells that cost the same: method, preset and settings, whatever fold, seed and subset."""
+        method = asdict(self.config.method)
+        method["config"].pop("subset", None)
+        training = asdict(self.config.training)
+        training.pop("seed")
+        return json.dumps([method, training], sort_keys=True, default=str)
+
+
+def load_plan(path: Path | str) -> BenchmarkPlan:
+    """Read a plan.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, a key is unknown or a value does not fit.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not text'})") from None
+    except yaml.YAMLError:
+        raise UserError(f"{path}: not valid YAML; mend the file") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: no plan in it; write the keys data and methods")
+    entries = values.get("methods")
+    if isinstance(entries, list):
+        values["methods"] = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+    try:
+        return TypeAdapter(BenchmarkPlan).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            raise UserError(f"{path}: unknown key {key}; see docs/how-to/benchmark.md") from None
+        message = first["msg"]
+        raise UserError(f"{path}: {key}: {message[:1].lower() + message[1:]}") from None
+
+
+def plan_cells(plan: BenchmarkPlan) -> list[Cell]:
+    """All cells of a plan, checked: methods, settings and subsets exist, and no two cells are the same.
+
+    The order is fold, seed, method, so that a table is complete for one fold and seed before the next begins.
+
+    Raises
+    ------
+    UserError
+        If an entry does not fit.
+    """
+    cache = Cache(validate_run_config({"method": {"name": "none"}, "data": plan.data}, "plan").data.cache)
+    wanted = _read_subsets(plan.evaluation.subsets, cache.spec, "evaluation.subsets")
+    cells: dict[str, Cell] = {}
+    for fold in plan.folds:
+        for seed in plan.seeds:
+            for entry in plan.methods:
+                for cell in _entry_cells(plan, entry, cache, fold, seed, wanted):
+                    if cell.name in cells:
+                        raise UserError(f"plan: {entry.name} with the same settings is listed twice; remove one")
+                    cells[cell.name] = cell
+    return list(cells.values())
+
+
+def _read_subsets(names: Sequence[str] | None, spec: DataSpec, key: str) -> list[str]:
+    try:
+        chosen = spec.subsets() if names is None else [spec.parse_subset(name) for name in names]
+    except ValueError as error:
+        raise UserError(f"plan: {key}: {error}") from None
+    return [spec.subset_name(subset) for subset in chosen]
+
+
+def _entry_cells(
+    plan: BenchmarkPlan, entry: MethodEntry, cache: Cache, fold: int, seed: int, wanted: list[str]
+) -> list[Cell]:
+    per_subset = get_method(entry.name).subsets == "per-subset"
+    if entry.subsets is not None and not per_subset:
+        raise UserError(f"plan: {entry.name} serves any subset with one network; remove its key subsets")
+    if not per_subset:
+        return [_cell(plan, entry, cache, (fold, seed), None, plan.evaluation.subsets and wanted)]
+    own = wanted if entry.subsets is None else _read_subsets(entry.subsets, cache.spec, f"{entry.name}.subsets")
+    return [_cell(plan, entry, cache, (fold, seed), subset, [subset]) for subset in own if subset in wanted]
+
+
+def _cell(
+    plan: BenchmarkPlan,
+    entry: MethodEntry,
+    cache: Cache,
+    fold_seed: tuple[int, int],
+    subset: str | None,
+    scored: list[str] | None,
+) -> Cell:
+    config = entry.config if subset is None else {**entry.config, "subset": subset}
+    values = {
+        "method": {"name": entry.name, "preset": entry.preset, "config": config},
+        "data": {**plan.data, "fold": fold_seed[0]},
+        "training": {**plan.training, **entry.training, "seed": fold_seed[1]},
+    }
+    run = validate_run_config(values, f"plan, {entry.name}")
+    get_method(entry.name).Config.build({**config, "preset": entry.preset})
+    how = {**asdict(plan.evaluation), "subsets": None if scored is None else tuple(scored)}
+    digest = hashlib.sha256(json.dumps([result_changing(run), how], sort_keys=True, default=str).encode()).hexdigest()
+    return Cell(
+        name=f"{run_id(run, cache.fingerprint())}-{digest[:6]}", config=run, evaluation=EvaluationSection(**how)
+    )
+
+
+def describe_cells(cells: list[Cell], out: Path, seconds: dict[str, float], workers: int = 1) -> str:
+    """The plan for people: a line a kind of cell, how many are done, how long the others will take.
+
+    Parameters
+    ----------
+    cells : list of Cell
+    out : Path
+        Folder of the benchmark.
+    seconds : dict of str to float
+        Of one cell, by `Cell.kind`.
+    workers : int, default=1
+        Cells at a time.
+    """
+    kinds: dict[str, list[Cell]] = {}
+    for cell in cells:
+        kinds.setdefault(cell.kind, []).append(cell)
+    lines, left = [], 0.0
+    for kind, members in kinds.items():
+        method = members[0].config.method
+        waiting = sum(not table_path(out, cell).is_file() for cell in members)
+        each = seconds.get(kind, float("nan"))
+        left += waiting * each if waiting else 0.0
+        settings = ", ".join(f"{key}={value}" for key, value in method.config.items() if key != "subset")
+        name = f"{method.name} {method.preset}" + (f" ({settings})" if settings else "")
+        lines.append(f"{name}: {len(members)} cells, {len(members) - waiting} done, {describe_time(each)} each")
+    lines.append(f"in all {len(cells)} cells; {describe_time(left / workers)} left")
+    return "\n".join(lines)
+
+
+def table_path(out: Path, cell: Cell) -> Path:
+    """Where a finished cell's results lie."""
+    return out / "results" / f"{cell.name}.parquet"
+
+
+def describe_time(seconds: float) -> str:
+    """E.g. ``about 3 h 20 min``; ``unknown time`` where it is not a number."""
+    if not math.isfinite(seconds):
+        return "unknown time"
+    minutes = max(1, round(seconds / 60))
+    return f"about {minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"about {minutes} min"

@@ -1,0 +1,295 @@
+"""Run a benchmark's cells, one after the other or as Ray tasks; what is done stays done, what fails is told.
+
+A folder of results holds ``plan.yaml`` (what was asked last), ``runs/`` (one folder a training), ``results/`` (one
+table a cell), ``failed/`` (one text a failed cell), ``results.parquet`` (all tables in one), ``report.html`` and
+``log.jsonl`` (when what began and ended, the only file with times in it).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from anymri.benchmark.plan import BenchmarkPlan, Cell, describe_time, table_path
+from anymri.data.split import read_split
+from anymri.errors import UserError
+
+__all__ = ["Outcome", "estimate_seconds", "run_cell", "run_cells"]
+
+#: How often Ray starts a cell again whose worker was killed.
+RETRIES = 2
+#: Steps of the trial training that times are estimated from.
+TRIAL_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a plan.
+
+    Parameters
+    ----------
+    tables : list of Path
+        Results of the finished cells, in the order of the plan.
+    failed : dict of str to str
+        Cell name to reason, one line.
+    """
+
+    tables: list[Path]
+    failed: dict[str, str]
+
+
+def run_cell(cell: Cell, out: Path) -> Path:
+    """Train and score one cell; goes on where an earlier try stopped.
+
+    Parameters
+    ----------
+    cell : Cell
+    out : Path
+        Folder of the benchmark.
+
+    Returns
+    -------
+    Path
+        The results table.
+    """
+    from anymri.training import train
+
+    path = table_path(out, cell)
+    if not path.is_file():
+        _score(cell, train(cell.config, out / "runs" / cell.name, progress=False), path)
+    return path
+
+
+def _score(cell: Cell, run: Path, path: Path, subjects: Sequence[str] | None = None) -> None:
+    from anymri.evaluation import evaluate
+    from anymri.training.machine import torch_settings
+
+    data, how = cell.config.data, asdict(cell.evaluation)
+    with torch_settings(cell.config.training):
+        evaluate(run, data.cache, path, split=data.split, fold=data.fold, subjects=subjects, progress=False, **how)
+
+
+def run_cells(
+    plan: BenchmarkPlan,
+    cells: list[Cell],
+    out: Path,
+    *,
+    ray: bool = False,
+    workers: int = 1,
+    estimates: dict[str, float] | None = None,
+    progress: bool = True,
+) -> Outcome:
+    """Run all cells that are not done.
+
+    Parameters
+    ----------
+    plan : BenchmarkPlan
+    cells : list of Cell
+    out : Path
+        Folder of the benchmark; created if need be.
+    ray : bool, default=False
+        As Ray tasks: on this machine, or on the cluster that ``RAY_ADDRESS`` names. A cell whose worker is killed is
+        started again, from its last checkpoint.
+    workers : int, default=1
+        Cells at a time on this machine, with Ray.
+    estimates : dict of str to float or None, default=None
+        Seconds of a cell by `Cell.kind`, for the time left.
+    progress : bool, default=True
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be used or Ray is asked for and missing.
+    """
+    for folder in ("runs", "results", "failed"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    _write_text(out / "plan.yaml", yaml.safe_dump(json.loads(json.dumps(asdict(plan), default=str)), sort_keys=False))
+    waiting = [cell for cell in cells if not table_path(out, cell).is_file()]
+    run = _run_with_ray if ray else _run_here
+    log = _Log(out / "log.jsonl")
+    failed: dict[str, str] = {}
+    with _progress(cells, len(cells) - len(waiting), estimates or {}, progress) as done:
+        for cell, seconds, problem in run(waiting, out, workers, log):
+            note = out / "failed" / f"{cell.name}.txt"
+            if problem is None:
+                note.unlink(missing_ok=True)
+            else:
+                _write_text(note, problem)
+                failed[cell.name] = problem.strip().splitlines()[-1]
+            log.write(event="failed" if problem else "done", cell=cell.name, seconds=round(seconds, 1))
+            done(cell, failed.get(cell.name))
+    return Outcome([table_path(out, cell) for cell in cells if cell.name not in failed], failed)
+
+
+Result = tuple[Cell, float, str | None]
+
+
+def _attempt(cell: Cell, out: Path) -> tuple[float, str | None]:
+    """Seconds taken, and why the cell failed, if it did."""
+    begin = time.monotonic()
+    try:
+        run_cell(cell, out)
+    except UserError as error:
+        return time.monotonic() - begin, str(error)
+    except Exception:
+        return time.monotonic() - begin, traceback.format_exc()
+    return time.monotonic() - begin, None
+
+
+def _run_here(cells: list[Cell], out: Path, workers: int, log: _Log) -> Iterator[Result]:
+    for cell in cells:
+        log.write(event="start", cell=cell.name)
+        yield cell, *_attempt(cell, out)
+
+
+def _run_with_ray(cells: list[Cell], out: Path, workers: int, log: _Log) -> Iterator[Result]:
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--ray: Ray is not installed; pip install 'anymri[ray]', or leave --ray out") from None
+    import os
+
+    here = None if os.environ.get("RAY_ADDRESS") else workers
+    ray.init(num_cpus=here, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(_attempt)
+        running = {task.remote(cell, out.resolve()): cell for cell in cells}
+        log.write(event="start", cells=len(running))
+        while running:
+            finished, _ = ray.wait(list(running), num_returns=1)
+            cell = running.pop(finished[0])
+            try:
+                yield cell, *ray.get(finished[0])
+            except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[0]
+                yield (
+                    cell,
+                    0.0,
+                    f"{cell.name}: its worker was killed {RETRIES + 1} times ({reason}); give it more memory",
+                )
+    finally:
+        ray.shutdown()
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Time
+# --------------------------------------------------------------------------------------------------------------
+
+
+def estimate_seconds(cells: list[Cell], out: Path, say: Callable[[str], None] = lambda _: None) -> dict[str, float]:
+    """Seconds of a cell by `Cell.kind`, from two training steps a stage and one scored subject of each kind.
+
+    Kinds of which a cell is done are read from the log. A kind that cannot be tried is NaN; the run itself will say
+    why. Trials are written to a temporary folder.
+    """
+    known = _measured(cells, out)
+    for cell in cells:
+        if cell.kind not in known:
+            say(f"timing {cell.config.method.name}")
+            known[cell.kind] = _try_out(cell)
+    return known
+
+
+def _measured(cells: list[Cell], out: Path) -> dict[str, float]:
+    rows = _Log(out / "log.jsonl").read()
+    seconds = {row["cell"]: row["seconds"] for row in rows if row["event"] == "done"}
+    return {cell.kind: seconds[cell.name] for cell in cells if cell.name in seconds}
+
+
+def _try_out(cell: Cell) -> float:
+    from anymri.training import train
+    from anymri.training.preparation import prepare
+
+    data, evaluation = cell.config.data, replace(cell.evaluation, pictures=False)
+    short = replace(cell.config.training, epochs=1, steps_per_epoch=TRIAL_STEPS, accumulate=1, validate_every=0)
+    trial = replace(cell, config=replace(cell.config, training=short), evaluation=evaluation)
+    try:
+        plan = prepare(cell.config)
+        subjects = plan.cache.subject_ids
+        if data.split is not None:
+            subjects = read_split(data.split).part(evaluation.part, data.fold)
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.monotonic()
+            run = train(trial.config, Path(folder) / "run", progress=False)
+            trained = time.monotonic() - begin
+            if plan.loaders:
+                rows = {row.get("stage"): row for row in _Log(run / "log.jsonl").read()}
+                trained = 0.0
+                for stage, loader in zip(plan.stages, plan.loaders, strict=True):
+                    step = rows[stage.name]["seconds"] / TRIAL_STEPS
+                    trained += step * loader.steps_per_epoch * stage.epochs
+            begin = time.monotonic()
+            _score(trial, run, Path(folder) / "trial.parquet", subjects[:1])
+            return trained + (time.monotonic() - begin) * len(subjects)
+    except Exception:  # the run itself will say what is wrong
+        return float("nan")
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Files and progress
+# --------------------------------------------------------------------------------------------------------------
+
+
+class _Log:
+    """Lines of JSON, each with the time it was written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, **row: Any) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **row}) + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole lines; a line cut off by a kill is left out."""
+        if not self.path.is_file():
+            return []
+        rows = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+        return rows
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+@contextmanager
+def _progress(
+    cells: list[Cell], finished: int, estimates: dict[str, float], shown: bool
+) -> Iterator[Callable[[Cell, str | None], None]]:
+    """Bar over cells on standard error, with the time left by the estimates, corrected by what cells really took."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns: Any = (TextColumn("benchmark"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    begin, expected_done = time.monotonic(), 0.0
+    left = sum(estimates.get(cell.kind, float("nan")) for cell in cells[finished:])
+    with Progress(*columns, console=console, disable=not shown) as bar:
+        task = bar.add_task(describe_time(left) + " left", total=len(cells), completed=finished)
+
+        def done(cell: Cell, problem: str | None) -> None:
+            nonlocal expected_done, left
+            expected = estimates.get(cell.kind, float("nan"))
+            expected_done, left = expected_done + expected, left - expected
+            pace = (time.monotonic() - begin) / expected_done if expected_done else float("nan")
+            bar.update(task, advance=1, description=describe_time(left * pace) + " left")
+            if problem and shown:
+                console.print(f"failed: {cell.name}: {problem}", markup=False)
+
+        yield done

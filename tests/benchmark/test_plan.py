@@ -1,0 +1,114 @@
+"""Plans of benchmarks: what is read, what is refused, and what makes two cells the same."""
+
+import pytest
+import yaml
+from small_cohort import write_cache
+
+from anymri.benchmark.plan import describe_cells, describe_time, load_plan, plan_cells, table_path
+from anymri.types import UserError
+
+TEXT = """
+data: {cache: CACHE, split: SPLIT}
+folds: [0]
+seeds: [0, 1]
+methods: [threshold, {name: unet, config: {width: 2}}]
+training: {epochs: 1}
+evaluation: {subsets: [flair+t1c, t1]}
+"""
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_cache(tmp_path_factory.mktemp("plan") / "balls")
+
+
+@pytest.fixture
+def write(tmp_path, cohort):
+    """Write the plan with changes to its top keys and read it."""
+
+    def build(**changes):
+        values = yaml.safe_load(TEXT.replace("CACHE", str(cohort)).replace("SPLIT", str(cohort.parent / "split.json")))
+        (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**values, **changes}))
+        return load_plan(tmp_path / "plan.yaml")
+
+    return build
+
+
+def test_cells_are_methods_by_folds_by_seeds(write):
+    cells = plan_cells(write())
+    found = [(cell.config.method.name, cell.config.training.seed, cell.config.data.fold) for cell in cells]
+    assert found == [("threshold", 0, 0), ("unet", 0, 0), ("threshold", 1, 0), ("unet", 1, 0)]
+    assert len({cell.name for cell in cells}) == 4
+    assert len({cell.kind for cell in cells}) == 2, "seeds cost the same"
+    assert {cell.evaluation.subsets for cell in cells} == {("t1c+flair", "t1")}
+    assert {cell.config.training.epochs for cell in cells} == {1}
+
+
+def test_a_cell_is_named_by_what_changes_its_numbers(write):
+    names = {cell.name for cell in plan_cells(write())}
+    assert {cell.name for cell in plan_cells(write(training={"epochs": 1, "threads": 1}))} == names
+    assert not {cell.name for cell in plan_cells(write(training={"epochs": 2}))} & names
+    assert not {cell.name for cell in plan_cells(write(evaluation={"subsets": ["t1"]}))} & names
+    assert {cell.name for cell in plan_cells(write(seeds=[0, 1, 2]))} > names
+
+
+def test_one_network_a_subset_is_one_cell_a_subset(write, monkeypatch):
+    from anymri.methods import get_method
+
+    monkeypatch.setattr(get_method("unet"), "subsets", "per-subset")
+    cells = plan_cells(write(seeds=[0]))
+    own = [cell for cell in cells if cell.config.method.name == "unet"]
+    assert [cell.config.method.config["subset"] for cell in own] == ["t1c+flair", "t1"]
+    assert [cell.evaluation.subsets for cell in own] == [("t1c+flair",), ("t1",)]
+    assert len({cell.kind for cell in own}) == 1
+    few = plan_cells(write(seeds=[0], methods=[{"name": "unet", "subsets": ["t1"]}]))
+    assert [cell.evaluation.subsets for cell in few] == [("t1",)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": ["unat"]}, ("unat", "unet")),
+        ({"methods": []}, ("methods",)),
+        ({"methods": [{"name": "unet", "config": {"wide": 3}}]}, ("wide", "width")),
+        ({"methods": ["unet", "unet"]}, ("unet", "twice")),
+        ({"methods": [{"name": "unet", "subsets": ["t1"]}]}, ("unet", "subsets")),
+        ({"methods": [{"name": "unet", "trainig": {}}]}, ("trainig",)),
+        ({"training": {"epoch": 1}}, ("training.epoch", "training.epochs")),
+        ({"evaluation": {"subsets": ["t7"]}}, ("evaluation.subsets", "t7")),
+        ({"evaluation": {"overlap": 1}}, ("overlap",)),
+        ({"seeds": [-1]}, ("seeds",)),
+        ({"data": {"cache": "nowhere"}}, ("nowhere", "anymri preprocess")),
+        ({"methodes": ["unet"]}, ("methodes",)),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_mistakes_are_named(write, changes, words):
+    with pytest.raises(UserError) as caught:
+        plan_cells(write(**changes))
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- unet\n", "a: [", "\0"])
+def test_what_is_no_plan_is_refused(tmp_path, text):
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"plan\.yaml"):
+        load_plan(path)
+    with pytest.raises(UserError, match="nowhere"):
+        load_plan(tmp_path / "nowhere.yaml")
+
+
+def test_the_plan_is_shown_with_its_time(write, tmp_path):
+    cells = plan_cells(write())
+    seconds = {cells[0].kind: 30.0, cells[1].kind: 3600.0}
+    text = describe_cells(cells, tmp_path, seconds)
+    assert "threshold tiny: 2 cells, 0 done, about 1 min each" in text
+    assert "unet tiny (width=2): 2 cells, 0 done, about 1 h 0 min each" in text
+    assert text.endswith("in all 4 cells; about 2 h 1 min left")
+    done = table_path(tmp_path, cells[1])
+    done.parent.mkdir()
+    done.touch()
+    assert describe_cells(cells, tmp_path, seconds, workers=2).endswith("in all 4 cells; about 30 min left")
+    assert describe_time(float("nan")) == "unknown time"
