@@ -79,7 +79,7 @@ def test_one_network_a_subset_is_one_cell_a_subset(write, monkeypatch):
         ({"evaluation": {"overlap": 1}}, ("overlap",)),
         ({"seeds": [-1]}, ("seeds",)),
         ({"data": {"cache": "nowhere"}}, ("nowhere", "anymri preprocess")),
-        ({"methodes": ["unet"]}, ("methodes",)),
+        ({"method": ["unet"]}, ("method",)),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -60,5 +60,5 @@ def test_rows_are_read_with_the_right_modality_order():
 
 
 def test_an_unknown_recipe_is_refused():
-    with pytest.raises(UserError, match="no recipe u_hved/brats1999; known: .*u_hemis/brats2018"):
+    with pytest.raises(UserError, match=r"no recipe u_hved/brats1999; known: .*u_hemis/brats2018"):
         load_recipe("u_hved", "brats1999")

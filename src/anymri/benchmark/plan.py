@@ -215,7 +215,7 @@ def _entry_cells(
     if entry.subsets is not None and not per_subset:
         raise UserError(f"plan: {entry.name} serves any subset with one network; remove its key subsets")
     if not per_subset:
-        return [_cell(plan, entry, cache, (fold, seed), None, plan.evaluation.subsets and wanted)]
+        return [_cell(plan, entry, cache, (fold, seed), None, wanted if plan.evaluation.subsets else None)]
     own = wanted if entry.subsets is None else _read_subsets(entry.subsets, cache.spec, f"{entry.name}.subsets")
     return [_cell(plan, entry, cache, (fold, seed), subset, [subset]) for subset in own if subset in wanted]
 
