@@ -8,6 +8,7 @@ import pytest
 
 from anymri.data.datasets import get_dataset
 from anymri.data.nifti import read_image
+from anymri.data.specification import dataset_spec
 from anymri.errors import UserError
 from anymri.phantom import (
     PhantomSettings,
@@ -69,6 +70,18 @@ def test_brats2021_stores_enhancing_tumour_as_4(tmp_path):
     assert values <= {0, 1, 2, 4}
 
 
+def test_a_folder_takes_every_pathology_and_says_what_its_labels_mean(tmp_path):
+    folder = make(tmp_path / "strokes", layout="folder", subjects=2, pathology="stroke")
+    subjects = get_dataset("folder").index(folder)
+    assert [subject.subject_id for subject in subjects] == ["phantom-00000", "phantom-00001"]
+    spec = dataset_spec(folder, "folder", subjects)
+    assert spec.labels == {"penumbra": 1, "core": 2}
+    assert spec.regions["penumbra"] == ("penumbra", "core")
+    label = read_image(subjects[0].label, "label").array
+    assert {1, 2} <= set(np.unique(label))
+    assert (folder / "provenance" / "phantom-00001.json").is_file()
+
+
 def test_missing_sequences_are_dropped_but_never_all(tmp_path):
     folder = make(tmp_path / "gaps", subjects=3, missing={"t1": 1.0, "t1c": 1.0, "t2": 1.0, "flair": 0.0})
     assert [tuple(subject.images) for subject in get_dataset("brats2023").index(folder)] == [("flair",)] * 3
@@ -84,7 +97,7 @@ def test_missing_sequences_are_dropped_but_never_all(tmp_path):
         ({"workers": 0}, "workers is 0"),
         ({"layout": "bids"}, "unknown layout 'bids'"),
         ({"pathology": "flu"}, "unknown pathology"),
-        ({"pathology": "wmh"}, "brats2023 has no labels for wmh"),
+        ({"pathology": "wmh"}, "brats2023 has no labels for wmh; choose folder"),
         ({"pathology": "glioma_resected"}, "has no labels for glioma_resected; choose brats2024"),
         ({"spacing_mm": 0}, "spacing 0 mm"),
         ({"artifacts": {"blur": 0.5}}, "unknown artifact"),

@@ -21,8 +21,9 @@ from anymri.phantom.subject import PhantomSubject, make_subject, subject_id, who
 
 __all__ = ["LAYOUTS", "generate", "write_subjects"]
 
-#: Layouts a phantom can be written in: names in `anymri.data.datasets.DATASETS`.
-LAYOUTS = ("brats2021", "brats2023", "brats2024")
+#: Layouts a phantom can be written in: names in `anymri.data.datasets.DATASETS`. A ``folder`` describes itself and
+#: takes every pathology.
+LAYOUTS = ("brats2021", "brats2023", "brats2024", "folder")
 
 
 def _check_missing(missing: Mapping[str, float] | None) -> dict[str, float]:
@@ -42,10 +43,30 @@ def _check_layout(layout: str, pathology: str) -> None:
     from anymri.data.datasets import get_dataset
 
     labels = PATHOLOGY_TABLE[pathology].labels
+    if layout == "folder":
+        return
     if not labels.items() <= get_dataset(layout).spec.labels.items():
-        fitting = [name for name in LAYOUTS if labels.items() <= get_dataset(name).spec.labels.items()]
-        remedy = f"choose {' or '.join(fitting)}" if fitting else "make it in memory with make_subject"
-        raise UserError(f"phantom: the layout {layout} has no labels for {pathology}; {remedy}")
+        fitting = [name for name in LAYOUTS[:-1] if labels.items() <= get_dataset(name).spec.labels.items()]
+        raise UserError(
+            f"phantom: the layout {layout} has no labels for {pathology}; choose {' or '.join([*fitting, 'folder'])}"
+        )
+
+
+def _describe(out: Path, pathology: str) -> None:
+    """Write the ``dataset.yaml`` that says what the labels of a folder mean."""
+    import yaml
+
+    from anymri.data.files import replace_file
+
+    row = PATHOLOGY_TABLE[pathology]
+    content = {
+        "title": f"Phantoms: {pathology.replace('_', ' ')}",
+        "modalities": list(MODALITIES),
+        "labels": dict(row.labels),
+        "regions": {name: list(labels) for name, labels in row.regions.items()},
+    }
+    with replace_file(out / "dataset.yaml") as handle:
+        handle.write(yaml.safe_dump(content, sort_keys=False, default_flow_style=None).encode())
 
 
 def _drop(subject: PhantomSubject, missing: Mapping[str, float]) -> list[str]:
@@ -68,21 +89,20 @@ def _write_subject(
 
     subject = make_subject(seed, index, settings)
     digest = checksum(subject)
+    name = f"phantom-{index:05d}" if layout == "folder" else subject.subject_id
     dropped = _drop(subject, missing)
     images = {code: image for code, image in subject.images.items() if code not in dropped}
-    record = out / "provenance" / f"{subject.subject_id}.json"
+    record = out / "provenance" / f"{name}.json"
     temporary = record.with_name(f".{record.name}.{os.getpid()}.part")
     try:
-        get_dataset(layout).write(out, subject.subject_id, images, subject.label, (settings.spacing_mm,) * 3)
+        get_dataset(layout).write(out, name, images, subject.label, (settings.spacing_mm,) * 3)
         content = {**subject.parameters, "missing": dropped, "sha256": digest}
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
         temporary.replace(record)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
-        raise UserError(
-            f"{out}: cannot write {subject.subject_id} ({reason}); free some space or choose another folder"
-        ) from None
+        raise UserError(f"{out}: cannot write {name} ({reason}); free some space or choose another folder") from None
     return index, digest
 
 
@@ -135,6 +155,8 @@ def write_subjects(
     workers = whole_number("workers", workers, 1)
     indices = list(indices)
     make_folder(make_folder(out) / "provenance")
+    if layout == "folder":
+        _describe(Path(out), settings.pathology)
     make = partial(_write_subject, out=Path(out), seed=seed, settings=settings, layout=layout, missing=missing)
     return _run(make, indices, min(workers, len(indices)), progress)
 
