@@ -263,6 +263,18 @@ def test_signatures_can_be_added_to_weights(three, tmp_path):
 # ---------------------------------------------------------------------------------------------------------- errors
 
 
+def test_windows_overlap_as_asked_and_the_table_says_so(three, mean_method, tmp_path):
+    from anymri.evaluation.results import read_table
+
+    for overlap in (0.25, 0.5):
+        evaluate(mean_method, three.cache.folder, tmp_path / "r.parquet", overlap=overlap, batch_size=2, **QUIET)
+        settings = read_table(tmp_path / "r.parquet")[1]["settings"]
+        assert (settings["overlap"], settings["batch_size"]) == (overlap, 2)
+    for wrong in ({"overlap": 1.0}, {"overlap": -0.1}, {"batch_size": 0}):
+        with pytest.raises(UserError, match="overlap"):
+            evaluate(mean_method, three.cache.folder, tmp_path / "r.parquet", **wrong, **QUIET)
+
+
 def test_mistakes_are_one_line_and_leave_nothing(three, mean_method, tmp_path):
     out = tmp_path / "r.parquet"
 
