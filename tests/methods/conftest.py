@@ -102,13 +102,36 @@ def cls(case: tuple[type[Method], dict]) -> type[Method]:
     return case[0]
 
 
+def own_subset(spec: DataSpec) -> str:
+    """The subset that a per-subset method is tested with."""
+    return "t1c+flair" if {"t1c", "flair"} <= set(spec.modalities) else spec.modalities[-1]
+
+
 @pytest.fixture
 def build(case: tuple[type[Method], dict]) -> Callable[..., Method]:
     """Build the method of this test, tiny and always with the same weights."""
-    return lambda spec=GLIOMA: build_preset(case[0], "tiny", spec, **case[1]).eval()
+
+    def build(spec: DataSpec = GLIOMA) -> Method:
+        own = {"subset": own_subset(spec)} if case[0].subsets == "per-subset" else {}
+        return build_preset(case[0], "tiny", spec, **own, **case[1]).eval()
+
+    return build
 
 
 @pytest.fixture
 def method(build: Callable[..., Method]) -> Method:
     """The tiny method of this test, in evaluation mode."""
     return build()
+
+
+def served(method: Method) -> torch.Tensor:
+    """All subsets the method serves, as rows; twice its own one for a system with one network a subset."""
+    if method.subsets == "any":
+        return SUBSETS
+    return torch.stack([method.spec.available(subset.split("+")) for subset in method.subsets * 2])
+
+
+@pytest.fixture
+def rows(method: Method) -> torch.Tensor:
+    """`served` of the method under test."""
+    return served(method)

@@ -51,7 +51,7 @@ class MethodConfig:
     preset : {"paper", "tiny"}, default="paper"
         Named sizes and stages the configuration started from; picks the stages.
     subset : str or None, default=None
-        For per-subset systems: the subset this instance serves, e.g. ``"t1c+flair"``.
+        For per-subset systems: the subset this instance serves, e.g. ``"t1c+flair"``; None = all modalities.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -227,6 +227,14 @@ class Method(nn.Module):
         self.config = config
         self.spec = spec
         self.stages = self.presets[config.preset].stages
+        #: Modalities a per-subset system takes, in the order of `spec`; of others: all.
+        self.own = spec.modalities
+        if type(self).subsets == "per-subset":
+            try:
+                self.own = spec.modalities if config.subset is None else spec.parse_subset(config.subset)
+            except ValueError as error:
+                raise UserError(f"method.config.subset = {config.subset!r}: {error}") from None
+            self.subsets = (spec.subset_name(self.own),)
         # Median statistics of the training set, to bring synthesised images back to z-scores (set by the loop).
         median = torch.full((1, len(spec.modalities), len(STATISTICS)), torch.nan)
         self.register_buffer("median_statistics", median)
@@ -281,6 +289,34 @@ class Method(nn.Module):
     ) -> Prediction:
         """``decode(encode(image, available, where), available)``."""
         return self.decode(self.encode(image, available, where), available, outputs, generators)
+
+    def take_own(self, image: Tensor, available: Tensor) -> Tensor:
+        """Channels of the one subset that a per-subset system serves, in the order of `spec`; for its `encode`.
+
+        Parameters
+        ----------
+        image : Tensor, shape (B, M, *S)
+        available : Tensor of bool, shape (B, M)
+            May show more; what else is there is not looked at.
+
+        Returns
+        -------
+        Tensor, shape (B, len(own), *S)
+        """
+        columns = [self.spec.index(code) for code in self.own]
+        return show(image[:, columns], available[:, columns])
+
+    def require_own(self, available: Tensor) -> None:
+        """Refuse rows of another subset than the one a per-subset system serves; for its `decode`.
+
+        Raises
+        ------
+        SubsetNotTrained
+            If a row shows more or less.
+        """
+        for name in dict.fromkeys(self.spec.subset_name(row) for row in available):
+            if name not in self.subsets:
+                raise SubsetNotTrained(f"{self.name} has no network for {name}; trained subsets: {self.subsets[0]}")
 
     # ---------------------------------------------------------------------------------------------------- training
 
