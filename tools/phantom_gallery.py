@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from anymri.phantom import PhantomSettings, PhantomSubject, make_subject
-from anymri.phantom.artifacts import ARTIFACTS, Scan, artifact_stream, impose_artifacts
+from anymri.phantom.artifacts import ARTIFACTS, Scan, artifact_stream, draw_shell, impose_artifacts, put_in_head
 from anymri.phantom.settings import PATHOLOGIES, Grid
 
 BY_HAND = "<!-- written by hand below this line; the command keeps it -->"
@@ -93,6 +93,7 @@ def spoil(subject: PhantomSubject, code: str, artifact: str, strength: float) ->
     axis = subject.parameters["artifacts"][code]["slice_axis"]
     image = subject.images[code].astype(float)
     scan = Scan(image, image > 0, Grid.whole(subject.spacing_mm), axis, None, air)
+    scan = put_in_head(scan, draw_shell(artifact_stream(SEED, INDEX, "head", "shell"), scan.seen, scan.grid), code)
     spoiled, _ = impose_artifacts(scan, {artifact: strength}, partial(artifact_stream, SEED, INDEX, code))
     return np.where(spoiled.seen, spoiled.image, 0)
 
@@ -182,8 +183,8 @@ Labels: 1 blue, 2 green, 3 yellow, 4 red. Glioma, metastases: 1 necrotic or non-
 
 ## Artifacts by sequence
 
-Strength {strength}; skull-stripped afterwards, as in most data sets. `chemical_shift` and `phase_cancellation` act on
-fat, which a brain alone does not have.
+Strength {strength}; imposed on the whole head and skull-stripped afterwards, as in most data sets. `phase_cancellation`
+shows only where there is fat, which a brain alone does not have.
 
 ![artifacts by sequence](phantom-gallery/artifacts-by-sequence.jpg)
 
@@ -226,7 +227,7 @@ def main() -> None:
         glioma_codes = ["t1", "t1c", "t2", "flair"]
         draw_sheet(options.beside, list(real_rows(options.real, glioma_codes)), [*glioma_codes, "label"])
         return
-    names = [name for name in ARTIFACTS if name not in ("chemical_shift", "phase_cancellation")]
+    names = [name for name in ARTIFACTS if name != "phase_cancellation"]
     diseases = [name for name in PATHOLOGIES if name not in ("none", "glioma_resected")]
     pictures = options.out / "phantom-gallery"
     sheets = {

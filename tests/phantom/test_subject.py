@@ -151,7 +151,7 @@ def test_random_artifacts_come_at_the_asked_rate():
         ({"blur": 0.5}, "unknown artifact 'blur'"),
         ({"t9:motion": 0.5}, "'t9:motion' names an unknown sequence; choose from t1, t1c, t2, flair"),
         ({"motion": -0.1}, "the strength of motion is -0.1"),
-        ({"chemical_shift": 0.5}, "chemical_shift needs fat in the picture"),
+        ({"phase_cancellation": 0.5}, "phase_cancellation needs fat in the picture"),
     ],
 )
 def test_impossible_artifacts_are_refused(artifacts, message):

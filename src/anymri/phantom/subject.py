@@ -10,9 +10,20 @@ import numpy as np
 
 from anymri.errors import UserError
 from anymri.phantom.anatomy import Anatomy, draw_shape, render_anatomy
-from anymri.phantom.artifacts import ARTIFACTS, Scan, artifact_stream, check_strengths, impose_artifacts, strengths_for
+from anymri.phantom.artifacts import (
+    ARTIFACTS,
+    Scan,
+    artifact_stream,
+    check_strengths,
+    cut_back,
+    draw_shell,
+    impose_artifacts,
+    put_in_head,
+    strengths_for,
+)
 from anymri.phantom.artifacts.acquisition import apply_artifacts, draw_artifacts, draw_texture
 from anymri.phantom.artifacts.field import find_cavities
+from anymri.phantom.artifacts.head import Shell
 from anymri.phantom.contrast import draw_protocols, draw_tissues, mix, random_signals, sequence_signals
 from anymri.phantom.pathology import PATHOLOGY_TABLE, Tissue
 from anymri.phantom.settings import MODALITIES, Grid, PhantomSettings
@@ -92,13 +103,16 @@ def _ideal_images(generator: np.random.Generator, tissue: Tissue, contrast: str)
 
 
 def _spoil(
-    scan: Scan, code: str, settings: PhantomSettings, stream: Callable[[str], np.random.Generator]
+    scan: Scan, code: str, shell: Shell | None, settings: PhantomSettings, stream: Callable[[str], np.random.Generator]
 ) -> tuple[Scan, dict[str, dict]]:
     """Impose the artifacts that the settings ask for on one sequence; unchanged if there are none."""
-    if not settings.artifacts and not settings.artifact_rate:
+    if shell is None:
         return scan, {}
-    strengths = strengths_for(code, settings.artifacts, settings.artifact_rate, stream("which"), scan.fat is None)
-    return impose_artifacts(scan, strengths, stream)
+    strengths = strengths_for(code, settings.artifacts, settings.artifact_rate, stream("which"))
+    if not any(strengths.values()):
+        return scan, {}
+    spoiled, record = impose_artifacts(put_in_head(scan, shell, code), strengths, stream)
+    return cut_back(spoiled, scan.grid), record
 
 
 def make_subject(seed: int, index: int, settings: PhantomSettings | None = None) -> PhantomSubject:
@@ -132,6 +146,9 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     texture = draw_texture(streams[3], tissue.grid)
     whole = Grid.whole(settings.spacing_mm)
     cavities = find_cavities(anatomy.coordinates_mm, tissue.grid)
+    shell = None
+    if settings.artifacts or settings.artifact_rate:
+        shell = draw_shell(artifact_stream(seed, index, "head", "shell"), tissue.brain, tissue.grid)
     images: dict[str, np.ndarray] = {}
     drawn, imposed = {}, {}
     for code in MODALITIES:
@@ -141,7 +158,7 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
             streams[3], ideal[code], tissue.brain, tissue.shares["csf"], texture, artifacts, tissue.grid
         )
         scan = Scan(image, tissue.brain, tissue.grid, artifacts.slice_axis, air_mm=cavities)
-        scan, imposed[code] = _spoil(scan, code, settings, partial(artifact_stream, seed, index, code))
+        scan, imposed[code] = _spoil(scan, code, shell, settings, partial(artifact_stream, seed, index, code))
         images[code] = np.zeros(whole.shape, np.float32)
         images[code][tissue.grid.slices] = np.where(scan.seen, np.clip(np.rint(scan.image * mean), 1, 32767), 0)
         drawn[code] = {**artifacts.to_dict(), "mean": mean}

@@ -273,8 +273,8 @@ ARTIFACTS: dict[str, Artifact] = {
 }
 
 
-#: Artifacts that act on fat alone.
-NEED_FAT = ("chemical_shift", "phase_cancellation")
+#: Artifacts that show only where there is fat in what is seen.
+NEED_FAT = ("phase_cancellation",)
 
 
 def artifact_stream(seed: int, index: int, sequence: str, artifact: str) -> np.random.Generator:
@@ -303,9 +303,9 @@ def check_strengths(strengths: Mapping[str, float], sequences: Sequence[str] = (
 
 
 def strengths_for(
-    sequence: str, strengths: Mapping[str, float], rate: float, generator: np.random.Generator, needs_no_fat: bool
+    sequence: str, strengths: Mapping[str, float], rate: float, generator: np.random.Generator
 ) -> dict[str, float]:
-    """Strength of every artifact of one image.
+    """Strength of every artifact of one image of a brain.
 
     Parameters
     ----------
@@ -315,13 +315,11 @@ def strengths_for(
     rate : float
         Probability of one further artifact with a random strength from 0.2 to 1.
     generator : numpy.random.Generator
-    needs_no_fat : bool
-        Leave out of the draw what acts on fat alone.
     """
     chosen = {name: strengths[name] for name in ARTIFACTS if name in strengths}
     chosen |= {name: strengths[f"{sequence}:{name}"] for name in ARTIFACTS if f"{sequence}:{name}" in strengths}
     draw, strength = generator.uniform(size=2)
-    names = [name for name in ARTIFACTS if not (needs_no_fat and name in NEED_FAT)]
+    names = [name for name in ARTIFACTS if name not in NEED_FAT]
     extra = names[int(generator.integers(len(names)))]
     if draw < rate and extra not in chosen:
         chosen[extra] = float(0.2 + 0.8 * strength)
@@ -354,7 +352,7 @@ def impose_artifacts(
     """
     check_strengths(strengths)
     for name in NEED_FAT:
-        if strengths.get(name, 0) > 0 and scan.fat is None:
+        if strengths.get(name, 0) > 0 and (scan.fat is None or not scan.fat[scan.seen].any()):
             raise UserError(f"phantom: {name} needs fat in the picture, and a brain alone has none; leave it out")
     record = {}
     for name, artifact in ARTIFACTS.items():
