@@ -14,7 +14,7 @@ HEAD = """# Data sets
 Written by `tools/write_dataset_reference.py` from the adapters in `src/anymri/data/datasets/`; their docstrings show
 each layout on disk and name where it was looked up. `anymri datasets --json` gives the same.
 
-    anymri index ROOT --dataset NAME -o subjects.csv --picture
+    anymri index ROOT --dataset NAME -o subjects.csv
 
 Nothing is opened while indexing. Labels below are the values after reading; where files hold others, they are
 translated. Many subjects of the BraTS years and the Decathlon are the same people: do not train on one and test on

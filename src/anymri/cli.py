@@ -9,10 +9,18 @@ import errno
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from anymri import cli_data
+from anymri.cli_options import Json, Precision, Quiet, Seed, Threads, Workers
+from anymri.cli_options import key_values as _key_values
+from anymri.cli_options import label_scheme as _label_scheme
+from anymri.cli_options import numbers as _numbers
+from anymri.cli_options import precision as _precision
+from anymri.cli_options import say as _say
+from anymri.cli_options import use_threads as _use_threads
 from anymri.errors import UserError
 
 #: Exit code after Ctrl-C, as shells expect it.
@@ -25,66 +33,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else to standard output.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = all cores.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Parallel processes.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-Precision = Annotated[
-    str, typer.Option("--precision", help="auto, 32 (exact) or bf16 (faster where the processor has it).")
-]
-
-
-def _say(as_json: bool, values: dict[str, Any], text: str) -> None:
-    """Print one result, for a machine or for a person; JSON has no NaN, so that it becomes null."""
-    if as_json:
-        plain = json.loads(json.dumps(values, default=str), parse_constant=lambda _: None)
-        text = json.dumps(plain)
-    typer.echo(text)
-
-
-def _use_threads(threads: int) -> None:
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-
-
-def _precision(name: str) -> Any:
-    """Check the name of a precision."""
-    if name not in ("auto", "32", "bf16"):
-        raise UserError(f"--precision {name}: unknown; choose auto, 32 or bf16")
-    return name
-
-
-def _label_scheme(name: str) -> Any:
-    """Check the name of a label scheme before anything is loaded."""
-    from anymri.inference.result import LABEL_SCHEMES
-
-    if name not in LABEL_SCHEMES:
-        raise UserError(f"--labels {name}: unknown; choose {' or '.join(LABEL_SCHEMES)}")
-    return name
-
-
-def _key_values(pairs: list[str] | None, option: str, example: str) -> dict[str, str]:
-    """Read repeated ``KEY=VALUE`` options."""
-    values = {}
-    for pair in pairs or []:
-        key, sign, value = pair.partition("=")
-        if not sign or not key or not value:
-            raise UserError(f"{option} {pair}: not of the form KEY=VALUE; write e.g. {option} {example}")
-        values[key.strip()] = value.strip()
-    return values
-
-
-def _numbers(pairs: list[str] | None, option: str, example: str) -> dict[str, float]:
-    """Read repeated ``KEY=NUMBER`` options."""
-    try:
-        return {key: float(value) for key, value in _key_values(pairs, option, example).items()}
-    except ValueError:
-        raise UserError(f"{option}: what follows = is not a number; write e.g. {option} {example}") from None
-
 
 # ---------------------------------------------------------------------------------------------------- data
 
@@ -154,8 +102,8 @@ def index(
         list[str] | None, typer.Option("--pattern", help="MODALITY='GLOB' (or label='GLOB') for the layout `folder`.")
     ] = None,
     picture: Annotated[
-        bool, typer.Option("--picture", help="Also draw subjects by sequences, beside the table.")
-    ] = False,
+        bool, typer.Option("--picture/--no-picture", help="Draw subjects by sequences, beside the table.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """List the subjects of a data set and which sequences each has; opens no image.
@@ -271,6 +219,9 @@ def preprocess(
             f"{subjects}: {len(report.failed)} of its subjects could not be read; mend the files named above "
             "and run the same command again"
         )
+
+
+app.command()(cli_data.cache)
 
 
 @app.command()

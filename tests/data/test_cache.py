@@ -1,12 +1,15 @@
 """The cache on disk: round trip, damage, fingerprint."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 
 from anymri.data.cache import Cache
+from anymri.data.cleaning import check_cache, clean_cache
+from anymri.data.loading import PatchLoader, volume_batch
 from anymri.data.nifti import Geometry, Volume
 from anymri.data.preprocess import preprocess_study
 from anymri.types import GLIOMA, DataSpec, UserError
@@ -76,7 +79,7 @@ def test_the_fingerprint_follows_content_only(cache, tmp_path):
     copy = shutil.copytree(cache.folder, tmp_path / "copy")
     assert Cache(copy).fingerprint() == first
     other = Cache(copy)
-    other.write_entry("b", make_study(1), sources={"t1": {"file": "elsewhere.nii", "bytes": 1, "modified_ns": 2}})
+    other.write_entry("b", make_study(1), sources={"t1": {"file": "elsewhere.nii", "bytes": 1, "sha256": "2"}})
     assert other.fingerprint() == first
     changes = {
         "voxels": lambda c: c.write_entry("b", make_study(9)),
@@ -103,6 +106,39 @@ def test_damage_is_named(cache, damage):
         np.save(path, np.zeros((4, 2, 2, 2), np.float16))
     with pytest.raises(UserError, match=r"b.npy: is missing or damaged"):
         cache.entry("b")
+
+
+@pytest.mark.parametrize("name", ["b.npy", "b.label.npy"])
+def test_a_changed_byte_is_found_before_the_voxels_are_used(cache, name):
+    path = cache.folder / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    fresh = Cache(cache.folder)
+    fresh.entry("b")  # opens no voxel
+    for read in (lambda: fresh.verify("b"), lambda: volume_batch(Cache(cache.folder), "b")):
+        with pytest.raises(UserError, match=f"{name}: was changed or damaged; run anymri preprocess again"):
+            read()
+    with pytest.raises(UserError, match="was changed or damaged"):
+        PatchLoader(Cache(cache.folder), ["b"], (8, 8, 8), 1).batch(0, 0, 0)
+
+
+def test_cleaning_removes_what_is_damaged_unfinished_or_unknown(cache):
+    cache.write_entry("c", make_study(3))
+    cache.write_entry("d", make_study(4))
+    good = sorted(path.name for path in cache.folder.iterdir() if path.name[0] not in "cd" or path.name[:4] == "data")
+    (cache.folder / "c.npy").write_bytes(b"")
+    (cache.folder / "e.label.npy").write_bytes(b"a sidecar was to follow")
+    leftover = cache.folder / f".f.npy.{2**22 + 1}.part"  # beyond Linux's largest process number
+    leftover.write_bytes(b"")
+    (cache.folder / f".g.npy.{os.getpid()}.part").write_bytes(b"being written")
+    state = check_cache(cache.folder, ["a", "b", "c"])
+    assert (state.subjects, list(state.damaged), state.unknown) == (3, ["c"], ("d",))
+    assert {path.name for path in state.leftovers} == {leftover.name, "e.label.npy"}
+    assert (cache.folder / "d.npy").exists()
+    assert clean_cache(cache.folder, ["a", "b", "c"]) == state
+    assert sorted(path.name for path in cache.folder.iterdir()) == sorted([f".g.npy.{os.getpid()}.part", *good])
+    assert check_cache(cache.folder).subjects == 2
 
 
 def test_what_is_no_cache_is_refused(cache, tmp_path):

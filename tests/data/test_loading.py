@@ -47,6 +47,9 @@ class Subjects:
     def entry(self, subject_id: str) -> Entry:
         return self.entries[subject_id]
 
+    def verify(self, subject_id: str) -> None:
+        """Nothing on disk that could be damaged."""
+
 
 def loader(*entries: Entry, **options: Any) -> PatchLoader:
     entries = entries or (entry("a"), entry("b", absent=(1,)), entry("c", absent=(0, 3)))

@@ -3,12 +3,18 @@
 import json
 import os
 import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from anymri.data.cache import Cache
+from anymri.data.index import write_subjects
 from anymri.data.nifti import Geometry, Volume
 from anymri.data.preprocess import parse_spacing, preprocess, preprocess_study
 from anymri.types import GLIOMA, STATISTICS, DataSpec, Subject, UserError
@@ -198,6 +204,11 @@ def test_a_second_run_does_only_what_changed(tmp_path, subjects):
     again = preprocess(good, tmp_path / "cache", 2, progress=False)
     assert (again.done, again.skipped) == ([], ["s0", "s1"])
     os.utime(good[0].images["t1"], ns=(1, 1))
+    assert preprocess(good, tmp_path / "cache", 2, progress=False).done == []  # content counts, not time
+    path = good[0].images["t1"]
+    content, times = path.read_bytes(), path.stat()
+    path.write_bytes(content[:4] + b"xxxx" + content[8:])  # gzip's time stamp: other bytes, same voxels, size and time
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert preprocess(good, tmp_path / "cache", 2, progress=False).done == ["s0"]
     (tmp_path / "cache" / "s1.npy").write_bytes(b"cut off")
     assert preprocess(good, tmp_path / "cache", 2, progress=False).done == ["s1"]
@@ -220,6 +231,57 @@ def test_workers_write_the_same_bytes(tmp_path, subjects):
     assert names == sorted(path.name for path in (tmp_path / "two").iterdir())
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+KILLED = """
+import sys
+from anymri.data.preprocess import preprocess
+if __name__ == "__main__":
+    preprocess(sys.argv[1], sys.argv[2], 0.6, workers=2, progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_build_that_was_killed_ends_in_the_same_bytes(tmp_path):
+    subjects = []
+    for number in range(8):
+        path = tmp_path / f"{number}.nii"
+        array = np.random.default_rng(number).integers(1, 1000, (60, 60, 60)).astype(np.int16)
+        array[:, :, :30] = 0
+        nib.Nifti1Image(array, np.eye(4)).to_filename(path)
+        subjects.append(Subject(f"s{number}", {"t1": path}))
+    write_subjects(tmp_path / "subjects.csv", subjects)
+    (tmp_path / "build.py").write_text(KILLED, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "build.py"), str(tmp_path / "subjects.csv")]
+    with subprocess.Popen([*command, str(tmp_path / "killed")], start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "killed").glob("s*.json")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must notice
+    done = len(list((tmp_path / "killed").glob("s*.json")))
+    assert 0 < done < len(subjects)
+    while _session(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _session(process.pid)
+    (tmp_path / "killed" / f".s9.npy.{2**22 + 1}.part").write_bytes(b"half")
+    for name in ("killed", "whole"):
+        subprocess.run([*command, str(tmp_path / name)], check=True)
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert whole == {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()}
+    assert len(whole) == 2 * len(subjects) + 1
+
+
+def _session(number):
+    """Processes of a session that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == number and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
 
 
 def test_the_cache_of_a_study_without_a_sequence_equals_the_full_one_elsewhere(tmp_path, subjects):

@@ -86,6 +86,7 @@ class Cache:
             raise UserError(f"{path}: has format {settings.get('format')}; run anymri preprocess into a new folder")
         self.spec = DataSpec(**settings["spec"])
         self._nominal_spacing_mm = settings["spacing_mm"]
+        self._verified: set[str] = set()
 
     @classmethod
     def create(cls, folder: str | Path, spec: DataSpec, spacing_mm: Sequence[float] | None) -> Cache:
@@ -183,6 +184,28 @@ class Cache:
             geometry=geometry,
         )
 
+    def verify(self, subject_id: str) -> None:
+        """Hold a subject's voxels against the checksums in its sidecar; done once per `Cache` object and subject.
+
+        Raises
+        ------
+        UserError
+            If the subject is not in the cache or a byte of it has changed since it was written.
+        """
+        if subject_id in self._verified:
+            return
+        entry, sidecar = self.entry(subject_id), self.sidecar(subject_id)
+        for ending, array, name in ((".npy", entry.image, "image"), (".label.npy", entry.label, "label")):
+            if array is not None and hashlib.sha256(array.data).hexdigest() != sidecar[f"{name}_sha256"]:
+                path = self.folder / f"{subject_id}{ending}"
+                raise UserError(f"{path}: was changed or damaged; run anymri preprocess again to rebuild it")
+        self._verified.add(subject_id)
+
+    def source_key(self, sources: dict[str, Any]) -> str:
+        """Sha256 over all that decides a subject's entry: format, settings, and names and content of its files."""
+        settings = {"format": FORMAT_VERSION, "spacing_mm": self._nominal_spacing_mm, "spec": self.spec.to_dict()}
+        return hashlib.sha256(json.dumps([settings, sources], sort_keys=True).encode()).hexdigest()
+
     def _map(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
         path = self.folder / name
         try:
@@ -190,7 +213,7 @@ class Cache:
         except (OSError, ValueError, EOFError):
             array = None
         if array is None or array.shape != shape or array.dtype != dtype:
-            raise UserError(f"{path}: is missing or damaged; delete the subject's .json and run preprocess again")
+            raise UserError(f"{path}: is missing or damaged; run anymri preprocess again to rebuild it")
         return array
 
     def write_entry(self, subject_id: str, study: Study, sources: dict[str, Any] | None = None) -> Path:
@@ -203,7 +226,7 @@ class Cache:
         study : Study
             Made by `anymri.data.preprocess.preprocess_study` with this cache's `spec`.
         sources : dict or None, default=None
-            Where it came from (name, size and time of each file), to tell later whether it is up to date.
+            Where it came from (name, size and sha256 of each file), to tell later whether it is up to date.
 
         Returns
         -------
@@ -217,6 +240,7 @@ class Cache:
         """
         check_cache_name(subject_id)
         self.__dict__.pop("subject_ids", None)
+        self._verified.discard(subject_id)
         image = np.ascontiguousarray(study.image, dtype=np.float16)
         label = None if study.label is None else np.ascontiguousarray(study.label, dtype=np.uint8)
         sidecar = {
@@ -226,6 +250,7 @@ class Cache:
             "image_sha256": hashlib.sha256(image.data).hexdigest(),
             "label_sha256": None if label is None else hashlib.sha256(label.data).hexdigest(),
             "sources": sources or {},
+            "key": self.source_key(sources or {}),
         }
         paths = [self.folder / f"{subject_id}{ending}" for ending in (".json", ".npy", ".label.npy")]
         _remove(paths)
@@ -246,7 +271,8 @@ class Cache:
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for subject_id in self.subject_ids:
             sidecar = self.sidecar(subject_id)
-            sidecar.pop("sources", None)
+            for name in ("sources", "key"):  # the files' names; what came of them counts
+                sidecar.pop(name, None)
             digest.update(json.dumps(sidecar, sort_keys=True).encode())
         return digest.hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import BinaryIO
 
 from anymri.types import UserError
 
-__all__ = ["make_folder", "replace_file"]
+__all__ = ["find_leftovers", "make_folder", "remove_leftovers", "replace_file"]
 
 
 def make_folder(folder: str | Path) -> Path:
@@ -68,3 +69,31 @@ def replace_file(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def find_leftovers(folder: str | Path) -> list[Path]:
+    """Temporary files of `replace_file` in a folder whose process is gone (killed, or a power cut)."""
+    found = []
+    for path in sorted(Path(folder).glob(".*.part")):
+        match = re.fullmatch(r"\..+\.(\d+)\.part", path.name)
+        if match and not _is_running(int(match[1])):
+            found.append(path)
+    return found
+
+
+def remove_leftovers(folder: str | Path) -> list[Path]:
+    """Remove what `find_leftovers` finds, and return it."""
+    found = find_leftovers(folder)
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

@@ -108,6 +108,7 @@ class PatchLoader:
         crops = []
         for row in range(self.batch_size):
             subject_id = self._draw_subject(stage_index, epoch, step * self.batch_size + row)
+            self.cache.verify(subject_id)  # at its first use; later calls cost nothing
             random = _generator(self.seed, "crop", stage_index, epoch, step, row)
             crops.append(self._crop(self._entry(subject_id), random))
         return _collate(crops)
@@ -199,6 +200,7 @@ def volume_batch(cache: Cache, subject_id: str) -> Batch:
     Batch
         `available` equals `present`.
     """
+    cache.verify(subject_id)
     entry = cache.entry(subject_id)
     return _collate([Crop(entry, np.zeros(3, dtype=np.int64), np.array(entry.image.shape[1:]))])
 

@@ -6,12 +6,15 @@ voxels of this modality alone, so that a study with a sequence deleted gives bit
 
 from __future__ import annotations
 
+import hashlib
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.cache import Cache, check_cache_name
+from anymri.data.files import remove_leftovers
 from anymri.data.formats import source_files
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
@@ -314,6 +318,7 @@ def preprocess(
         raise UserError(f"{listed}: names the subject {min(twice)} twice; give each an id of its own")
     spacing = parse_spacing(spacing_mm)
     cache = Cache.create(out, spec, spacing)
+    remove_leftovers(cache.folder)
     report = PreprocessReport(cache.folder)
     for subject_id, outcome in _track(_run(subjects, cache.folder, workers), len(ids), progress):
         if outcome == "done":
@@ -346,7 +351,7 @@ def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[tuple[
     # A child forked from here would inherit torch's thread pool in an unusable state; the fork server has none.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(min(workers, len(subjects)), context, _one_thread) as pool:
+    with ProcessPoolExecutor(min(workers, len(subjects)), context, _start_worker) as pool:
         futures = {pool.submit(_preprocess_subject, subject, folder): subject for subject in subjects}
         try:
             for future in as_completed(futures):
@@ -359,10 +364,14 @@ def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[tuple[
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    """One thread for the work, and one that ends this process when its parent was killed: nobody else would."""
     import torch
 
     torch.set_num_threads(1)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 def _preprocess_subject(subject: Subject, folder: Path) -> tuple[str, str]:
@@ -385,7 +394,7 @@ def _preprocess_subject(subject: Subject, folder: Path) -> tuple[str, str]:
 
 
 def _describe_sources(subject: Subject, spec: DataSpec) -> dict[str, Any]:
-    """Name, size and time of every file that would be read."""
+    """Name, size and sha256 of every file that would be read; neither its folder nor its time matters."""
     files = {code: path for code, path in subject.images.items() if code in spec.modalities}
     if subject.label is not None:
         files["label"] = subject.label
@@ -394,21 +403,32 @@ def _describe_sources(subject: Subject, spec: DataSpec) -> dict[str, Any]:
         found = source_files(path)
         if not found:
             raise UserError(f"{path}: no such file; index the data again")
-        states = [file.stat() for file in found]
         described[name] = {
             "file": Path(path).name,
-            "bytes": sum(state.st_size for state in states),
-            "modified_ns": max(state.st_mtime_ns for state in states),
+            "bytes": sum(file.stat().st_size for file in found),
+            "sha256": _digest(found),
         }
     return described
 
 
+def _digest(files: Sequence[Path]) -> str:
+    """Sha256 over the content of files, in their order."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as handle:
+            while piece := handle.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
 def _is_current(cache: Cache, subject_id: str, sources: dict[str, Any]) -> bool:
-    """Whether the cache already holds this subject, made from the same files."""
+    """Whether the cache already holds this subject, undamaged and made from the same files and settings."""
     if not (cache.folder / f"{subject_id}.json").exists():
         return False
     try:
-        cache.entry(subject_id)
-        return cache.sidecar(subject_id)["sources"] == sources
+        if cache.sidecar(subject_id)["key"] != cache.source_key(sources):
+            return False
+        cache.verify(subject_id)
+        return True
     except (UserError, KeyError):
         return False

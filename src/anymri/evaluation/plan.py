@@ -206,6 +206,7 @@ class Evaluation:
 
     def score_subject(self, subject: str, advance: Any = lambda: None) -> Iterator[dict[str, Any]]:
         """Rows of one subject: the model's, then those of the synthesis baselines."""
+        self.cache.verify(subject)
         entry = self.cache.entry(subject)
         truth = entry if self.reference is None else self._reference_entry(entry)
         label = None if truth.label is None else np.asarray(truth.label)

@@ -1,0 +1,69 @@
+"""Options and small functions that the verbs of the command share."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from anymri.errors import UserError
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else to standard output.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = all cores.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Parallel processes.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Precision = Annotated[
+    str, typer.Option("--precision", help="auto, 32 (exact) or bf16 (faster where the processor has it).")
+]
+
+
+def say(as_json: bool, values: dict[str, Any], text: str) -> None:
+    """Print one result, for a machine or for a person; JSON has no NaN, so that it becomes null."""
+    if as_json:
+        plain = json.loads(json.dumps(values, default=str), parse_constant=lambda _: None)
+        text = json.dumps(plain)
+    typer.echo(text)
+
+
+def use_threads(threads: int) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def precision(name: str) -> Any:
+    """Check the name of a precision."""
+    if name not in ("auto", "32", "bf16"):
+        raise UserError(f"--precision {name}: unknown; choose auto, 32 or bf16")
+    return name
+
+
+def label_scheme(name: str) -> Any:
+    """Check the name of a label scheme before anything is loaded."""
+    from anymri.inference.result import LABEL_SCHEMES
+
+    if name not in LABEL_SCHEMES:
+        raise UserError(f"--labels {name}: unknown; choose {' or '.join(LABEL_SCHEMES)}")
+    return name
+
+
+def key_values(pairs: list[str] | None, option: str, example: str) -> dict[str, str]:
+    """Read repeated ``KEY=VALUE`` options."""
+    values = {}
+    for pair in pairs or []:
+        key, sign, value = pair.partition("=")
+        if not sign or not key or not value:
+            raise UserError(f"{option} {pair}: not of the form KEY=VALUE; write e.g. {option} {example}")
+        values[key.strip()] = value.strip()
+    return values
+
+
+def numbers(pairs: list[str] | None, option: str, example: str) -> dict[str, float]:
+    """Read repeated ``KEY=NUMBER`` options."""
+    try:
+        return {key: float(value) for key, value in key_values(pairs, option, example).items()}
+    except ValueError:
+        raise UserError(f"{option}: what follows = is not a number; write e.g. {option} {example}") from None
