@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,9 @@ import torch
 from anymri.methods import Method, StepContext, get_method, list_methods
 from anymri.methods._template import Template
 from anymri.types import GLIOMA, STATISTICS, Batch, DataSpec, Where
+
+# Goldens are compared with the inputs of the scripts that recorded them.
+sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
 
 #: All 15 subsets as rows.
 SUBSETS = torch.stack([GLIOMA.available(subset) for subset in GLIOMA.subsets()])

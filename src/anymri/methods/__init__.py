@@ -26,7 +26,9 @@ __all__ = [
 
 #: Registry name to ``module:class``; alphabetical. Imported on first use.
 METHODS: dict[str, str] = {
+    "acn": "anymri.methods.acn:ACN",
     "rfnet": "anymri.methods.rfnet:RFNet",
+    "smu_net": "anymri.methods.smu_net:SMUNet",
     "threshold": "anymri.methods.threshold:Threshold",
     "u_hemis": "anymri.methods.u_hemis:UHeMIS",
     "u_hved": "anymri.methods.u_hved:UHVED",

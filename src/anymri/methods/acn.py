@@ -1,0 +1,361 @@
+"""ACN: a network for one subset learns beside one that sees all modalities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymri.losses.co_training import consistency, ramp_up, taken_for
+from anymri.losses.segmentation import dice_squared
+from anymri.methods._released import DISJOINT_HEAD, group_norm_path, swap_axes
+from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext
+from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
+from anymri.types import (
+    GLIOMA,
+    Batch,
+    DataSpec,
+    Features,
+    Head,
+    Intensity,
+    OptimizerSettings,
+    Prediction,
+    Stage,
+    StepOutput,
+    UserError,
+    Where,
+)
+
+__all__ = ["ACN", "ACNConfig", "entropy_map"]
+
+#: The discriminators' two answers.
+FULL, MISSING = 0.0, 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ACNConfig(MethodConfig):
+    """Settings of ACN; defaults are the released code's.
+
+    Parameters
+    ----------
+    widths, blocks : tuple of int
+        Channels, all multiples of 8, and residual blocks of each level, finest first.
+    entropy_widths, knowledge_widths : tuple of int
+        Channels inside the two discriminators.
+    dropout : float
+        At the coarsest level.
+    missing_weight : float
+        Share of the missing path's Dice loss; the full path has the rest.
+    transfer_weight, entropy_weight, knowledge_weight : float
+        Weights of knowledge transfer and of the two adversarial terms.
+    transfer_from : {"full", "missing"}
+        Whose features the missing path regresses: the paper's full path, or its own as released.
+    ramp : float
+        Share of the training over which the consistency's weight rises to 10; published: 20 of 300 epochs.
+    lr, weight_decay : float
+    """
+
+    widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
+    blocks: tuple[PositiveInt, ...] = (1, 2, 2, 4)
+    entropy_widths: tuple[PositiveInt, ...] = (64, 128, 256, 512)
+    knowledge_widths: tuple[PositiveInt, ...] = (256, 512)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    missing_weight: Annotated[float, Field(ge=0, le=1)] = 0.8
+    transfer_weight: NonNegativeFloat = 0.5
+    entropy_weight: NonNegativeFloat = 0.001
+    knowledge_weight: NonNegativeFloat = 0.0002
+    transfer_from: Literal["full", "missing"] = "full"
+    ramp: Annotated[float, Field(ge=0, le=1)] = 20 / 300
+    lr: PositiveFloat = 1e-4
+    weight_decay: float = 1e-5
+
+
+class _Path(nn.Module):
+    """One U-Net that also gives its coarsest features."""
+
+    def __init__(self, in_channels: int, out_channels: int, config: ACNConfig) -> None:
+        super().__init__()
+        self.encoder = GroupNormEncoder(in_channels, config.widths, config.blocks)
+        self.dropout = nn.Dropout(config.dropout)
+        self.decoder = GroupNormDecoder(config.widths, out_channels)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, C, D, H, W) and features (B, F, D/8, H/8, W/8)."""
+        features, _ = self.encoder(image)
+        return self.decoder(self.dropout(features[-1]), features[:-1]), features[-1]
+
+
+class _Transfer(nn.Module):
+    """Variational information distillation: a regression of features with one learned variance a channel."""
+
+    #: Variance at the start, and its least value.
+    START, LEAST = 5.0, 1e-5
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.regressor = nn.Sequential(
+            nn.Conv3d(channels, channels, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv3d(channels, channels, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv3d(channels, channels, 1, bias=False),
+        )
+        self.log_scale = nn.Parameter(torch.full((channels,), math.log(math.expm1(self.START - self.LEAST))))
+
+    def variance(self) -> Tensor:
+        return F.softplus(self.log_scale) + self.LEAST
+
+    def forward(self, features: Tensor, target: Tensor) -> Tensor:
+        """Mean negative log-likelihood, without its constant, of `target` given `features`."""
+        variance = self.variance().reshape(1, -1, 1, 1, 1)
+        error = (self.regressor(features).float() - target.float()) ** 2
+        return (0.5 * (error / variance + variance.log())).mean()
+
+
+def _entropy_discriminator(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in zip((channels, *widths[:-1]), widths, strict=True):
+        layers += [nn.Conv3d(before, after, 4, 2, padding=1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv3d(widths[-1], 1, 4, 2, padding=1))
+
+
+def _knowledge_discriminator(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in zip((channels, *widths[:-1]), widths, strict=True):
+        layers += [nn.Conv3d(before, after, 3, padding=1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv3d(widths[-1], 1, 3, 2, padding=1))
+
+
+def entropy_map(probability: Tensor) -> Tensor:
+    """Share of every channel in the entropy, 1 over all channels where all are equally likely.
+
+    Parameters
+    ----------
+    probability : Tensor, shape (B, C, *S)
+        Sigmoid probabilities; a softmax over the channels is taken of them, as released.
+    """
+    p = probability.float().softmax(dim=1)
+    return -p * (p + 1e-30).log2() / math.log2(p.shape[1])
+
+
+class ACN(Method):
+    """Segment from one subset with a network co-trained beside one that sees all modalities [1]_.
+
+    Parameters
+    ----------
+    config : ACNConfig
+        `subset` names the modalities of the missing path.
+    spec : DataSpec
+
+    Notes
+    -----
+    One instance serves one subset; `Family` joins several. Both paths are the same U-Net. The missing path learns
+    by its Dice loss, by agreement with the full path's probabilities (the gradient reaches both), by regressing the
+    full path's coarsest features with a learned variance, and by two discriminators that tell the paths apart by
+    entropy maps and by features. Prediction uses the missing path alone.
+
+    The four sigmoid channels are the labels and the background; no segmentation loss reads the background's.
+
+    Released behaviour mended: the feature regression was given the missing path's own features as its target
+    (``transfer_from="missing"`` for that) and the full path's carry no gradient here; the discriminators' optimisers
+    lost their state every step. The auto-encoder branch, whose loss is switched off in the release, is left out.
+
+    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; the network sees
+    windows of the volume (theirs: one central crop).
+
+    Authors' checkpoints hold kernels for arrays (x, y, z); they are turned to (z, y, x) on import. Channels of the
+    full path there: t1, t2, flair, t1c.
+
+    References
+    ----------
+    .. [1] Wang et al., "ACN: Adversarial Co-training Network for Brain Tumor Segmentation with Missing Modalities",
+       MICCAI 2021, arXiv:2106.14591.
+    """
+
+    name = "acn"
+    Config = ACNConfig
+    info = MethodInfo(
+        title="ACN",
+        family="common latent space",
+        task="segmentation",
+        year=2021,
+        reference="Wang et al., MICCAI 2021",
+        doi="10.1007/978-3-030-87234-2_39",
+        arxiv="2106.14591",
+        code="https://github.com/Wangyixinxin/ACN",
+        parity="1e-4",
+        novelty="Full and missing path train together, tied by probabilities, features and two discriminators.",
+        weakness="One pair of networks a subset, and complete cases only.",
+        deviations=(
+            "features of the full path are the target of the transfer (transfer_from='missing' as released)",
+            "discriminators keep their optimiser's state",
+            "no auto-encoder branch: its loss is switched off in the release",
+            "scaled to [0, 1] inside each modality's own brain",
+        ),
+    )
+    presets = {
+        "paper": Preset((Stage("train", epochs=300, batch_size=1, patch=(128, 192, 160), sampler="all"),)),
+        "tiny": Preset(
+            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="all", steps_per_epoch=50),),
+            {
+                "widths": (8, 16, 24, 32),
+                "blocks": (1, 1, 1, 1),
+                "entropy_widths": (8, 16, 32),
+                "knowledge_widths": (32, 48),
+                "lr": 2e-3,
+            },
+        ),
+    }
+    subsets = "per-subset"
+    needs = "complete"
+    outputs = ("logits",)
+    intensity = Intensity("unit")
+    head: Head
+
+    def __init__(self, config: ACNConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.config: ACNConfig = config
+        self.head = Head("sigmoid", (*spec.labels, "background"))
+        self.divisor = 2 ** (len(config.widths) - 1)
+        channels = len(self.head.channels)
+        self.full = _Path(len(spec.modalities), channels, config)
+        self.missing = _Path(len(self.own), channels, config)
+        self.transfer = _Transfer(config.widths[-1])
+        self.entropy_discriminator = _entropy_discriminator(channels, config.entropy_widths)
+        self.knowledge_discriminator = _knowledge_discriminator(config.widths[-1], config.knowledge_widths)
+
+    # ------------------------------------------------------------------------------------------------ prediction
+
+    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
+        """The subset's channels: the network joins them from the first layer on. See `Method.encode`."""
+        return {"image": self.take_own(image, available)}
+
+    def decode(
+        self,
+        features: Features,
+        available: Tensor,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """Segment by the missing path; deterministic. See `Method.decode`."""
+        self.require_own(available)
+        return Prediction(logits=self.missing(features["image"])[0])
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def turns(self, stage: Stage) -> dict[str, list[dict[str, Any]]]:
+        """The two paths, then the two discriminators."""
+        networks = [*self.full.parameters(), *self.missing.parameters(), *self.transfer.parameters()]
+        judges = [*self.entropy_discriminator.parameters(), *self.knowledge_discriminator.parameters()]
+        return {"networks": [{"params": networks}], "discriminators": [{"params": judges}]}
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        """Co-training of the paths, or the discriminators' turn."""
+        return self._paths_step(batch, ctx) if ctx.turn == "networks" else self._discriminators_step(batch, ctx)
+
+    def _paths(self, batch: Batch) -> dict[str, Tensor]:
+        full, full_features = self.full(batch.image)
+        missing, missing_features = self.missing(self.take_own(batch.image, batch.present))
+        return {
+            "full": self.head.probability(full.float()),
+            "missing": self.head.probability(missing.float()),
+            "full_features": full_features,
+            "missing_features": missing_features,
+        }
+
+    def _paths_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        assert batch.label is not None
+        config = self.config
+        paths = self._paths(batch)
+        ctx.shared["paths"] = {key: value.detach() for key, value in paths.items()}
+        target = self.head.target(batch.label, self.spec)[:, :-1]
+        full, missing = paths["full"][:, :-1], paths["missing"][:, :-1]
+        goal = paths["full_features"].detach() if config.transfer_from == "full" else paths["missing_features"]
+        terms = {
+            "dice_full": (1 - config.missing_weight, dice_squared(full, target)),
+            "dice_missing": (config.missing_weight, dice_squared(missing, target)),
+            "consistency": (ramp_up(ctx.progress, config.ramp), consistency(missing, full)),
+            "transfer": (config.transfer_weight, self.transfer(paths["missing_features"], goal)),
+            "entropy_adversarial": (
+                config.entropy_weight,
+                taken_for(self.entropy_discriminator(entropy_map(paths["missing"])), FULL),
+            ),
+            "knowledge_adversarial": (
+                config.knowledge_weight,
+                taken_for(self.knowledge_discriminator(paths["missing_features"]), FULL),
+            ),
+        }
+        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        return StepOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
+
+    def _discriminators_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        if "paths" not in ctx.shared:
+            with torch.no_grad():
+                ctx.shared["paths"] = self._paths(batch)
+        paths = ctx.shared["paths"]
+        pairs = {
+            "entropy_discriminator": (entropy_map(paths["full"]), entropy_map(paths["missing"])),
+            "knowledge_discriminator": (paths["full_features"], paths["missing_features"]),
+        }
+        terms = {
+            name: 0.5 * taken_for(self.get_submodule(name)(full), FULL)
+            + 0.5 * taken_for(self.get_submodule(name)(missing), MISSING)
+            for name, (full, missing) in pairs.items()
+        }
+        return StepOutput(torch.stack(list(terms.values())).sum(), {key: term.detach() for key, term in terms.items()})
+
+    def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
+        """Adam; the paths' learning rate falls polynomially."""
+        config = self.config
+        if turn == "discriminators":
+            return OptimizerSettings("adam", lr=1e-4, betas=(0.9, 0.99))
+        return OptimizerSettings("adam", lr=config.lr, weight_decay=config.weight_decay, schedule="poly", power=0.9)
+
+    # ----------------------------------------------------------------------------------------------------- weights
+
+    @classmethod
+    def import_state_dict(cls, state_dict: Mapping[str, Any], source: str = "official") -> Self:
+        """ACN of four sequences from a checkpoint of the authors' code.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            Their whole checkpoint, with the entries ``model``, ``model_mono``, ``d_main`` and ``d_feature``.
+        source : str, default="official"
+            ``"official"`` is the released example, which sees T1c alone; ``"official:<subset>"`` another one, of
+            channels in the order of the authors' list of modalities.
+
+        Raises
+        ------
+        UserError
+            If source or subset are unknown.
+        KeyError, RuntimeError
+            If the weights are not ACN's.
+        """
+        origin, _, subset = source.partition(":")
+        if origin != "official":
+            raise UserError(f"unknown source {source!r} of acn weights; known: official, official:<subset>")
+        method = cls(ACNConfig(subset=subset or "t1c"), GLIOMA)
+        order = ("t1", "t2", "flair", "t1c")
+        weights: dict[str, Tensor] = {"median_statistics": method.get_buffer("median_statistics")}
+        for entry, name, codes in (("model", "full", GLIOMA.modalities), ("model_mono", "missing", method.own)):
+            path = group_norm_path(state_dict[entry], codes, order, unused=r"(vae|VID)_branch\..*")
+            weights |= {f"{name}.{key}": value for key, value in path.items()}
+        transfer = "VID_branch."
+        weights |= {
+            f"transfer.{key.removeprefix(transfer)}": value
+            for key, value in state_dict["model_mono"].items()
+            if key.startswith(transfer)
+        }
+        judge = dict(state_dict["d_main"])
+        judge["0.weight"] = judge["0.weight"][:, DISJOINT_HEAD]
+        weights |= {f"entropy_discriminator.{key}": value for key, value in judge.items()}
+        weights |= {f"knowledge_discriminator.{key}": value for key, value in state_dict["d_feature"].items()}
+        method.load_state_dict(swap_axes(weights))
+        return method.eval()

@@ -1,0 +1,317 @@
+"""SMU-Net: a path for one subset matches the style and the content of a path that sees all modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, Self
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymri.losses.co_training import consistency, ramp_up, taken_for
+from anymri.losses.segmentation import dice_squared
+from anymri.methods._released import GROUP_NORM_UNET, group_norm_path, swap_axes
+from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext
+from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
+from anymri.types import (
+    GLIOMA,
+    Batch,
+    DataSpec,
+    Features,
+    Head,
+    Intensity,
+    OptimizerSettings,
+    Prediction,
+    Stage,
+    StepOutput,
+    UserError,
+    Where,
+)
+
+__all__ = ["SMUNet", "SMUNetConfig", "style_distance"]
+
+#: The discriminator's two answers.
+FULL, MISSING = 0.0, 1.0
+#: Size that the discriminator's last kernel spans.
+LAST_KERNEL = (2, 3, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SMUNetConfig(MethodConfig):
+    """Settings of SMU-Net; defaults are the released code's.
+
+    Parameters
+    ----------
+    widths, blocks : tuple of int
+        Channels, all multiples of 8, and residual blocks of each level, finest first.
+    judge_widths : tuple of int
+        Channels inside the style discriminator.
+    dropout : float
+        At the coarsest level.
+    missing_weight : float
+        Share of the missing path's Dice loss; the full path has the rest.
+    content_weight, style_weight, adversarial_weight : float
+    ramp : float
+        Share of the training over which the consistency's weight rises to 10; published: 20 of 250 epochs.
+    lr, weight_decay : float
+    """
+
+    widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
+    blocks: tuple[PositiveInt, ...] = (1, 2, 2, 4)
+    judge_widths: tuple[PositiveInt, ...] = (64, 128, 256)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    missing_weight: Annotated[float, Field(ge=0, le=1)] = 0.6
+    content_weight: NonNegativeFloat = 0.2
+    style_weight: NonNegativeFloat = 1e-4
+    adversarial_weight: NonNegativeFloat = 2e-4
+    ramp: Annotated[float, Field(ge=0, le=1)] = 20 / 250
+    lr: PositiveFloat = 1e-4
+    weight_decay: float = 1e-5
+
+
+class _Paired(NamedTuple):
+    """What one path gives: logits, style and content."""
+
+    logits: Tensor
+    style: Tensor
+    content: Tensor
+
+
+class _Path(nn.Module):
+    """A U-Net whose coarsest features are split into style and content and joined again."""
+
+    def __init__(self, in_channels: int, out_channels: int, config: SMUNetConfig) -> None:
+        super().__init__()
+        coarse, before = config.widths[-1], config.widths[-2]
+        self.encoder = GroupNormEncoder(in_channels, config.widths, config.blocks)
+        self.style = nn.Conv3d(before + 2 * coarse, coarse, 1)
+        self.join = nn.Conv3d(2 * coarse, coarse, 1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.decoder = GroupNormDecoder(config.widths, out_channels)
+
+    def forward(self, image: Tensor) -> _Paired:
+        features, arrivals = self.encoder(image)
+        content = features[-1]
+        style = self.style(torch.cat([F.max_pool3d(arrivals[-2], 2), arrivals[-1], content], dim=1))
+        joined = self.dropout(self.join(torch.cat([style, content], dim=1)))
+        return _Paired(self.decoder(joined, features[:-1]), style, content)
+
+
+class _StyleDiscriminator(nn.Sequential):
+    """One score for a style map; maps that do not end at `LAST_KERNEL` are pooled to it."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
+        layers: list[nn.Module] = []
+        for before, after in zip((channels, *widths[:-1]), widths, strict=True):
+            layers += [nn.Conv3d(before, after, 4, 2, padding=1), nn.LeakyReLU(0.2)]
+        super().__init__(*layers, nn.AdaptiveAvgPool3d(LAST_KERNEL), nn.Conv3d(widths[-1], 1, LAST_KERNEL))
+
+
+def style_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Squared difference of the two maps' Gram matrices, mean over rows.
+
+    Parameters
+    ----------
+    first, second : Tensor, shape (B, C, D, H, W)
+
+    Notes
+    -----
+    Released code: the Gram matrix is divided by its number of summands times channels, and the squared difference
+    by ``4 C^2 (H W)^2``. It mixes rows with channels there, which its batches of one row do not tell apart.
+    """
+    channels, *size = first.shape[1:]
+
+    def gram(x: Tensor) -> Tensor:
+        flat = x.float().flatten(2)
+        return flat @ flat.transpose(1, 2) / flat[0].numel()
+
+    difference = ((gram(first) - gram(second)) ** 2).sum(dim=(1, 2))
+    return (difference / (4.0 * channels**2 * (size[1] * size[2]) ** 2)).mean()
+
+
+class SMUNet(Method):
+    """Segment from one subset with a network that matches a full one in style and content [1]_.
+
+    Parameters
+    ----------
+    config : SMUNetConfig
+        `subset` names the modalities of the missing path.
+    spec : DataSpec
+
+    Notes
+    -----
+    One instance serves one subset; `Family` joins several. Both paths are the same U-Net; at the coarsest level
+    style (from three depths) and content (the last features) are told apart. The paths agree in their probabilities,
+    contents (voxel by voxel) and Gram matrices of styles, whose gradients reach both; a discriminator of styles
+    teaches the missing path alone. Prediction uses the missing path alone.
+
+    The four sigmoid channels are the labels and the background; no loss reads the background's, so it stays as it
+    started and no region is made of it.
+
+    Deviations: the discriminator's optimiser keeps its state (theirs is made anew every step); its last kernel,
+    which fits one crop, gets a pooled map for others; Gram matrices are taken by row; intensities are scaled to
+    [0, 1] by each modality's range inside its own brain; the network sees windows of the volume (theirs: one crop).
+
+    Authors' checkpoints hold kernels for arrays (x, y, z); they are turned to (z, y, x) on import. Channels there:
+    flair, t1, t1c, t2, and the authors list the available ones first.
+
+    References
+    ----------
+    .. [1] Azad, Khosravi, Merhof, "SMU-Net: Style Matching U-Net for Brain Tumor Segmentation with Missing
+       Modalities", MIDL 2022, arXiv:2204.02961.
+    """
+
+    name = "smu_net"
+    Config = SMUNetConfig
+    info = MethodInfo(
+        title="SMU-Net",
+        family="knowledge distillation",
+        task="segmentation",
+        year=2022,
+        reference="Azad et al., MIDL 2022",
+        arxiv="2204.02961",
+        code="https://github.com/rezazad68/smunet",
+        parity="1e-4",
+        novelty="Distils style (texture) and content (position) of the full path apart.",
+        weakness="One pair of networks a subset, and complete cases only.",
+        deviations=(
+            "the discriminator keeps its optimiser's state",
+            "the discriminator's last map is pooled to its kernel for other window sizes",
+            "Gram matrices by row",
+            "scaled to [0, 1] inside each modality's own brain",
+        ),
+    )
+    presets = {
+        "paper": Preset((Stage("train", epochs=250, batch_size=1, patch=(128, 192, 160), sampler="all"),)),
+        "tiny": Preset(
+            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="all", steps_per_epoch=50),),
+            {"widths": (8, 16, 24, 32), "blocks": (1, 1, 1, 1), "judge_widths": (16,), "lr": 2e-3},
+        ),
+    }
+    subsets = "per-subset"
+    needs = "complete"
+    outputs = ("logits",)
+    intensity = Intensity("unit")
+    head: Head
+
+    def __init__(self, config: SMUNetConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.config: SMUNetConfig = config
+        self.head = Head("sigmoid", (*spec.labels, "background"))
+        self.divisor = 2 ** (len(config.widths) - 1)
+        channels = len(self.head.channels)
+        self.full = _Path(len(spec.modalities), channels, config)
+        self.missing = _Path(len(self.own), channels, config)
+        self.discriminator = _StyleDiscriminator(config.widths[-1], config.judge_widths)
+
+    # ------------------------------------------------------------------------------------------------ prediction
+
+    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
+        """The subset's channels: the network joins them from the first layer on. See `Method.encode`."""
+        return {"image": self.take_own(image, available)}
+
+    def decode(
+        self,
+        features: Features,
+        available: Tensor,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """Segment by the missing path; deterministic. See `Method.decode`."""
+        self.require_own(available)
+        return Prediction(logits=self.missing(features["image"]).logits)
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def turns(self, stage: Stage) -> dict[str, list[dict[str, Any]]]:
+        """The two paths, then the discriminator."""
+        return {
+            "networks": [{"params": [*self.full.parameters(), *self.missing.parameters()]}],
+            "discriminator": [{"params": list(self.discriminator.parameters())}],
+        }
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        """Co-training of the paths, or the discriminator's turn."""
+        if ctx.turn == "networks":
+            return self._paths_step(batch, ctx)
+        if "full_style" not in ctx.shared:
+            with torch.no_grad():
+                full, missing = self._paths(batch)
+            ctx.shared.update(full_style=full.style, missing_style=missing.style)
+        loss = taken_for(self.discriminator(ctx.shared["full_style"]), FULL) + taken_for(
+            self.discriminator(ctx.shared["missing_style"]), MISSING
+        )
+        return StepOutput(loss, {"style_discriminator": loss.detach()})
+
+    def _paths(self, batch: Batch) -> tuple[_Paired, _Paired]:
+        return self.full(batch.image), self.missing(self.take_own(batch.image, batch.present))
+
+    def _paths_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        assert batch.label is not None
+        config = self.config
+        full, missing = self._paths(batch)
+        ctx.shared.update(full_style=full.style.detach(), missing_style=missing.style.detach())
+        target = self.head.target(batch.label, self.spec)[:, :-1]
+        p_full, p_missing = (self.head.probability(path.logits.float())[:, :-1] for path in (full, missing))
+        content = F.mse_loss(full.content.float(), missing.content.float())
+        terms = {
+            "dice_full": (1 - config.missing_weight, dice_squared(p_full, target)),
+            "dice_missing": (config.missing_weight, dice_squared(p_missing, target)),
+            "consistency": (ramp_up(ctx.progress, config.ramp), consistency(p_full, p_missing)),
+            "content": (config.content_weight, content),
+            "style": (config.style_weight, style_distance(full.style, missing.style)),
+            "style_adversarial": (config.adversarial_weight, taken_for(self.discriminator(missing.style), FULL)),
+        }
+        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        return StepOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
+
+    def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
+        """Adam; the paths' learning rate falls polynomially."""
+        config = self.config
+        if turn == "discriminator":
+            return OptimizerSettings("adam", lr=1e-4, betas=(0.9, 0.99))
+        return OptimizerSettings("adam", lr=config.lr, weight_decay=config.weight_decay, schedule="poly", power=0.9)
+
+    # ----------------------------------------------------------------------------------------------------- weights
+
+    @classmethod
+    def import_state_dict(cls, state_dict: Mapping[str, Any], source: str = "official") -> Self:
+        """SMU-Net of four sequences from a checkpoint of the authors' code.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            Their whole checkpoint, with the entries ``model_full``, ``model_missing`` and ``d_style``.
+        source : str, default="official"
+            ``"official:<subset>"``, with the subset the missing path was trained for; ``"official"`` is FLAIR, the
+            first of the released list.
+
+        Raises
+        ------
+        UserError
+            If source or subset are unknown.
+        KeyError, RuntimeError
+            If the weights are not SMU-Net's.
+        """
+        origin, _, subset = source.partition(":")
+        if origin != "official":
+            raise UserError(f"unknown source {source!r} of smu_net weights; known: official, official:<subset>")
+        method = cls(SMUNetConfig(subset=subset or "flair"), GLIOMA)
+        # The authors' data set puts what is available first.
+        listed = ("flair", "t1", "t1c", "t2")
+        order = (*(c for c in listed if c in method.own), *(c for c in listed if c not in method.own))
+        rules = ((r"unet\.convc", "style"), (r"unet\.convco", "join"), *GROUP_NORM_UNET)
+        weights: dict[str, Tensor] = {"median_statistics": method.get_buffer("median_statistics")}
+        for entry, name, codes in (("model_full", "full", GLIOMA.modalities), ("model_missing", "missing", method.own)):
+            path = group_norm_path(state_dict[entry], codes, order, rules)
+            weights |= {f"{name}.{key}": value for key, value in path.items()}
+        # Ours pools between the last two layers.
+        last = max(int(key.partition(".")[0]) for key in state_dict["d_style"])
+        for key, value in state_dict["d_style"].items():
+            number, _, part = key.partition(".")
+            weights[f"discriminator.{int(number) + (int(number) == last)}.{part}"] = value
+        method.load_state_dict(swap_axes(weights))
+        return method.eval()
