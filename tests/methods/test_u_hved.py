@@ -3,11 +3,17 @@
 import math
 
 import pytest
+import record_u_hved as recording
 import torch
 from conftest import make_batch, run_turns
+from named_numbers import state_dict
+from parity import Golden, parameters
+from recorder import images
 
+from anymri.errors import UserError
 from anymri.losses.reconstruction import gaussian_kl
 from anymri.methods import create
+from anymri.methods.u_hved import UHVED
 from anymri.types import GLIOMA
 
 SIZE = (16, 16, 16)
@@ -139,3 +145,44 @@ def test_what_is_present_but_hidden_is_a_target(network):
     result = run_turns(network, make_batch(SIZE, EVERYTHING, available))["train.main"]
     gradient = result["gradients"]["images.flair.levels.0.0.norm.weight"]
     assert gradient.abs().sum() > 0
+
+
+# -------------------------------------------------------------------------------------------------- the PyTorch port
+
+
+def port(golden):
+    weights = state_dict(golden.shapes)
+    return UHVED.import_state_dict({f"module.{key}": value for key, value in weights.items()})
+
+
+def test_every_module_has_the_ports_size():
+    theirs = Golden("u_hved").parameters
+    with torch.device("meta"):
+        network, sibling = create("u_hved"), create("u_hemis")
+    for encoder in (*network.encoders.values(), *sibling.encoders.values()):
+        assert parameters(encoder) == theirs["flair_encoder"] == 221_560
+    assert {parameters(decoder) for decoder in network.images.values()} == {theirs["flair_decoder"]}
+    assert parameters(network.segmentation) == theirs["seg_decoder"]
+
+
+def test_logits_and_images_are_the_ports():
+    golden = Golden("u_hved")
+    network = port(golden)
+    # Theirs holds arrays (x, y, z).
+    image = images(GLIOMA.modalities, recording.SIZE).transpose(2, 4)
+    with torch.inference_mode():
+        features = network.encode(image, EVERYTHING)
+        for subset in recording.SUBSETS:
+            shown = GLIOMA.available(subset.split("+"))[None]
+            prediction = network.decode(features, shown)
+            assert golden.difference(subset, prediction.logits.transpose(2, 4)) <= 1e-4, subset
+            if subset == recording.SUBSETS[0]:
+                flair = prediction.image[:, [3]].transpose(2, 4)
+                assert golden.difference("image.flair", flair) <= 1e-4
+        swapped = network.predict(image[:, [1, 0, 2, 3]], EVERYTHING, outputs=("logits",)).logits
+        assert golden.difference(recording.SUBSETS[-1], swapped.transpose(2, 4)) > 1e-2
+
+
+def test_official_weights_are_refused_in_one_line():
+    with pytest.raises(UserError, match=r"unknown source 'official' of u_hved weights; known: port"):
+        UHVED.import_state_dict({}, "official")

@@ -40,8 +40,8 @@ class UHeMISConfig(MethodConfig):
         Channels of each encoder level, finest first; the first one even.
     slope : float
         Slope of the leaky ReLU below 0, as the authors' framework defines it.
-    resize : {"centred", "corner"}
-        ``corner`` repeats the half-voxel shift of the authors' framework.
+    resize : {"centred", "corner", "ends"}
+        ``corner`` repeats the half-voxel shift of the authors' framework; ``ends`` is the PyTorch port's rule.
     lr : float
         First learning rate.
     lr_divisions : int
@@ -76,6 +76,9 @@ class UHeMIS(Method):
     above the mean); linear resizing with aligned voxel centres (``resize="corner"`` for theirs); volumes are not
     cropped by all four modalities.
 
+    No PyTorch code of the authors exists; encoder and decoder are the ones of `UHVED`, which are compared with a
+    PyTorch port, and the number of parameters is the released one, 1,096,848.
+
     References
     ----------
     .. [1] Havaei et al., "HeMIS: Hetero-Modal Image Segmentation", MICCAI 2016, arXiv:1607.05194.
@@ -94,7 +97,7 @@ class UHeMIS(Method):
         doi="10.1007/978-3-319-46723-8_54",
         arxiv="1607.05194",
         code="https://github.com/ReubenDo/U-HVED",
-        parity="structure",
+        parity="1e-4 (parts)",
         novelty="Fuses any number of modalities by mean and variance of their features.",
         weakness="Moments forget which modality said what; degrades with few modalities.",
         deviations=(

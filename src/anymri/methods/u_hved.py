@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
+from typing import Self
 
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from anymri.losses.reconstruction import gaussian_kl, masked_mean_squared_error, weight_penalty
 from anymri.losses.segmentation import cross_entropy, dice_squared_prediction
+from anymri.methods._released import rename, swap_axes
 from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.blocks import ResizeRule
 from anymri.nn.fusion import expert, product_of_experts
@@ -24,6 +28,7 @@ from anymri.types import (
     Prediction,
     Stage,
     StepOutput,
+    UserError,
     Where,
 )
 
@@ -43,8 +48,8 @@ class UHVEDConfig(MethodConfig):
         Channels of each encoder level, finest first, all even: one half means, one half log-variances.
     slope : float
         Slope of the leaky ReLU below 0, as the authors' framework defines it.
-    resize : {"centred", "corner"}
-        ``corner`` repeats the half-voxel shift of the authors' framework.
+    resize : {"centred", "corner", "ends"}
+        ``corner`` repeats the half-voxel shift of the authors' framework; ``ends`` is the PyTorch port's rule.
     kl_weight, reconstruction_weight : float
         Weights of the two terms beside cross-entropy and Dice.
     kl_stride : int
@@ -89,6 +94,11 @@ class UHVED(Method):
     above the mean); linear resizing with aligned voxel centres (``resize="corner"`` for theirs); the learning
     rate is divided every 10 000 iterations (the released file says every 10, which stops training at once).
 
+    The official code is for TensorFlow 1. Logits are compared with the PyTorch port in AImageLab-zip/IM-Fuse, whose
+    slope is 0.01 and whose resizing joins the outermost voxel centres; its losses differ from the official ones and
+    are not compared. Its weights come in with ``import_state_dict(..., source="port")``, kernels turned from arrays
+    (x, y, z) to (z, y, x); its intensities are z-scores over the voxels where any sequence is positive.
+
     References
     ----------
     .. [1] Dorent et al., "Hetero-Modal Variational Encoder-Decoder for Joint Modality Completion and
@@ -106,7 +116,7 @@ class UHVED(Method):
         doi="10.1007/978-3-030-32245-8_9",
         arxiv="1907.11150",
         code="https://github.com/ReubenDo/U-HVED",
-        parity="structure",
+        parity="1e-4 (PyTorch port)",
         novelty="Multi-modal variational auto-encoder with skip latents: one latent for completion and segmentation.",
         weakness="A product of experts is dominated by over-confident modalities.",
         deviations=(
@@ -260,6 +270,49 @@ class UHVED(Method):
         return OptimizerSettings(
             "adam", lr=config.lr, schedule="step", step_divisor=4.0, step_count=config.lr_divisions
         )
+
+    # ----------------------------------------------------------------------------------------------------- weights
+
+    @classmethod
+    def import_state_dict(cls, state_dict: Mapping[str, Tensor], source: str = "port") -> Self:
+        """U-HVED of four sequences from weights of the PyTorch port.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            Its checkpoint's entry ``state_dict``.
+        source : str, default="port"
+
+        Raises
+        ------
+        UserError
+            If the source is unknown; the official checkpoints are TensorFlow's and cannot be read.
+        KeyError, RuntimeError
+            If the weights are not U-HVED's.
+        """
+        if source != "port":
+            raise UserError(f"unknown source {source!r} of u_hved weights; known: port (AImageLab-zip/IM-Fuse)")
+        method = cls(UHVEDConfig(slope=0.01, resize="ends"), GLIOMA)
+        theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
+        weights = swap_axes(rename(theirs, _port_rules()))
+        method.load_state_dict({**weights, "median_statistics": method.get_buffer("median_statistics")})
+        return method.eval()
+
+
+def _port_rules() -> list[tuple[str, str]]:
+    """The port's names and ours."""
+    rules = []
+    encoders = {"t1": "t1", "t1ce": "t1c", "t2": "t2", "flair": "flair"}
+    decoders = {"t1": "images.t1", "t1c": "images.t1c", "t2": "images.t2", "flair": "images.flair"}
+    for theirs, code in encoders.items():
+        rules.append((rf"{theirs}_encoder\.conv1", f"encoders.{code}.stem"))
+        for i, j in product(range(4), range(2)):
+            rules.append((rf"{theirs}_encoder\.e{i + 1}_c{j + 1}", f"encoders.{code}.levels.{i}.{j}"))
+    for theirs, ours in {**decoders, "seg": "segmentation"}.items():
+        rules.append((rf"{theirs}_decoder\.conv_out", f"{ours}.last"))
+        for i, j in product(range(3), range(2)):
+            rules.append((rf"{theirs}_decoder\.d{i + 1}_c{j + 1}", f"{ours}.levels.{i}.{j}"))
+    return rules
 
 
 def _like_features(latent: list[Tensor], features: Features) -> list[Tensor]:

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 __all__ = ["InstanceNorm", "PreActivationConv", "ResizeRule", "enlarge"]
 
 #: ``centred``: voxel centres of both grids share one frame (the default everywhere today). ``corner``: the first
-#: voxels coincide instead, as TensorFlow 1 resized, which shifts the result by half a coarse voxel.
-ResizeRule = Literal["centred", "corner"]
+#: voxels coincide instead, as TensorFlow 1 resized, which shifts the result by half a coarse voxel. ``ends``: the
+#: outermost voxel centres coincide, which stretches the result by less than a voxel.
+ResizeRule = Literal["centred", "corner", "ends"]
 
 
 class InstanceNorm(nn.Module):
@@ -76,7 +77,7 @@ def enlarge(x: Tensor, size: tuple[int, ...], rule: ResizeRule = "centred") -> T
     x : Tensor, shape (B, C, D, H, W)
     size : tuple of int
         (D, H, W) of the result.
-    rule : {"centred", "corner"}, default="centred"
+    rule : {"centred", "corner", "ends"}, default="centred"
         How the two grids lie on each other. ``corner`` is defined for exact doubling only.
 
     Raises
@@ -84,8 +85,8 @@ def enlarge(x: Tensor, size: tuple[int, ...], rule: ResizeRule = "centred") -> T
     ValueError
         If ``corner`` is asked to do anything but double.
     """
-    if rule == "centred":
-        return F.interpolate(x, size=size, mode="trilinear", align_corners=False)
+    if rule != "corner":
+        return F.interpolate(x, size=size, mode="trilinear", align_corners=rule == "ends")
     if tuple(size) != tuple(2 * n for n in x.shape[2:]):
         raise ValueError(f"rule 'corner' doubles sizes; cannot go from {tuple(x.shape[2:])} to {tuple(size)}")
     # n + 1 coarse voxels, the last one repeated, span exactly 2 n + 1 fine ones; the last fine one is surplus.

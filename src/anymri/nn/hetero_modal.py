@@ -54,7 +54,7 @@ class SkipDecoder(nn.Module):
     out_channels : int
     slope : float
         Slope of the leaky ReLU below 0.
-    resize : {"centred", "corner"}, default="centred"
+    resize : {"centred", "corner", "ends"}, default="centred"
         See `anymri.nn.blocks.enlarge`.
     """
 
