@@ -96,8 +96,8 @@ class _Loop:
         self.settings = plan.config.training
         self.device_type, self.precision = choose_device(self.settings)
         self.fabric = make_fabric(self.settings)
-        # Convolutions in bf16 are several times faster on the CPU with channels last.
-        self.channels_last = self.device_type == "cpu" and self.precision == "bf16" and plan.method.spatial_dims == 3
+        # On the CPU convolutions are faster with channels last: in bf16 several times, in 32 bits up to 1.6 times.
+        self.channels_last = self.device_type == "cpu" and plan.method.spatial_dims == 3
         if self.channels_last:
             plan.method.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.module = self.fabric.setup(plan.method)
