@@ -87,15 +87,27 @@ def study(index: int = INDEX, **settings: object) -> PhantomSubject:
     return make_subject(SEED, index, PhantomSettings(**settings))  # type: ignore[arg-type]
 
 
-def spoil(subject: PhantomSubject, code: str, artifact: str, strength: float) -> np.ndarray:
-    """One sequence of a clean phantom with an artifact."""
-    air = {name: (np.array(values[:3]), values[3]) for name, values in subject.parameters["air_mm"].items()}
-    axis = subject.parameters["artifacts"][code]["slice_axis"]
-    image = subject.images[code].astype(float)
-    scan = Scan(image, image > 0, Grid.whole(subject.spacing_mm), axis, None, air)
-    scan = put_in_head(scan, draw_shell(artifact_stream(SEED, INDEX, "head", "shell"), scan.seen, scan.grid), code)
-    spoiled, _ = impose_artifacts(scan, {artifact: strength}, partial(artifact_stream, SEED, INDEX, code))
-    return np.where(spoiled.seen, spoiled.image, 0)
+class Spoiler:
+    """A clean phantom in its head, ready for artifacts."""
+
+    def __init__(self, subject: PhantomSubject) -> None:
+        self.subject = subject
+        self.air = {name: (np.array(values[:3]), values[3]) for name, values in subject.parameters["air_mm"].items()}
+        brain = subject.images["t1"] > 0
+        edges = [np.nonzero(brain.any(axis=axes))[0] for axes in ((1, 2), (0, 2), (0, 1))]
+        (z, z_end), (y, y_end), (x, x_end) = ((int(edge[0]), int(edge[-1]) + 1) for edge in edges)
+        self.grid = Grid(subject.spacing_mm, (z, y, x), (z_end, y_end, x_end))
+        self.shell = draw_shell(artifact_stream(SEED, INDEX, "head", "shell"), brain[self.grid.slices], self.grid)
+
+    def spoil(self, code: str, artifact: str, strength: float) -> np.ndarray:
+        """One sequence with one artifact, in the whole volume."""
+        axis = self.subject.parameters["artifacts"][code]["slice_axis"]
+        image = self.subject.images[code][self.grid.slices].astype(float)
+        scan = put_in_head(Scan(image, image > 0, self.grid, axis, None, self.air), self.shell, code)
+        scan, _ = impose_artifacts(scan, {artifact: strength}, partial(artifact_stream, SEED, INDEX, code))
+        result = np.zeros(self.subject.label.shape)
+        result[scan.grid.slices] = np.where(scan.seen, scan.image, 0)
+        return result
 
 
 def study_tiles(view: View, images: Mapping[str, np.ndarray], label: np.ndarray) -> list[np.ndarray]:
@@ -120,27 +132,28 @@ def sequence_rows(names: Sequence[str]) -> Rows:
     """A row for each artifact, a column for each sequence of a glioma."""
     subject = study()
     view = View.of(subject.images, subject.label)
+    spoiler = Spoiler(subject)
     yield "none", [view.grey(image, code) for code, image in subject.images.items()]
     for name in names:
-        yield name, [view.grey(spoil(subject, code, name, STRENGTH), code) for code in subject.images]
+        yield name, [view.grey(spoiler.spoil(code, name, STRENGTH), code) for code in subject.images]
 
 
 def disease_rows(names: Sequence[str], diseases: Sequence[str]) -> Rows:
     """A row for each artifact, a column for each pathology in FLAIR."""
     subjects = [study(pathology=name) for name in diseases]
     views = [View.of(subject.images, subject.label) for subject in subjects]
-    pairs = list(zip(views, subjects, strict=True))
-    yield "none", [view.grey(subject.images["flair"], "flair") for view, subject in pairs]
+    pairs = list(zip(views, [Spoiler(subject) for subject in subjects], strict=True))
+    yield "none", [view.grey(spoiler.subject.images["flair"], "flair") for view, spoiler in pairs]
     for name in names:
-        yield name, [view.grey(spoil(subject, "flair", name, STRENGTH), "flair") for view, subject in pairs]
+        yield name, [view.grey(spoiler.spoil("flair", name, STRENGTH), "flair") for view, spoiler in pairs]
 
 
 def strength_rows(names: Sequence[str]) -> Rows:
     """A row for each artifact, a column for each strength in T1c."""
     subject = study()
-    view = View.of(subject.images, subject.label)
+    view, spoiler = View.of(subject.images, subject.label), Spoiler(subject)
     for name in names:
-        spoiled = [spoil(subject, "t1c", name, strength) for strength in STRENGTHS]
+        spoiled = [spoiler.spoil("t1c", name, strength) for strength in STRENGTHS]
         shown = view
         if name == "susceptibility":  # near the air below the brain, not where the tumour is
             change = np.abs(spoiled[2] - spoiled[0]).sum(axis=(1, 2))
@@ -184,7 +197,7 @@ Labels: 1 blue, 2 green, 3 yellow, 4 red. Glioma, metastases: 1 necrotic or non-
 ## Artifacts by sequence
 
 Strength {strength}; imposed on the whole head and skull-stripped afterwards, as in most data sets. `phase_cancellation`
-shows only where there is fat, which a brain alone does not have.
+shows only where there is fat, which a brain alone does not have. A black picture: the slice shown is a missing one.
 
 ![artifacts by sequence](phantom-gallery/artifacts-by-sequence.jpg)
 
@@ -219,6 +232,7 @@ def main() -> None:
     """Draw every sheet and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", help="Names of sheets to draw; default all.")
     parser.add_argument("--real", type=Path, help="Folder of real cases, CASE/{t1,t1c,t2,flair,seg}.nii.gz.")
     parser.add_argument("--beside", type=Path, help="JPEG to draw the real cases into.")
     options = parser.parse_args()
@@ -238,6 +252,8 @@ def main() -> None:
         "random-contrast": (random_rows(), [*codes, "label"]),
     }
     for name, (rows, columns) in sheets.items():
+        if options.only and name not in options.only:
+            continue
         print(f"drawing {name}")
         draw_sheet(pictures / f"{name}.jpg", list(rows), columns)
     write_page(options.out / "phantom-gallery.md")
