@@ -17,6 +17,7 @@ from anymri.types import GLIOMA, DataSpec
 #: Parameters and buffers (regular expressions) that hold modalities along an axis instead of by name.
 PER_CHANNEL = {
     "acn": {r"(full|missing)\.encoder\.levels\.0\.arrive\.weight": 1},
+    "robust_seg": {r"fusions\.\d+\.gate\.convs\..*\.weight": 0, r"fusions\.\d+\.gate_bias": 0},
     "smu_net": {r"(full|missing)\.encoder\.levels\.0\.arrive\.weight": 1},
     "threshold": {r"lesion_threshold": 0},
     "unet": {r"down\.0\.first\.conv\.weight": 1, r".*\.modulation\.weight": 1, r"image_head\..*": 0},

@@ -28,6 +28,7 @@ __all__ = [
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
     "rfnet": "anymri.methods.rfnet:RFNet",
+    "robust_seg": "anymri.methods.robust_seg:RobustSeg",
     "smu_net": "anymri.methods.smu_net:SMUNet",
     "threshold": "anymri.methods.threshold:Threshold",
     "u_hemis": "anymri.methods.u_hemis:UHeMIS",

@@ -23,6 +23,7 @@ __all__ = [
     "double",
     "keep_available",
     "normalise_instance",
+    "pad",
 ]
 
 #: What lies outside the volume for a convolution: the mirrored inside, or zeros.
@@ -45,7 +46,8 @@ def double(x: Tensor, times: int = 1) -> Tensor:
     return x if times == 0 else F.interpolate(x, scale_factor=2.0**times, mode="trilinear", align_corners=True)
 
 
-def _pad(x: Tensor, margin: int, rule: PaddingRule) -> Tensor:
+def pad(x: Tensor, margin: int, rule: PaddingRule = "reflect") -> Tensor:
+    """Put `margin` voxels around (B, C, *S), mirrored or 0."""
     if margin == 0:
         return x
     if rule == "zeros":
@@ -73,6 +75,9 @@ class ConvNormAct(nn.Module):
     constant. It gets no gradient.
     """
 
+    #: Added to the norm's variance; an instance may have its own.
+    eps: float = 1e-5
+
     def __init__(
         self,
         in_channels: int,
@@ -90,9 +95,9 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, *S) to (B, out_channels, *S / stride)."""
-        x = _pad(x, self.conv.kernel_size[0] // 2, self.padding)
+        x = pad(x, self.conv.kernel_size[0] // 2, self.padding)
         x = F.dropout(F.conv3d(x, self.conv.weight, None, self.conv.stride), self.dropout, self.training)
-        return F.leaky_relu(normalise_instance(x), SLOPE)
+        return F.leaky_relu(normalise_instance(x, self.eps), SLOPE)
 
 
 class StackedConv(nn.Module):
@@ -136,7 +141,7 @@ class StackedConv(nn.Module):
 
     def forward(self, kept: dict[str, Tensor]) -> Tensor:
         """Map features by modality code, each (B, in_channels, *S) and 0 where absent, to (B, out_channels, *S)."""
-        parts = [self.convs[code](_pad(feature, self.margin, self.padding)) for code, feature in kept.items()]
+        parts = [self.convs[code](pad(feature, self.margin, self.padding)) for code, feature in kept.items()]
         return sum(parts[1:], parts[0])
 
 
@@ -151,6 +156,9 @@ class StackedConvNormAct(StackedConv):
     padding : {"reflect", "zeros"}, default="reflect"
     """
 
+    #: Added to the norm's variance; an instance may have its own.
+    eps: float = 1e-5
+
     def __init__(
         self,
         codes: tuple[str, ...],
@@ -164,7 +172,7 @@ class StackedConvNormAct(StackedConv):
 
     def forward(self, kept: dict[str, Tensor]) -> Tensor:
         """Map features by modality code, each (B, in_channels, *S) and 0 where absent, to (B, out_channels, *S)."""
-        return F.leaky_relu(normalise_instance(super().forward(kept)), SLOPE)
+        return F.leaky_relu(normalise_instance(super().forward(kept), self.eps), SLOPE)
 
 
 class _ResidualStage(nn.Module):

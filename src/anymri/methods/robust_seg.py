@@ -1,0 +1,419 @@
+"""RobustSeg: content apart from appearance, and gates that choose among the contents that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Self
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymri.losses.class_weighted import weighted_cross_entropy
+from anymri.losses.reconstruction import gaussian_kl
+from anymri.losses.segmentation import dice_squared_prediction
+from anymri.methods._released import rename, swap_axes
+from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
+from anymri.nn.hetero_modal import encode_each
+from anymri.nn.res_encoder import (
+    SLOPE,
+    ConvNormAct,
+    PyramidDecoder,
+    ResidualEncoder,
+    StackedConv,
+    StackedConvNormAct,
+    keep_available,
+    normalise_instance,
+    pad,
+)
+from anymri.types import (
+    GLIOMA,
+    Batch,
+    DataSpec,
+    Features,
+    Head,
+    OptimizerSettings,
+    Prediction,
+    Stage,
+    StepOutput,
+    UserError,
+    Where,
+)
+
+__all__ = ["RobustSeg", "RobustSegConfig", "modulate"]
+
+#: Biases that never learn, and why.
+BIASES = (
+    r".*\.conv\.bias",
+    r"fusions\.\d+\.(gate_bias|join\.bias)",
+    r".*\.blocks\.\d+\.(first|second)\.bias",
+)
+NO_EFFECT = "an instance norm without scale and shift follows and removes it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustSegConfig(MethodConfig):
+    """Settings of RobustSeg; defaults are the released code's.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Channels of each content level, finest first.
+    style_widths : tuple of int
+        Channels of the style encoder's layers; all but the first halve the size.
+    style_size, hidden : int
+        Length of a style, and units of the layers that turn it into scales and shifts.
+    residual_blocks : int
+        Blocks of each image decoder that the style modulates.
+    dropout : float
+        Inside every content stage; the released training sets 0, its network's default is 0.3.
+    gate_rectified : bool
+        Whether gates pass a leaky ReLU before the sigmoid, as in the PyTorch port.
+    norm_eps : float
+        Added to the variance of instance norms; the port has 1e-6.
+    reconstruction_weight, kl_weight : float
+    penalty : float
+        Weight of half the squared kernels of encoders and decoders.
+    lr : float
+    """
+
+    widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
+    style_widths: tuple[PositiveInt, ...] = (32, 64, 128, 128, 128)
+    style_size: PositiveInt = 8
+    hidden: PositiveInt = 128
+    residual_blocks: PositiveInt = 4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    gate_rectified: bool = False
+    norm_eps: PositiveFloat = 1e-5
+    reconstruction_weight: NonNegativeFloat = 0.1
+    kl_weight: NonNegativeFloat = 0.1
+    penalty: NonNegativeFloat = 1e-4
+    lr: PositiveFloat = 1e-4
+
+
+class _StyleEncoder(nn.Module):
+    """From an image (B, 1, D, H, W) to its style (B, style_size)."""
+
+    def __init__(self, widths: tuple[int, ...], size: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv3d(before, after, 4 if i else 7, 2 if i else 1)
+            for i, (before, after) in enumerate(zip((1, *widths[:-1]), widths, strict=True))
+        )
+        self.last = nn.Conv3d(widths[-1], size, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, conv in enumerate(self.convs):
+            x = F.relu(conv(pad(x, 1 if i else 3)))
+        return self.last(x.mean(dim=(2, 3, 4), keepdim=True)).flatten(1)
+
+
+class _Modulation(nn.Module):
+    """From a style to one scale and one shift a channel, each (B, channels)."""
+
+    def __init__(self, style_size: int, hidden: int, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(style_size, hidden), nn.Linear(hidden, hidden)])
+        self.scale = nn.Linear(hidden, channels)
+        self.shift = nn.Linear(hidden, channels)
+
+    def forward(self, style: Tensor) -> tuple[Tensor, Tensor]:
+        for layer in self.layers:
+            style = F.relu(layer(style))
+        return self.scale(style), self.shift(style)
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Give every channel of ``x`` (B, C, *S) the standard deviation \\|scale\\| and the mean `shift`, each (B, C)."""
+    shape = (*scale.shape, *([1] * (x.ndim - 2)))
+    return scale.reshape(shape) * normalise_instance(x) + shift.reshape(shape)
+
+
+class _ModulatedBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv3d(channels, channels, 3), nn.Conv3d(channels, channels, 3)
+
+    def forward(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        # Their biases do nothing in front of the norm; they are kept for the authors' weights.
+        inner = F.relu(modulate(F.conv3d(pad(x, 1), self.first.weight), scale, shift))
+        return x + modulate(F.conv3d(pad(inner, 1), self.second.weight), scale, shift)
+
+
+class _ImageDecoder(nn.Module):
+    """Image of one modality from the fused coarsest content and the modality's style."""
+
+    def __init__(self, config: RobustSegConfig) -> None:
+        super().__init__()
+        channels = config.widths[-1]
+        self.modulation = _Modulation(config.style_size, config.hidden, channels)
+        self.blocks = nn.ModuleList(_ModulatedBlock(channels) for _ in range(config.residual_blocks))
+        sizes = [max(channels // 2**i, 1) for i in range(len(config.widths))]
+        self.convs = nn.ModuleList(nn.Conv3d(a, b, 5, padding=2) for a, b in pairwise(sizes))
+        # Layer norm over everything but the rows, with one scale and shift a channel.
+        self.norms = nn.ModuleList(nn.GroupNorm(1, size, eps=1e-6) for size in sizes[1:])
+        self.last = nn.Conv3d(sizes[-1], 1, 7)
+
+    def forward(self, content: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Image (B, 1, D, H, W), and the scales and shifts (B, C)."""
+        scale, shift = self.modulation(style)
+        x = content
+        for block in self.blocks:
+            x = block(x, scale, shift)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.relu(norm(conv(F.interpolate(x, scale_factor=2.0))))
+        return self.last(pad(x, 3)), scale, shift
+
+
+class _GatedFusion(nn.Module):
+    """One level's contents, weighted by a gate a modality and joined."""
+
+    def __init__(self, codes: tuple[str, ...], channels: int, rectified: bool, eps: float) -> None:
+        super().__init__()
+        self.codes, self.rectified, self.eps = codes, rectified, eps
+        self.gate = StackedConv(codes, channels, len(codes), kernel_size=3)
+        self.gate_bias = nn.Parameter(torch.zeros(len(codes)))
+        self.join = StackedConvNormAct(codes, channels, channels)
+
+    def gates(self, kept: dict[str, Tensor]) -> Tensor:
+        """Weight in (0, 1) of every modality at every voxel, (B, M, *S)."""
+        x = normalise_instance(self.gate(kept), self.eps)
+        return (F.leaky_relu(x, SLOPE) if self.rectified else x).sigmoid()
+
+    def forward(self, kept: dict[str, Tensor]) -> Tensor:
+        gates = self.gates(kept)
+        return self.join({code: x * gates[:, [self.codes.index(code)]].to(x.dtype) for code, x in kept.items()})
+
+
+class RobustSeg(Method):
+    """Segment from any subset by gated fusion of contents freed from appearance [1]_.
+
+    Parameters
+    ----------
+    config : RobustSegConfig
+    spec : DataSpec
+
+    Notes
+    -----
+    Every modality has an encoder of content and one of style. The contents of the drawn subset are fused by gates
+    at four levels; from the fused content come the segmentation and, with each modality's own style, the images of
+    all modalities that are present, also of those that were hidden: so the content learns to hold what they show.
+    The penalty KL runs over the scales and shifts that the style is turned into, as released. Prediction uses
+    contents, gates and segmentation decoder only.
+
+    Deviations: features grow linearly in the segmentation decoder (theirs: voxels repeated; the PyTorch port and
+    RFNet as here); Dice smooth 1e-5 in numerator and denominator (theirs: 1e-7 below); weights start by Kaiming's rule
+    (theirs: deviation 0.01); the loop's augmentation (theirs: none); z-score inside each modality's own brain.
+
+    The official code is for TensorFlow 1. Logits are compared with the PyTorch port in AImageLab-zip/IM-Fuse, which
+    rectifies the gates (``gate_rectified``), adds 1e-6 in its norms, and ties the layer norm of its image decoders to
+    windows of 80 voxels: images are therefore not compared. Its weights come in with ``source="port"``, without those
+    norms and with kernels turned from arrays (x, y, z) to (z, y, x); channels there: flair, t1c, t1, t2. The official
+    cohort is normalised over the middle 98 % of the union of the four brains.
+
+    References
+    ----------
+    .. [1] Chen et al., "Robust Multimodal Brain Tumor Segmentation via Feature Disentanglement and Gated Fusion",
+       MICCAI 2019, arXiv:2002.09708.
+    """
+
+    name = "robust_seg"
+    Config = RobustSegConfig
+    info = MethodInfo(
+        title="RobustSeg",
+        family="common latent space",
+        task="segmentation",
+        year=2019,
+        reference="Chen et al., MICCAI 2019",
+        doi="10.1007/978-3-030-32248-9_50",
+        arxiv="2002.09708",
+        code="https://github.com/cchen-cc/Robust-Mseg",
+        parity="1e-4 (PyTorch port)",
+        novelty="Content and appearance apart, so that the fused content can rebuild hidden modalities.",
+        weakness="Gates over fixed slots; image decoders cost most of the training and serve nothing after it.",
+        deviations=(
+            "linear instead of repeated voxels in the segmentation decoder, as in the port",
+            "Dice with smooth 1e-5 in numerator and denominator, not 1e-7 in the denominator",
+            "Kaiming start instead of deviation 0.01",
+            "z-score inside each modality's own brain",
+        ),
+        untrained=dict.fromkeys(BIASES, NO_EFFECT),
+    )
+    presets = {
+        "paper": Preset(
+            (
+                Stage(
+                    "train", epochs=300, batch_size=1, patch=(80,) * 3, sampler="bernoulli_repair", steps_per_epoch=300
+                ),
+            )
+        ),
+        "tiny": Preset(
+            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="bernoulli_repair", steps_per_epoch=50),),
+            {
+                "widths": (8, 12, 16, 24),
+                "style_widths": (8, 8, 8, 8, 8),
+                "hidden": 32,
+                "residual_blocks": 1,
+                "lr": 2e-3,
+            },
+        ),
+    }
+    outputs = ("logits",)
+    head: Head
+
+    def __init__(self, config: RobustSegConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.config: RobustSegConfig = config
+        self.head = Head("softmax", ("background", *spec.labels))
+        self.divisor = 2 ** (len(config.widths) - 1)
+        codes = spec.modalities
+        self.contents = nn.ModuleDict({code: ResidualEncoder(config.widths, dropout=config.dropout) for code in codes})
+        self.styles = nn.ModuleDict({code: _StyleEncoder(config.style_widths, config.style_size) for code in codes})
+        self.fusions = nn.ModuleList(
+            _GatedFusion(codes, width, config.gate_rectified, config.norm_eps) for width in config.widths
+        )
+        self.segmentation = PyramidDecoder(config.widths, len(self.head.channels))
+        self.images = nn.ModuleDict({code: _ImageDecoder(config) for code in codes})
+        for part in (*self.styles.modules(), *self.images.modules()):
+            if isinstance(part, nn.Conv3d | nn.Linear):
+                nn.init.kaiming_normal_(part.weight)
+        for part in self.modules():
+            if isinstance(part, ConvNormAct | StackedConvNormAct):
+                part.eps = config.norm_eps
+
+    # ------------------------------------------------------------------------------------------------ prediction
+
+    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
+        """Content of every modality that some row has, by code; see `Method.encode`."""
+        return encode_each(self.contents, show(image, available), available)
+
+    def decode(
+        self,
+        features: Features,
+        available: Tensor,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """Segment from the fused contents; deterministic. See `Method.decode`."""
+        return Prediction(logits=self.segmentation(self._fuse(features, available)))
+
+    def _fuse(self, features: Features, available: Tensor) -> list[Tensor]:
+        levels = keep_available(features, available, self.spec.modalities)
+        return [fusion(kept) for fusion, kept in zip(self.fusions, levels, strict=True)]
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        """Weighted cross-entropy, Dice, images of what is present, divergence of their styles, and a penalty."""
+        assert batch.label is not None
+        config = self.config
+        fused = self._fuse(self.encode(batch.image, batch.present), batch.available)
+        target = self.head.target(batch.label, self.spec)
+        probability = self.head.probability(self.segmentation(fused).float())
+        reconstruction, divergence = self._rebuild(batch, fused[-1])
+        terms = {
+            "cross_entropy": weighted_cross_entropy(probability, target),
+            "dice": dice_squared_prediction(probability, target),
+            "reconstruction": config.reconstruction_weight * reconstruction,
+            "kl": config.kl_weight * divergence,
+            "l2": config.penalty * self._penalty(),
+        }
+        return StepOutput(torch.stack(list(terms.values())).sum(), {key: term.detach() for key, term in terms.items()})
+
+    def _rebuild(self, batch: Batch, content: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over modalities of the mean absolute error and of the divergence, each over rows that have it."""
+        errors, divergences = [], []
+        image = show(batch.image, batch.present)
+        for i, code in enumerate(self.spec.modalities):
+            rows = batch.present[:, i]
+            if not rows.any():
+                continue
+            true = image[:, i : i + 1]
+            rebuilt, scale, shift = self.images[code](content, self.styles[code](true))
+            errors.append((rebuilt.float() - true.float())[rows].abs().mean())
+            log_variance = (shift.float() ** 2).log().clamp(-50, 50)
+            divergences.append(gaussian_kl(scale.float(), log_variance)[rows].sum(dim=1).mean())
+        return torch.stack(errors).sum(), torch.stack(divergences).sum()
+
+    def _penalty(self) -> Tensor:
+        parts = (self.contents, self.styles, self.segmentation, self.images)
+        kernels = [p for part in parts for p in part.parameters() if p.ndim > 1]
+        return torch.stack([0.5 * (kernel.float() ** 2).sum() for kernel in kernels]).sum()
+
+    def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
+        """Adam with a polynomial schedule."""
+        return OptimizerSettings("adam", lr=self.config.lr, schedule="poly", power=0.9)
+
+    # ----------------------------------------------------------------------------------------------------- weights
+
+    @classmethod
+    def import_state_dict(cls, state_dict: Mapping[str, Tensor], source: str = "port") -> Self:
+        """RobustSeg of four sequences from weights of the PyTorch port.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            Its checkpoint's entry ``state_dict``.
+        source : str, default="port"
+
+        Raises
+        ------
+        UserError
+            If the source is unknown; the official checkpoints are TensorFlow's and cannot be read.
+        KeyError, RuntimeError
+            If the weights are not RobustSeg's.
+        """
+        if source != "port":
+            raise UserError(f"unknown source {source!r} of robust_seg weights; known: port (AImageLab-zip/IM-Fuse)")
+        method = cls(RobustSegConfig(gate_rectified=True, norm_eps=1e-6), GLIOMA)
+        theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
+        weights = rename(theirs, _port_rules(), unused=r".*layer_norm.*|(att|fusion)_c\d.*")
+        weights |= _port_fusions(theirs)
+        weights |= {key: value for key, value in method.state_dict().items() if ".norms." in key}
+        method.load_state_dict({**swap_axes(weights), "median_statistics": method.get_buffer("median_statistics")})
+        return method.eval()
+
+
+#: The port's names of our modalities, in the order of its channels.
+_PORT_CODES = {"flair": "flair", "t1c": "t1c", "t1": "t1", "t2": "t2"}
+
+
+def _port_rules() -> list[tuple[str, str]]:
+    """The port's names and ours, but for the layers over stacked modalities."""
+    rules = [(r"mask_de\.seg_logit\.conv", "segmentation.classifier")]
+    for level in range(3):
+        for theirs, ours in (("c1", "shrink"), ("c2", "join"), ("out", "out")):
+            rules.append((rf"mask_de\.d{3 - level}_{theirs}", f"segmentation.levels.{level}.{ours}"))
+    for name, code in _PORT_CODES.items():
+        for level in range(4):
+            for number, part in enumerate(("first", "second", "third"), start=1):
+                rules.append((rf"ce_{name}\.e{level + 1}_c{number}", f"contents.{code}.stages.{level}.{part}"))
+        rules += [(rf"se_{name}\.c_{i}\.conv", f"styles.{code}.convs.{i}") for i in range(5)]
+        rules += [(rf"se_{name}\.se_logit\.conv", f"styles.{code}.last")]
+        image = rf"image_de_{name}\."
+        for part, ours in (("linear_0", "layers.0"), ("linear_1", "layers.1"), ("mu", "scale"), ("sigma", "shift")):
+            rules.append((rf"{image}mlp\.{part}\.linear", f"images.{code}.modulation.{ours}"))
+        for block in range(4):
+            for number, ours in ((1, "first"), (2, "second")):
+                rules.append((rf"{image}res_{block}\.conv{number}\.conv", f"images.{code}.blocks.{block}.{ours}"))
+        rules += [(rf"{image}conv_{i}\.conv", f"images.{code}.convs.{i}") for i in range(3)]
+        rules += [(rf"{image}G_logit\.conv", f"images.{code}.last")]
+    return rules
+
+
+def _port_fusions(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Layers over stacked modalities, cut by modality; gates in our order."""
+    codes = list(_PORT_CODES.values())
+    rows = [codes.index(code) for code in GLIOMA.modalities]
+    ours = {}
+    for level in range(4):
+        gate, join = theirs[f"att_c{level + 1}.conv.weight"], theirs[f"fusion_c{level + 1}.conv.weight"]
+        for code, gate_part, join_part in zip(codes, gate.chunk(4, dim=1), join.chunk(4, dim=1), strict=True):
+            ours[f"fusions.{level}.gate.convs.{code}.weight"] = gate_part[rows]
+            ours[f"fusions.{level}.join.convs.{code}.weight"] = join_part
+        ours[f"fusions.{level}.gate_bias"] = theirs[f"att_c{level + 1}.conv.bias"][rows]
+        ours[f"fusions.{level}.join.bias"] = theirs[f"fusion_c{level + 1}.conv.bias"]
+    return ours
