@@ -9,7 +9,7 @@ import errno
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -190,6 +190,9 @@ def preprocess(
     spacing: Annotated[
         float | None, typer.Option("--spacing", help="Isotropic voxel edge in mm; default: as stored.")
     ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Configuration of `anymri plan`, for its spacing.")
+    ] = None,
     workers: Workers = 1,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -203,8 +206,13 @@ def preprocess(
     from anymri.data.preprocess import preprocess as build_cache
     from anymri.data.specification import read_spec
 
+    planned: Any = spacing
+    if plan is not None and spacing is None:
+        from anymri.training.planning import read_plan_spacing
+
+        planned = read_plan_spacing(plan)
     report = build_cache(
-        subjects, output, spacing_mm=spacing, workers=workers, spec=read_spec(subjects), progress=not quiet
+        subjects, output, spacing_mm=planned, workers=workers, spec=read_spec(subjects), progress=not quiet
     )
     for subject, reason in report.failed.items():
         typer.echo(f"skipped {subject}: {reason}", err=True)
@@ -221,7 +229,8 @@ def preprocess(
         )
 
 
-app.command()(cli_data.cache)
+for verb in (cli_data.cache, cli_data.plan, cli_data.prepare):
+    app.command()(verb)
 
 
 @app.command()

@@ -25,6 +25,7 @@ __all__ = [
     "RunConfig",
     "TrainingSection",
     "load_run_config",
+    "override",
     "result_changing",
     "run_id",
     "to_plain",
@@ -191,7 +192,7 @@ def load_run_config(path: Path | str, overrides: list[str] | tuple[str, ...] = (
     if not isinstance(values, dict):
         raise UserError(f"{path}: no settings in it; write the sections method, data and training")
     for text in overrides:
-        _override(values, text)
+        override(values, text)
     return validate_run_config(values, str(path))
 
 
@@ -271,7 +272,7 @@ def run_id(config: RunConfig, fingerprint: str) -> str:
     return "-".join([*(re.sub(r"[^A-Za-z0-9_]+", "_", part) for part in parts if part), digest])
 
 
-def _override(values: dict[str, Any], text: str) -> None:
+def override(values: dict[str, Any], text: str) -> None:
     """Set one ``key.sub=VALUE`` in nested plain values."""
     key, equals, value = text.partition("=")
     names = key.strip().split(".")

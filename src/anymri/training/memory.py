@@ -1,0 +1,106 @@
+"""How much memory there is, and how much a training step needs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from anymri.config import TrainingSection
+from anymri.evaluation.complexity import LiveTensors
+from anymri.methods import Method, StepContext
+from anymri.training.machine import choose_device
+from anymri.types import STATISTICS, Batch, Stage, Where
+
+__all__ = ["StepMemory", "memory_at_hand"]
+
+GIB = 2**30
+#: Added for kernels and the allocator, which counting tensors does not see: seen 0.0 to 0.3 GiB on a processor.
+WORKSPACE_GIB = 0.3
+
+
+def memory_at_hand(training: TrainingSection) -> float:
+    """Free memory, in GiB, of the device that a training would use; within the limit of a container."""
+    if choose_device(training)[0] == "cuda":
+        return float(torch.cuda.mem_get_info()[0]) / GIB
+    free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            free.append(int(line.split()[1]) * 1024)
+    limit, used = (_lines(Path(f"/sys/fs/cgroup/memory.{name}")) for name in ("max", "current"))
+    if limit and used and limit[0].isdigit():
+        free.append(int(limit[0]) - int(used[0]))
+    return min(free) / GIB
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+class StepMemory:
+    """Memory of a training step as a line over the voxels of a batch, from two small steps on the processor.
+
+    Parameters
+    ----------
+    method : Method
+    stage : Stage
+    """
+
+    def __init__(self, method: Method, stage: Stage) -> None:
+        side = 2 * method.divisor
+        while side < 16:
+            side *= 2
+        sizes = [(side, side, side), (side, side, 2 * side)] if method.patch is None else [method.patch]
+        voxels = [math.prod(size) for size in sizes]
+        peaks = [_step_bytes(method, stage, size) for size in sizes]
+        parameters = sum(parameter.nbytes for parameter in method.parameters())
+        self.slope = (peaks[-1] - peaks[0]) / (voxels[-1] - voxels[0]) if len(sizes) > 1 else peaks[0] / voxels[0]
+        # Weights, and two moments of each that the optimiser keeps; gradients are in the peaks.
+        self.fixed = max(peaks[0] - self.slope * voxels[0], 0) + 3 * parameters
+
+    def gib(self, patch: Sequence[int], batch: int) -> float:
+        """Estimated memory, in GiB, of a step with this patch (D, H, W) and batch size."""
+        return float(self.fixed + self.slope * math.prod(patch) * batch) / GIB + WORKSPACE_GIB
+
+
+def _step_bytes(method: Method, stage: Stage, size: Sequence[int]) -> int:
+    """Highest number of bytes that one training step holds beside the weights."""
+    batch = _made_up_batch(method, size)
+    weights = [*method.parameters(), *method.buffers()]
+    known = {int(tensor.untyped_storage()._cdata) for tensor in weights}
+    method.train()
+    with torch.random.fork_rng(devices=[]), LiveTensors(known=known) as live:
+        for turn in method.turns(stage):
+            for parameter in method.parameters():
+                parameter.grad = None
+            output = method.training_step(batch, StepContext(stage, turn))
+            if output.loss is not None:
+                output.loss.backward()
+    for parameter in method.parameters():
+        parameter.grad = None
+    return live.peak
+
+
+def _made_up_batch(method: Method, size: Sequence[int]) -> Batch:
+    channels = len(method.spec.modalities)
+    generator = torch.Generator().manual_seed(0)
+    present = torch.ones(1, channels, dtype=torch.bool)
+    where = Where(torch.zeros(1, 3, dtype=torch.int64), torch.tensor([list(size)]), torch.zeros(1, 3, dtype=torch.bool))
+    label = torch.zeros(1, *size, dtype=torch.int64)
+    for value in method.spec.labels.values():
+        label[:, value::7] = value
+    return Batch(
+        image=torch.randn(1, channels, *size, generator=generator),
+        label=label if method.spec.labels else None,
+        present=present,
+        available=present.clone(),
+        statistics=torch.ones(1, channels, len(STATISTICS)),
+        where=where,
+        subject_ids=("made-up",),
+    )
