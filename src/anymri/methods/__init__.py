@@ -27,6 +27,7 @@ __all__ = [
 #: Registry name to ``module:class``; alphabetical. Imported on first use.
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
+    "hemis": "anymri.methods.hemis:HeMIS",
     "rfnet": "anymri.methods.rfnet:RFNet",
     "robust_seg": "anymri.methods.robust_seg:RobustSeg",
     "smu_net": "anymri.methods.smu_net:SMUNet",
