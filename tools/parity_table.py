@@ -1,0 +1,172 @@
+"""Write ``docs/reference/parity.md``: every method beside its authors' code, from the recorded goldens.
+
+    python tools/parity_table.py
+
+Runs our networks on the inputs the authors' networks were recorded with (``tests/golden``); about a minute on one core.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "golden"), str(ROOT / "tests" / "methods")]
+
+import record_acn  # noqa: E402
+import record_rfnet  # noqa: E402
+import record_robust_seg  # noqa: E402
+import record_smu_net  # noqa: E402
+import record_u_hved  # noqa: E402
+from named_numbers import state_dict  # noqa: E402
+from parity import Golden, parameters  # noqa: E402
+from recorder import images  # noqa: E402
+
+from anymri.methods import Method, get_method  # noqa: E402
+from anymri.types import GLIOMA  # noqa: E402
+
+#: What is compared: our parameters, theirs, and the largest difference of each subset.
+Row = tuple[str, int, int, dict[str, float]]
+
+#: Text above the table.
+HEAD = """# Parity with the authors' code
+
+Both networks are filled with the same deterministic numbers and given the same images. *Difference* is the largest
+difference of the logits over their standard deviation (4096 sampled voxels a subset, target at most 1e-4); *parameters*
+are those of the modules that are compared. The authors' numbers are goldens, recorded on the CPU by
+`tests/golden/record_<name>.py --authors PATH` with repository and commit kept inside; no line of theirs is in this
+repository. Memory and time beside theirs are not measured yet.
+
+Made by `python tools/parity_table.py`.
+
+| Method | Compared with | Parameters, ours | theirs | Difference by subset |
+|---|---|---:|---:|---|
+"""
+
+TAIL = """
+U-HeMIS has no PyTorch code of its authors: it shares encoder and decoder with U-HVED, and has the published 1,096,848
+parameters. HeMIS has no code of its authors at all. Official U-HVED and RobustSeg are TensorFlow 1; a port is compared.
+Where the released code defines losses in PyTorch (RFNet, ACN, SMU-Net), each term agrees to 1e-4 of its value
+(`tests/methods/test_<name>.py`).
+
+## Load an authors' checkpoint
+
+```python
+import torch
+from anymri.zoo import import_checkpoint
+
+checkpoint = torch.load("model_last.pth", map_location="cpu", weights_only=True)
+method = import_checkpoint("rfnet", checkpoint["state_dict"], source="official")
+method.save("rfnet.safetensors")  # anymri predict --model rfnet.safetensors
+```
+
+| Method | What to give | `source` | Their channels | Their intensities |
+|---|---|---|---|---|
+| `rfnet` | entry `state_dict` | `official`, `retrained` | flair, t1c, t1, t2 | z-score, sum of all positive |
+| `u_hved` | entry `state_dict` of the port | `port` | t1, t1c, t2, flair | z-score |
+| `robust_seg` | entry `state_dict` of the port | `port` | flair, t1c, t1, t2 | z-score |
+| `acn` | the whole checkpoint | `official` (T1c), `official:<subset>` | t1, t2, flair, t1c | range to [0, 1] |
+| `smu_net` | the whole checkpoint | `official:<subset>` | available first; flair, t1, t1c, t2 | range to [0, 1] |
+
+Channels are mapped by name on import. Intensities are the method's own scale, from each sequence's own brain: close
+to theirs, not equal, so a published Dice need not come out to the last digit. RFNet's kernels are taken as they are;
+the others are turned from arrays (x, y, z) to our (z, y, x). Left and right, and front and back, run the other way in
+BraTS files; the networks were trained with mirrored images. ACN's and SMU-Net's checkpoints were pickled whole:
+`weights_only=False` opens them, and runs what the file says, so only for files you trust.
+"""
+
+
+def _flat(name: str, source: str) -> tuple[Golden, Method]:
+    golden = Golden(name)
+    return golden, get_method(name).import_state_dict(state_dict(golden.shapes), source)
+
+
+def _any_subset(golden: Golden, method: Method, image: Tensor, subsets: tuple[str, ...]) -> dict[str, float]:
+    """Differences of a network for any subset, on images (x, y, z)."""
+    features = method.encode(image.transpose(2, 4), torch.ones(1, 4, dtype=torch.bool))
+    shown = {subset: GLIOMA.available(subset.split("+"))[None] for subset in subsets}
+    return {s: golden.difference(s, method.decode(features, row).logits.transpose(2, 4)) for s, row in shown.items()}
+
+
+def _in_our_order(image: Tensor, order: tuple[str, ...]) -> Tensor:
+    return image[:, [order.index(code) for code in GLIOMA.modalities]]
+
+
+def rfnet() -> Row:
+    """Kernels of RFNet are not turned, so neither are images."""
+    golden, method = _flat("rfnet", "retrained")
+    features = method.encode(_in_our_order(record_rfnet.images(1), record_rfnet.ORDER), torch.ones(1, 4).bool())
+    differences = {
+        subset: golden.difference(subset, method.decode(features, GLIOMA.available(subset.split("+"))[None]).logits)
+        for subset in record_rfnet.SUBSETS
+    }
+    return record_rfnet.REPOSITORY, parameters(method), sum(golden.parameters.values()), differences
+
+
+def u_hved() -> Row:
+    """All of it."""
+    golden, method = _flat("u_hved", "port")
+    differences = _any_subset(golden, method, images(GLIOMA.modalities, record_u_hved.SIZE), record_u_hved.SUBSETS)
+    return f"port in {record_u_hved.REPOSITORY}", parameters(method), sum(golden.parameters.values()), differences
+
+
+def robust_seg() -> Row:
+    """Without image decoders, whose layer norms differ."""
+    golden, method = _flat("robust_seg", "port")
+    image = _in_our_order(images(record_robust_seg.ORDER, record_robust_seg.SIZE), record_robust_seg.ORDER)
+    theirs = sum(size for name, size in golden.parameters.items() if not name.startswith("image_de"))
+    ours = parameters(method) - parameters(method.get_submodule("images"))
+    differences = _any_subset(golden, method, image, record_robust_seg.SUBSETS)
+    return f"port in {record_robust_seg.REPOSITORY}", ours, theirs, differences
+
+
+def acn() -> Row:
+    """The missing paths; parameters of both paths and discriminators of the released T1c example."""
+    golden, differences, counted = Golden("acn"), {}, 0
+    entries = {name: golden.filled(name) for name in ("model", "d_main", "d_feature")}
+    image = _in_our_order(images(record_acn.ORDER, record_acn.SIZE), record_acn.ORDER)
+    for subset in record_acn.SUBSETS:
+        own = {**entries, "model_mono": golden.filled(f"model_mono.{subset}")}
+        method = get_method("acn").import_state_dict(own, f"official:{subset}")
+        differences |= _disjoint(golden, method, image, subset, subset)
+        counted = counted or parameters(method)
+    names = ("model.unet", "model_mono.unet", "model_mono.VID_branch", "d_main", "d_feature")
+    return record_acn.REPOSITORY, counted, sum(golden.parameters[name] for name in names), differences
+
+
+def smu_net() -> Row:
+    """Both paths and the discriminator."""
+    golden = Golden("smu_net")
+    entries = {name: golden.filled(name) for name in ("model_full", "model_missing", "d_style")}
+    method = get_method("smu_net").import_state_dict(entries, "official:flair+t1c")
+    image = _in_our_order(images(record_smu_net.ORDER, record_smu_net.SIZE), record_smu_net.ORDER)
+    differences = _disjoint(golden, method, image, "t1c+flair", "model_missing")
+    return record_smu_net.REPOSITORY, parameters(method), sum(golden.parameters.values()), differences
+
+
+def _disjoint(golden: Golden, method: Method, image: Tensor, subset: str, name: str) -> dict[str, float]:
+    """Difference of one subset's network; the authors' channels are edema, ncr, et, background."""
+    logits = method.predict(image.transpose(2, 4), GLIOMA.available(subset.split("+"))[None]).logits
+    return {subset: golden.difference(name, logits[:, [1, 0, 2, 3]].transpose(2, 4))}
+
+
+#: Every method that is compared; a new one adds its function here.
+METHODS: tuple[Callable[[], Row], ...] = (acn, rfnet, robust_seg, smu_net, u_hved)
+
+
+def lines() -> Iterator[str]:
+    """Rows of the table."""
+    for compare in METHODS:
+        with torch.inference_mode():
+            where, ours, theirs, differences = compare()
+        cells = ", ".join(f"{subset} {value:.1e}" for subset, value in differences.items())
+        yield f"| `{compare.__name__}` | {where} | {ours:,} | {theirs:,} | {cells} |\n"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    (ROOT / "docs" / "reference" / "parity.md").write_text(HEAD + "".join(lines()) + TAIL, encoding="utf-8")
