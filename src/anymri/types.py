@@ -455,6 +455,8 @@ class OptimizerSettings:
     weight_decay : float, default=0.0
     betas : tuple of float, default=(0.9, 0.999)
         For Adam; the first one is the momentum of SGD.
+    nesterov : bool, default=False
+        Whether SGD's momentum looks ahead.
     amsgrad : bool, default=False
     schedule : {"constant", "poly", "cosine", "step"}, default="constant"
         ``poly``: lr (1 - p)^power; ``cosine``: to 0 along half a cosine; ``step``: lr divided by `step_divisor`
@@ -472,6 +474,7 @@ class OptimizerSettings:
     lr: float = 1e-3
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
+    nesterov: bool = False
     amsgrad: bool = False
     schedule: Literal["constant", "poly", "cosine", "step"] = "constant"
     power: float = 0.9

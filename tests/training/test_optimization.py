@@ -44,6 +44,12 @@ def test_groups_keep_their_ratio_to_the_rate():
     assert optimizer.param_groups[1]["weight_decay"] == 0.1
 
 
+def test_the_momentum_of_sgd_looks_ahead_where_asked():
+    parameters = [{"params": nn.Linear(1, 1).parameters()}]
+    optimizer = make_optimizer(parameters, OptimizerSettings("sgd", nesterov=True))
+    assert optimizer.param_groups[0]["nesterov"]
+
+
 def test_the_first_beta_is_the_momentum_of_sgd():
     optimizer = make_optimizer([{"params": nn.Linear(1, 1).parameters()}], OptimizerSettings("sgd", betas=(0.7, 0.0)))
     assert optimizer.param_groups[0]["momentum"] == 0.7
