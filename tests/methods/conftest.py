@@ -49,6 +49,11 @@ def make_batch(
     return Batch(image, label, present, available, statistics, where, tuple(f"subject{i}" for i in range(rows)))
 
 
+def draw_fewer(present: torch.Tensor) -> torch.Tensor:
+    """All but the first present modality of every row: a second draw that differs from showing everything."""
+    return present & ((present.cumsum(dim=1) > 1) | (present.sum(dim=1, keepdim=True) == 1))
+
+
 def run_turns(method: Method, batch: Batch, progress: float = 0.5) -> dict[str, dict]:
     """Loss, logs and gradients of every turn of every stage, as the training loop runs them."""
     results = {}
