@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-__all__ = ["weighted_cross_entropy"]
+from anymri.losses.segmentation import dice_plain
+
+__all__ = ["cross_entropy_and_dice", "weighted_cross_entropy"]
 
 
 def weighted_cross_entropy(probability: Tensor, target: Tensor, floor: float = 0.005) -> Tensor:
@@ -36,3 +39,24 @@ def weighted_cross_entropy(probability: Tensor, target: Tensor, floor: float = 0
     count = g.sum(axes, keepdim=True)
     weight = 1 - count / count.sum(dim=1, keepdim=True)
     return -(weight * g * p.clamp(floor, 1).log()).sum(dim=1).mean()
+
+
+def cross_entropy_and_dice(name: str, probabilities: list[Tensor], targets: list[Tensor]) -> dict[str, Tensor]:
+    """Sum over predictions of `weighted_cross_entropy`, and of `dice_plain`: the pair of RFNet and its successors.
+
+    Parameters
+    ----------
+    name : str
+        Beginning of the terms' names.
+    probabilities, targets : list of Tensor, each of shape (B, C, *S)
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``<name>_cross_entropy`` and ``<name>_dice``.
+    """
+    pairs = list(zip(probabilities, targets, strict=True))
+    return {
+        f"{name}_cross_entropy": torch.stack([weighted_cross_entropy(p, g) for p, g in pairs]).sum(),
+        f"{name}_dice": torch.stack([dice_plain(p, g) for p, g in pairs]).sum(),
+    }

@@ -28,6 +28,8 @@ __all__ = [
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
     "hemis": "anymri.methods.hemis:HeMIS",
+    "mmformer": "anymri.methods.mmformer:MmFormer",
+    "nnunet_per_subset": "anymri.methods.nnunet_per_subset:NnUNetPerSubset",
     "rfnet": "anymri.methods.rfnet:RFNet",
     "robust_seg": "anymri.methods.robust_seg:RobustSeg",
     "smu_net": "anymri.methods.smu_net:SMUNet",

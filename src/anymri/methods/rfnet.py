@@ -12,8 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymri.losses.class_weighted import weighted_cross_entropy
-from anymri.losses.segmentation import dice_plain
+from anymri.losses.class_weighted import cross_entropy_and_dice
 from anymri.methods._rfnet_released import PADDING, from_authors
 from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.hetero_modal import encode_each
@@ -305,16 +304,16 @@ class RFNet(Method):
         features = self.encode(batch.image, batch.present)
         logits, maps = self.fusion(keep_available(features, batch.available, self.spec.modalities))
         target = self.head.target(batch.label, self.spec)
-        terms = _both_losses("fusion", [self.head.probability(logits.float())], [target])
+        terms = cross_entropy_and_dice("fusion", [self.head.probability(logits.float())], [target])
         alone, alone_target = [], []
         for i, code in enumerate(self.spec.modalities):
             rows = batch.present[:, i]
             if rows.any():
                 alone.append(self.head.probability(self.auxiliary(features[code]).float())[rows])
                 alone_target.append(target[rows])
-        terms |= _both_losses("separate", alone, alone_target)
+        terms |= cross_entropy_and_dice("separate", alone, alone_target)
         enlarged = [double(region_map, level) for level, region_map in enumerate(maps)]
-        terms |= _both_losses("region_map", enlarged, [target] * len(enlarged))
+        terms |= cross_entropy_and_dice("region_map", enlarged, [target] * len(enlarged))
         started = float(ctx.progress >= self.config.warm_up)
         loss = torch.stack(
             [term * started if name.startswith("fusion") else term for name, term in terms.items()]
@@ -359,12 +358,3 @@ class RFNet(Method):
                 "give the entry 'state_dict' of a BraTS 2018 or 2020 checkpoint"
             ) from None
         return method.eval()
-
-
-def _both_losses(name: str, probabilities: list[Tensor], targets: list[Tensor]) -> dict[str, Tensor]:
-    """Sum over predictions of the class-weighted cross-entropy, and of the Dice loss."""
-    pairs = list(zip(probabilities, targets, strict=True))
-    return {
-        f"{name}_cross_entropy": torch.stack([weighted_cross_entropy(p, g) for p, g in pairs]).sum(),
-        f"{name}_dice": torch.stack([dice_plain(p, g) for p, g in pairs]).sum(),
-    }

@@ -1,0 +1,371 @@
+"""One nnU-Net for each subset of modalities: the baseline that uses nothing of what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Self, cast
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymri.losses.segmentation import dice_regions
+from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext
+from anymri.nn.blocks import InstanceNorm
+from anymri.types import (
+    GLIOMA,
+    Batch,
+    DataSpec,
+    Features,
+    Head,
+    OptimizerSettings,
+    Prediction,
+    Stage,
+    StepOutput,
+    UserError,
+    Where,
+)
+
+__all__ = ["NnUNetPerSubset", "NnUNetPerSubsetConfig", "Topology", "plan_topology"]
+
+
+class Topology(NamedTuple):
+    """What nnU-Net's rules decide about a network, finest level first.
+
+    Attributes
+    ----------
+    strides, kernels : tuple of (int, int, int)
+        Of each level's first convolution, and of all its convolutions.
+    widths : tuple of int
+        Channels of each level.
+    patch : tuple of int
+        The window, enlarged to what the strides divide.
+    """
+
+    strides: tuple[tuple[int, ...], ...]
+    kernels: tuple[tuple[int, ...], ...]
+    widths: tuple[int, ...]
+    patch: tuple[int, ...]
+
+
+def plan_topology(
+    spacing_mm: tuple[float, ...],
+    patch: tuple[int, ...],
+    base_width: int = 32,
+    max_width: int = 320,
+    least_size: int = 4,
+) -> Topology:
+    """Levels of the network by nnU-Net's rules.
+
+    Parameters
+    ----------
+    spacing_mm : tuple of float
+        Voxel size (D, H, W).
+    patch : tuple of int
+        Window (D, H, W).
+    base_width, max_width : int
+        Channels of the finest level; every coarser one has twice as many, up to the maximum.
+    least_size : int, default=4
+        No axis is halved below it.
+
+    Notes
+    -----
+    An axis is halved while it has at least twice `least_size` voxels and its spacing is within a factor of two of the
+    finest spacing of such axes; a lone axis needs three times `least_size`. A kernel spans an axis (3 instead of 1)
+    from the level at which that axis is within a factor of two of the finest spacing; the coarsest level's kernel is
+    3 everywhere. nnU-Net looks spacings up by the wrong axis once an axis has become too short; that is mended here.
+    """
+    spacing, size = list(spacing_mm), list(patch)
+    strides, kernels, kernel = [(1,) * len(patch)], [], [1] * len(patch)
+    while True:
+        long = [axis for axis, n in enumerate(size) if n >= 2 * least_size]
+        halved = [axis for axis in long if spacing[axis] / min(spacing[a] for a in long) < 2]
+        if not halved or (len(halved) == 1 and size[halved[0]] < 3 * least_size):
+            break
+        kernel = [3 if k == 3 or mm / min(spacing) < 2 else 1 for k, mm in zip(kernel, spacing, strict=True)]
+        kernels.append(tuple(kernel))
+        strides.append(tuple(2 if axis in halved else 1 for axis in range(len(size))))
+        for axis in halved:
+            spacing[axis] *= 2
+            size[axis] = math.ceil(size[axis] / 2)
+    kernels.append((3,) * len(patch))
+    divisor = [math.prod(axis) for axis in zip(*strides, strict=True)]
+    return Topology(
+        tuple(strides),
+        tuple(kernels),
+        tuple(min(base_width * 2**level, max_width) for level in range(len(strides))),
+        tuple(math.ceil(n / d) * d for n, d in zip(patch, divisor, strict=True)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NnUNetPerSubsetConfig(MethodConfig):
+    """Settings of one nnU-Net.
+
+    Parameters
+    ----------
+    spacing_mm : tuple of float
+        Voxel size (D, H, W) the network is planned for.
+    window : tuple of int
+        Window (D, H, W) the network is planned for; the stage's patch is the same.
+    base_width, max_width : int
+        Channels of the finest level, and the most of any level.
+    lr : float
+    weight_decay : float
+    """
+
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+    window: tuple[PositiveInt, PositiveInt, PositiveInt] = (128, 128, 128)
+    base_width: PositiveInt = 32
+    max_width: PositiveInt = 320
+    lr: PositiveFloat = 1e-2
+    weight_decay: NonNegativeFloat = 3e-5
+
+
+class _ConvNormAct(nn.Module):
+    """Convolution, instance norm with scale and shift, leaky ReLU 0.01.
+
+    The convolution's bias exists for nnU-Net's weights only: the norm removes it, so it is not added.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, tuple(k // 2 for k in kernel))
+        self.norm = InstanceNorm(out_channels)
+        nn.init.kaiming_normal_(self.conv.weight, a=0.01)
+        nn.init.zeros_(cast(Tensor, self.conv.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv3d(x, self.conv.weight, None, self.conv.stride, cast(tuple[int, ...], self.conv.padding))
+        return F.leaky_relu(self.norm(x), 0.01)
+
+
+def _two(in_channels: int, out_channels: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> nn.Sequential:
+    return nn.Sequential(
+        _ConvNormAct(in_channels, out_channels, kernel, stride),
+        _ConvNormAct(out_channels, out_channels, kernel, (1,) * len(kernel)),
+    )
+
+
+class _Network(nn.Module):
+    """Plain convolutional U-Net with a classifier at every level of the way up."""
+
+    def __init__(self, in_channels: int, out_channels: int, plan: Topology) -> None:
+        super().__init__()
+        widths = plan.widths
+        self.down = nn.ModuleList(
+            _two(before, width, kernel, stride)
+            for before, width, kernel, stride in zip(
+                (in_channels, *widths[:-1]), widths, plan.kernels, plan.strides, strict=True
+            )
+        )
+        # From the coarsest level to the finest.
+        upward = list(reversed(range(len(widths) - 1)))
+        self.enlarge = nn.ModuleList(
+            nn.ConvTranspose3d(widths[i + 1], widths[i], plan.strides[i + 1], plan.strides[i + 1]) for i in upward
+        )
+        self.up = nn.ModuleList(_two(2 * widths[i], widths[i], plan.kernels[i], (1, 1, 1)) for i in upward)
+        self.heads = nn.ModuleList(nn.Conv3d(widths[i], out_channels, 1) for i in upward)
+        for layer in (*self.enlarge, *self.heads):
+            nn.init.kaiming_normal_(layer.get_parameter("weight"), a=0.01)
+            nn.init.zeros_(layer.get_parameter("bias"))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features of every level of the way up, coarsest first."""
+        skips = []
+        for level in self.down:
+            x = level(x)
+            skips.append(x)
+        features = []
+        for enlarge, level, skip in zip(self.enlarge, self.up, reversed(skips[:-1]), strict=True):
+            x = level(torch.cat([enlarge(x), skip], dim=1))
+            features.append(x)
+        return features
+
+
+class NnUNetPerSubset(Method):
+    """Segment one subset of modalities by an nnU-Net trained for it alone [1]_.
+
+    Parameters
+    ----------
+    config : NnUNetPerSubsetConfig
+        `subset` names the modalities; spacing and window decide the levels, see `plan_topology`.
+    spec : DataSpec
+
+    Notes
+    -----
+    One instance serves one subset; `Family` joins several. A method for missing modalities has to beat this at equal
+    size to be worth its effort. Sigmoid channels are the regions of the specification, as nnU-Net trains BraTS. Every
+    level of the way up has a classifier; while training those of all but the coarsest are counted, with weights 1,
+    1/2, 1/4 ... that sum to 1. The loss is binary cross-entropy plus a Dice loss of every window by itself.
+
+    Only the channels of the subset need to exist, so subjects that lack other modalities train too.
+
+    Deviations: augmentation is that of the training loop (nnU-Net: rotation, scaling, noise, blur, contrast, low
+    resolution, gamma, mirroring); windows are drawn as for all methods (nnU-Net: a third must contain foreground);
+    prediction is not averaged over mirrored windows; no post-processing. Convolution biases in front of the norms
+    are kept for nnU-Net's weights and not added.
+
+    References
+    ----------
+    .. [1] Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image
+       segmentation", Nature Methods 18, 2021.
+    """
+
+    name = "nnunet_per_subset"
+    Config = NnUNetPerSubsetConfig
+    info = MethodInfo(
+        title="nnU-Net, one per subset",
+        family="baseline",
+        task="segmentation",
+        year=2021,
+        reference="Isensee et al., Nature Methods 2021",
+        doi="10.1038/s41592-020-01008-z",
+        arxiv="1809.10486",
+        code="https://github.com/MIC-DKFZ/nnUNet",
+        parity="1e-4",
+        novelty="Spacing and window decide the network; one network sees exactly one subset.",
+        weakness="As many trainings as subsets, and nothing is learned from the missing modalities.",
+        deviations=(
+            "augmentation and windows of the shared training loop",
+            "no mirrored windows in prediction, no post-processing",
+        ),
+        untrained={
+            r"network\.(down|up)\..*\.conv\.bias": "an instance norm follows and removes it",
+            r"network\.heads\.0\..*": "the coarsest classifier has weight 0 in nnU-Net's loss",
+        },
+    )
+    presets = {
+        "paper": Preset((Stage("train", 1000, 2, (128, 128, 128), "all", steps_per_epoch=250),)),
+        "tiny": Preset(
+            (Stage("train", 30, 2, (48, 48, 48), "all", steps_per_epoch=50),),
+            {"spacing_mm": (2.0, 2.0, 2.0), "window": (48, 48, 48), "base_width": 8, "max_width": 40},
+        ),
+    }
+    subsets = "per-subset"
+    needs = "any"
+    outputs = ("logits",)
+    head: Head
+
+    def __init__(self, config: NnUNetPerSubsetConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.config: NnUNetPerSubsetConfig = config
+        self.needs = self.own
+        self.head = Head("sigmoid", tuple(spec.regions))
+        self.plan = plan_topology(config.spacing_mm, config.window, config.base_width, config.max_width)
+        if len(self.plan.strides) < 3:
+            raise UserError(f"method.config.window = {config.window}: too small for a U-Net; give at least 16 voxels")
+        self.divisor = max(math.prod(axis) for axis in zip(*self.plan.strides, strict=True))
+        self.network = _Network(len(self.own), len(self.head.channels), self.plan)
+
+    # ------------------------------------------------------------------------------------------------ prediction
+
+    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
+        """The subset's channels: the network joins them from the first layer on. See `Method.encode`."""
+        return {"image": self.take_own(image, available)}
+
+    def decode(
+        self,
+        features: Features,
+        available: Tensor,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """Segment; see `Method.decode`."""
+        self.require_own(available)
+        return Prediction(logits=self.network.heads[-1](self.network(features["image"])[-1]))
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        """Cross-entropy and Dice at every level of the way up but the coarsest."""
+        assert batch.label is not None
+        features = self.network(self.take_own(batch.image, batch.present))
+        heads = cast(list[nn.Module], list(self.network.heads))
+        target = self.head.target(batch.label, self.spec)
+        terms: dict[str, list[Tensor]] = {"cross_entropy": [], "dice": []}
+        # The finest level first; the coarsest is left out.
+        for head, feature in reversed(list(zip(heads, features, strict=True))[1:]):
+            logits = head(feature).float()
+            goal = F.interpolate(target, size=logits.shape[2:], mode="nearest-exact")
+            terms["cross_entropy"].append(F.binary_cross_entropy_with_logits(logits, goal))
+            pairs = zip(logits.sigmoid(), goal, strict=True)
+            terms["dice"].append(torch.stack([dice_regions(p[None], g[None]) for p, g in pairs]).mean())
+        weights = level_weights(len(heads) - 1)
+        logs = {
+            name: torch.stack([w * v for w, v in zip(weights, values, strict=True)]).sum()
+            for name, values in terms.items()
+        }
+        return StepOutput(torch.stack(list(logs.values())).sum(), {key: value.detach() for key, value in logs.items()})
+
+    def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
+        """SGD with Nesterov momentum 0.99, polynomial schedule, gradients clipped to norm 12."""
+        config = self.config
+        return OptimizerSettings(
+            "sgd",
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            betas=(0.99, 0.999),
+            nesterov=True,
+            schedule="poly",
+            power=0.9,
+            clip_norm=12.0,
+        )
+
+    # ----------------------------------------------------------------------------------------------------- weights
+
+    @classmethod
+    def import_state_dict(cls, state_dict: Mapping[str, Tensor], source: str = "official") -> Self:
+        """A network of nnU-Net v2 with regions WT, TC, ET, 1 mm voxels and windows of 128 voxels.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            Entry ``network_weights`` of nnU-Net's checkpoint, whose channels are in the order of `spec`.
+        source : str, default="official"
+            ``"official"`` has all four sequences; ``"official:<subset>"`` another subset.
+
+        Raises
+        ------
+        UserError
+            If source or subset are unknown.
+        KeyError, RuntimeError
+            If the weights are not those of such a network.
+        """
+        origin, _, subset = source.partition(":")
+        if origin != "official":
+            raise UserError(f"unknown source {source!r} of {cls.name} weights; known: official, official:<subset>")
+        method = cls(NnUNetPerSubsetConfig(subset=subset or None), GLIOMA)
+        method.load_state_dict(_from_nnunet(state_dict) | {"median_statistics": method.get_buffer("median_statistics")})
+        return method.eval()
+
+
+def level_weights(count: int) -> list[float]:
+    """``1, 1/2, 1/4, ...`` over their sum, for the `count` levels that the loss reads, finest first."""
+    weights = [0.5**level for level in range(count)]
+    return [weight / sum(weights) for weight in weights]
+
+
+#: Beginning of a name in nnU-Net's network, and in ours.
+_NAMES = {
+    "encoder.stages": "down",
+    "decoder.stages": "up",
+    "decoder.transpconvs": "enlarge",
+    "decoder.seg_layers": "heads",
+}
+
+
+def _from_nnunet(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a plain convolutional U-Net of nnU-Net v2 under our names."""
+    ours = {}
+    for key, value in theirs.items():
+        if ".all_modules." in key or key.startswith("decoder.encoder."):
+            continue  # second names of the same weights
+        prefix = next(name for name in _NAMES if key.startswith(name + "."))
+        rest = key.removeprefix(prefix).replace(".0.convs.", ".", 1) if prefix == "encoder.stages" else ""
+        rest = rest or key.removeprefix(prefix).replace(".convs.", ".")
+        ours[f"network.{_NAMES[prefix]}{rest}"] = value
+    return ours
