@@ -17,8 +17,10 @@ from anymri.types import GLIOMA, DataSpec
 #: Parameters and buffers (regular expressions) that hold modalities along an axis instead of by name.
 PER_CHANNEL = {
     "acn": {r"(full|missing)\.encoder\.levels\.0\.arrive\.weight": 1},
-    "robust_seg": {r"fusions\.\d+\.gate\.convs\..*\.weight": 0, r"fusions\.\d+\.gate_bias": 0},
+    "m3ae": {r"encoder\.levels\.0\.arrive\.weight": 1, r"reconstruction\..*": 0},
+    "mmcformer": {r"(full|missing)\.encoder\.levels\.0\.embed\.weight": 1, r"reconstruction\.last\.weight": 0},
     "nnunet_per_subset": {r"network\.down\.0\.0\.conv\.weight": 1},
+    "robust_seg": {r"fusions\.\d+\.gate\.convs\..*\.weight": 0, r"fusions\.\d+\.gate_bias": 0},
     "smu_net": {r"(full|missing)\.encoder\.levels\.0\.arrive\.weight": 1},
     "threshold": {r"lesion_threshold": 0},
     "unet": {r"down\.0\.first\.conv\.weight": 1, r".*\.modulation\.weight": 1, r"image_head\..*": 0},

@@ -28,6 +28,8 @@ __all__ = [
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
     "hemis": "anymri.methods.hemis:HeMIS",
+    "m3ae": "anymri.methods.m3ae:M3AE",
+    "mmcformer": "anymri.methods.mmcformer:MMCFormer",
     "mmformer": "anymri.methods.mmformer:MmFormer",
     "nnunet_per_subset": "anymri.methods.nnunet_per_subset:NnUNetPerSubset",
     "rfnet": "anymri.methods.rfnet:RFNet",

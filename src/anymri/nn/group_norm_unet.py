@@ -97,9 +97,14 @@ class GroupNormDecoder(nn.Module):
         self.levels = nn.ModuleList(_DecoderLevel(widths[i + 1], widths[i]) for i in reversed(range(len(widths) - 1)))
         self.classifier = nn.Conv3d(widths[0], out_channels, 1)
 
-    def forward(self, bottom: Tensor, skips: list[Tensor]) -> Tensor:
-        """Map the coarsest features and the finer levels' (finest first) to (B, out_channels, D, H, W)."""
-        x = bottom
+    def features(self, bottom: Tensor, skips: list[Tensor]) -> list[Tensor]:
+        """Features of every level, coarsest first, from the encoder's coarsest and its finer ones (finest first)."""
+        x, features = bottom, []
         for level, skip in zip(self.levels, reversed(skips), strict=True):
             x = level(x, skip)
-        return self.classifier(x)
+            features.append(x)
+        return features
+
+    def forward(self, bottom: Tensor, skips: list[Tensor]) -> Tensor:
+        """Map the coarsest features and the finer levels' (finest first) to (B, out_channels, D, H, W)."""
+        return self.classifier(self.features(bottom, skips)[-1])

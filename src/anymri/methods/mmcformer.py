@@ -1,0 +1,355 @@
+"""MMCFormer: a transformer for one subset learns beside one that sees all modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, Self
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymri.losses.co_training import consistency, ramp_up
+from anymri.losses.segmentation import dice_squared
+from anymri.methods._mmcformer_released import from_authors
+from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext
+from anymri.nn.efficient_attention import EfficientBlock, EnlargeTokens
+from anymri.types import (
+    GLIOMA,
+    Batch,
+    DataSpec,
+    Features,
+    Head,
+    Intensity,
+    OptimizerSettings,
+    Prediction,
+    Stage,
+    StepOutput,
+    UserError,
+    Where,
+)
+
+__all__ = ["MMCFormer", "MMCFormerConfig", "contextual_agreement"]
+
+#: Voxels along one token of the finest level.
+FIRST_STRIDE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMCFormerConfig(MethodConfig):
+    """Settings of MMCFormer; defaults are the released code's.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Channels of the three encoder levels, finest first; the coarsest is a multiple of 2.
+    decoder_widths : tuple of int
+        Channels of the two decoder levels, finest first; the coarser one is a multiple of 2.
+    prompts : int
+        Learned tokens at the coarsest level.
+    missing_weight, full_weight : float
+        Weights of the two paths' Dice losses.
+    context_weights : tuple of float
+        Weights of the four contexts in the contextual agreement.
+    agreement_weight, prompt_weight, reconstruction_weight : float
+    ramp : float
+        Share of the training over which the consistency's weight rises to 10; published: 20 of 200 epochs.
+    lr, weight_decay : float
+    """
+
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 320)
+    decoder_widths: tuple[PositiveInt, PositiveInt] = (64, 128)
+    prompts: PositiveInt = 4
+    full_weight: NonNegativeFloat = 0.4
+    missing_weight: NonNegativeFloat = 0.6
+    context_weights: tuple[NonNegativeFloat, ...] = (0.2, 0.3, 0.4, 0.5)
+    agreement_weight: NonNegativeFloat = 0.01
+    prompt_weight: NonNegativeFloat = 0.005
+    reconstruction_weight: NonNegativeFloat = 0.01
+    ramp: Annotated[float, Field(ge=0, le=1)] = 20 / 200
+    lr: PositiveFloat = 1e-4
+    weight_decay: NonNegativeFloat = 1e-5
+
+
+class _Level(nn.Module):
+    """Patch embedding and two blocks of one encoder level, on maps with channels last."""
+
+    def __init__(self, in_channels: int, width: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv3d(in_channels, width, kernel, stride)
+        self.embed_norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(EfficientBlock(width) for _ in range(2))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, prompts: Tensor | None) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """Map (B, C, *S) to (B, *S / stride, width), the blocks' contexts, and the prompts behind them."""
+        if self.embed.stride[0] == 2:
+            # One voxel in front of H and behind the other axes: what the release's padding to multiples of three
+            # comes to at its own size.
+            x = F.pad(x, (0, 1, 1, 0, 0, 1))
+        x = self.embed_norm(self.embed(x).movedim(1, -1))
+        contexts = []
+        for block in self.blocks:
+            x, context, prompts = block(x, prompts)
+            contexts.append(context)
+        return self.norm(x), contexts, prompts
+
+
+class _Encoder(nn.Module):
+    def __init__(self, in_channels: int, config: MMCFormerConfig) -> None:
+        super().__init__()
+        before = (in_channels, *config.widths[:-1])
+        self.levels = nn.ModuleList(
+            _Level(b, w, *((3, 2) if i else (FIRST_STRIDE, FIRST_STRIDE)))
+            for i, (b, w) in enumerate(zip(before, config.widths, strict=True))
+        )
+        self.prompts = nn.Parameter(torch.empty(config.prompts, config.widths[-1]))
+        nn.init.trunc_normal_(self.prompts, std=0.02)
+
+    def forward(self, image: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Levels (channels last, finest first), the contexts of all levels but the coarsest, the prompts."""
+        features: list[Tensor] = []
+        contexts: list[Tensor] = []
+        prompts: Tensor | None = self.prompts.expand(len(image), -1, -1)
+        for i, level in enumerate(self.levels):
+            last = i == len(self.levels) - 1
+            x = image if i == 0 else features[-1].movedim(-1, 1)
+            x, found, given = level(x, prompts if last else None)
+            features.append(x)
+            if last:
+                prompts = given
+            else:
+                contexts += found
+        assert prompts is not None
+        return features, contexts, prompts
+
+
+def _mix(coarse: int, skip: int, width: int) -> nn.Linear:
+    layer = nn.Linear(coarse + skip, width)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class _Reconstruction(nn.Module):
+    """All modalities from the last decoder level's input and the prompts; full path and training only."""
+
+    def __init__(self, channels: int, config: MMCFormerConfig) -> None:
+        super().__init__()
+        width = config.decoder_widths[0]
+        self.prompts = nn.Linear(config.widths[-1], width)
+        self.mix = _mix(config.decoder_widths[1] // 2, config.widths[0], width)
+        self.block = EfficientBlock(width)
+        self.last = nn.Conv3d(width, channels, 1, bias=False)
+
+    def forward(self, joined: Tensor, prompts: Tensor) -> Tensor:
+        x, _, _ = self.block(self.mix(joined), self.prompts(prompts))
+        x = F.interpolate(x.movedim(-1, 1), scale_factor=float(FIRST_STRIDE), mode="trilinear", align_corners=False)
+        return self.last(x)
+
+
+class _Seen(NamedTuple):
+    """What one path gives: logits (B, C, *S), contexts, prompts (B, P, C) and the last decoder level's input."""
+
+    logits: Tensor
+    contexts: list[Tensor]
+    prompts: Tensor
+    joined: Tensor
+
+
+class _Path(nn.Module):
+    """Encoder and decoder of one path."""
+
+    def __init__(self, in_channels: int, out_channels: int, config: MMCFormerConfig) -> None:
+        super().__init__()
+        fine, coarse = config.decoder_widths
+        self.encoder = _Encoder(in_channels, config)
+        self.enlarge = nn.ModuleList(
+            (EnlargeTokens(config.widths[2], 4, 2), EnlargeTokens(coarse, 4, 2), EnlargeTokens(fine, 64, FIRST_STRIDE))
+        )
+        self.mixes = nn.ModuleList(
+            (_mix(config.widths[2] // 2, config.widths[1], coarse), _mix(coarse // 2, config.widths[0], fine))
+        )
+        self.blocks = nn.ModuleList(nn.ModuleList(EfficientBlock(w) for _ in range(2)) for w in (coarse, fine))
+        self.last = nn.Conv3d(fine, out_channels, 1, bias=False)
+
+    def forward(self, image: Tensor) -> _Seen:
+        """Map (B, in_channels, *S), every axis a multiple of 16."""
+        features, contexts, prompts = self.encoder(image)
+        x = joined = features[-1]
+        for enlarge, skip, mix, blocks in zip(
+            self.enlarge[:2], reversed(features[:-1]), self.mixes, self.blocks, strict=True
+        ):
+            joined = torch.cat([enlarge(x), skip], dim=-1)
+            x = mix(joined)
+            for block in blocks:  # type: ignore[attr-defined]
+                x, _, _ = block(x, None)
+        logits = self.last(self.enlarge[2](x).movedim(-1, 1))
+        return _Seen(logits, contexts, prompts, joined)
+
+
+def contextual_agreement(full: list[Tensor], missing: list[Tensor], weights: tuple[float, ...]) -> Tensor:
+    """Weighted sum over contexts of one minus their cosine.
+
+    Parameters
+    ----------
+    full, missing : list of Tensor, each of shape (B, C, C)
+        Contexts of both paths, finest level first; compared row by row of the batch.
+    weights : tuple of float
+    """
+    cosines = [
+        F.cosine_similarity(f.float().flatten(1), m.float().flatten(1)) for f, m in zip(full, missing, strict=True)
+    ]
+    return torch.stack([weight * (1 - cosine).mean() for weight, cosine in zip(weights, cosines, strict=True)]).sum()
+
+
+class MMCFormer(Method):
+    """Segment from one subset with a transformer co-trained beside one that sees all modalities [1]_.
+
+    Parameters
+    ----------
+    config : MMCFormerConfig
+        `subset` names the modalities of the missing path.
+    spec : DataSpec
+
+    Notes
+    -----
+    One instance serves one subset; `Family` joins several. Attention is linear in the number of tokens: keys are
+    normalised over positions, queries over channels, and between them stands a small context matrix. The paths agree
+    on probabilities, on the contexts of the two finer levels (MSCA), and on four learned tokens that pass through the
+    coarsest level (MSP); the gradient reaches both. The full path also reconstructs all images from the last decoder
+    level's input and its tokens. Prediction uses the missing path alone.
+
+    The four sigmoid channels are the labels and the background; no segmentation loss reads the background's.
+
+    The release pads each level to multiples of three, which at its only size (128, 192, 160) comes to one voxel in
+    front of one axis (H here) and behind the others; that is done at every size. Layers that the release makes and
+    never calls (most of ``decoder_2``) are left out. Its mixed MS-SSIM reconstruction loss, an option, is left out.
+
+    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; the network sees
+    windows of the volume (theirs: one central crop); the agreement is taken for each row of a batch; the published
+    notebook's thresholds, tuned on the evaluation set, and its post-processing are not used.
+
+    Authors' weights hold arrays (z, x, y); they are turned to (z, y, x) on import.
+
+    References
+    ----------
+    .. [1] Karimijafarbigloo et al., "MMCFormer: Missing Modality Compensation Transformer for Brain Tumor
+       Segmentation", MIDL 2023, PMLR 227:1144-1162.
+    """
+
+    name = "mmcformer"
+    Config = MMCFormerConfig
+    info = MethodInfo(
+        title="MMCFormer",
+        family="knowledge distillation",
+        task="segmentation",
+        year=2023,
+        reference="Karimijafarbigloo et al., MIDL 2023, PMLR 227:1144-1162",
+        code="https://github.com/xmindflow/MMCFormer",
+        parity="1e-4",
+        novelty="Both paths share context matrices of linear attention and tokens that stand for the modalities.",
+        weakness="One pair of networks a subset, and complete cases only.",
+        deviations=(
+            "scaled to [0, 1] inside each modality's own brain",
+            "one voxel of padding a level at every size, as the release has at its own",
+            "layers that are never called and the MS-SSIM option are left out",
+        ),
+    )
+    presets = {
+        "paper": Preset((Stage("train", epochs=200, batch_size=1, patch=(128, 192, 160), sampler="all"),)),
+        "tiny": Preset(
+            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="all", steps_per_epoch=50),),
+            {"widths": (16, 24, 40), "decoder_widths": (16, 24), "lr": 2e-3},
+        ),
+    }
+    subsets = "per-subset"
+    needs = "complete"
+    outputs = ("logits",)
+    divisor = 4 * FIRST_STRIDE
+    intensity = Intensity("unit")
+    head: Head
+
+    def __init__(self, config: MMCFormerConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.config: MMCFormerConfig = config
+        self.head = Head("sigmoid", (*spec.labels, "background"))
+        channels = len(self.head.channels)
+        self.full = _Path(len(spec.modalities), channels, config)
+        self.missing = _Path(len(self.own), channels, config)
+        self.reconstruction = _Reconstruction(len(spec.modalities), config)
+
+    # ------------------------------------------------------------------------------------------------ prediction
+
+    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
+        """The subset's channels: the network joins them from the first layer on. See `Method.encode`."""
+        return {"image": self.take_own(image, available)}
+
+    def decode(
+        self,
+        features: Features,
+        available: Tensor,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """Segment by the missing path; see `Method.decode`."""
+        self.require_own(available)
+        return Prediction(logits=self.missing(features["image"]).logits)
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        """Co-training of the two paths."""
+        assert batch.label is not None
+        config = self.config
+        full, missing = self.full(batch.image), self.missing(self.take_own(batch.image, batch.present))
+        target = self.head.target(batch.label, self.spec)[:, :-1]
+        p_full, p_missing = (self.head.probability(seen.logits.float())[:, :-1] for seen in (full, missing))
+        rebuilt = self.reconstruction(full.joined, full.prompts).float()
+        agreement = contextual_agreement(full.contexts, missing.contexts, config.context_weights)
+        terms = {
+            "dice_full": (config.full_weight, dice_squared(p_full, target)),
+            "dice_missing": (config.missing_weight, dice_squared(p_missing, target)),
+            "consistency": (ramp_up(ctx.progress, config.ramp), consistency(p_full, p_missing)),
+            "msca": (config.agreement_weight, agreement),
+            "msp": (config.prompt_weight, (full.prompts.float() - missing.prompts.float()).abs().mean()),
+            "reconstruction": (config.reconstruction_weight, (rebuilt - batch.image).abs().mean()),
+        }
+        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        return StepOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
+
+    def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
+        """Adam with a polynomial schedule."""
+        config = self.config
+        return OptimizerSettings("adam", lr=config.lr, weight_decay=config.weight_decay, schedule="poly", power=0.9)
+
+    # ----------------------------------------------------------------------------------------------------- weights
+
+    @classmethod
+    def import_state_dict(cls, state_dict: Mapping[str, Any], source: str = "official") -> Self:
+        """MMCFormer of four sequences from a checkpoint of the authors' code.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            Their whole checkpoint, with the entries ``model_full`` and ``model_missing``.
+        source : str, default="official"
+            ``"official"`` is the released example, which sees T1c alone; ``"official:<subset>"`` another one. The
+            authors' channels are the subset's (in the order flair, t1, t1c, t2), then the others' in that order.
+
+        Raises
+        ------
+        UserError
+            If source or subset are unknown.
+        KeyError, RuntimeError
+            If the weights are not MMCFormer's.
+        """
+        origin, _, subset = source.partition(":")
+        if origin != "official":
+            raise UserError(f"unknown source {source!r} of mmcformer weights; known: official, official:<subset>")
+        method = cls(MMCFormerConfig(subset=subset or "t1c"), GLIOMA)
+        weights = from_authors(state_dict["model_full"], state_dict["model_missing"], GLIOMA.modalities, method.own)
+        method.load_state_dict(weights | {"median_statistics": method.get_buffer("median_statistics")})
+        return method.eval()
