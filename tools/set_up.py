@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # documented at pytorch.org/get-started
-EXTRAS = "classical,phantom,ray,dev"
+EXTRAS = "classical,phantom,dicom,ray,dev"
 CUDA_PACKAGES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
 
 
