@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,8 +27,8 @@ from named_numbers import state_dict  # noqa: E402
 from parity import Golden, parameters  # noqa: E402
 from recorder import images  # noqa: E402
 
-from anymri.methods import Method, get_method  # noqa: E402
 from anymri.types import GLIOMA  # noqa: E402
+from anymri.zoo import import_checkpoint  # noqa: E402
 
 #: What is compared: our parameters, theirs, and the largest difference of each subset.
 Row = tuple[str, int, int, dict[str, float]]
@@ -80,12 +81,12 @@ BraTS files; the networks were trained with mirrored images. ACN's and SMU-Net's
 """
 
 
-def _flat(name: str, source: str) -> tuple[Golden, Method]:
+def _flat(name: str, source: str) -> tuple[Golden, Any]:
     golden = Golden(name)
-    return golden, get_method(name).import_state_dict(state_dict(golden.shapes), source)
+    return golden, import_checkpoint(name, state_dict(golden.shapes), source)
 
 
-def _any_subset(golden: Golden, method: Method, image: Tensor, subsets: tuple[str, ...]) -> dict[str, float]:
+def _any_subset(golden: Golden, method: Any, image: Tensor, subsets: tuple[str, ...]) -> dict[str, float]:
     """Differences of a network for any subset, on images (x, y, z)."""
     features = method.encode(image.transpose(2, 4), torch.ones(1, 4, dtype=torch.bool))
     shown = {subset: GLIOMA.available(subset.split("+"))[None] for subset in subsets}
@@ -126,12 +127,13 @@ def robust_seg() -> Row:
 
 def acn() -> Row:
     """The missing paths; parameters of both paths and discriminators of the released T1c example."""
-    golden, differences, counted = Golden("acn"), {}, 0
+    golden, counted = Golden("acn"), 0
+    differences: dict[str, float] = {}
     entries = {name: golden.filled(name) for name in ("model", "d_main", "d_feature")}
     image = _in_our_order(images(record_acn.ORDER, record_acn.SIZE), record_acn.ORDER)
     for subset in record_acn.SUBSETS:
         own = {**entries, "model_mono": golden.filled(f"model_mono.{subset}")}
-        method = get_method("acn").import_state_dict(own, f"official:{subset}")
+        method = import_checkpoint("acn", own, f"official:{subset}")
         differences |= _disjoint(golden, method, image, subset, subset)
         counted = counted or parameters(method)
     names = ("model.unet", "model_mono.unet", "model_mono.VID_branch", "d_main", "d_feature")
@@ -142,13 +144,13 @@ def smu_net() -> Row:
     """Both paths and the discriminator."""
     golden = Golden("smu_net")
     entries = {name: golden.filled(name) for name in ("model_full", "model_missing", "d_style")}
-    method = get_method("smu_net").import_state_dict(entries, "official:flair+t1c")
+    method = import_checkpoint("smu_net", entries, "official:flair+t1c")
     image = _in_our_order(images(record_smu_net.ORDER, record_smu_net.SIZE), record_smu_net.ORDER)
     differences = _disjoint(golden, method, image, "t1c+flair", "model_missing")
     return record_smu_net.REPOSITORY, parameters(method), sum(golden.parameters.values()), differences
 
 
-def _disjoint(golden: Golden, method: Method, image: Tensor, subset: str, name: str) -> dict[str, float]:
+def _disjoint(golden: Golden, method: Any, image: Tensor, subset: str, name: str) -> dict[str, float]:
     """Difference of one subset's network; the authors' channels are edema, ncr, et, background."""
     logits = method.predict(image.transpose(2, 4), GLIOMA.available(subset.split("+"))[None]).logits
     return {subset: golden.difference(name, logits[:, [1, 0, 2, 3]].transpose(2, 4))}
