@@ -19,6 +19,10 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "golden"), str(ROOT / "tests" / "methods")]
 
 import record_acn  # noqa: E402
+import record_m3ae  # noqa: E402
+import record_mmcformer  # noqa: E402
+import record_mmformer  # noqa: E402
+import record_nnunet_per_subset  # noqa: E402
 import record_rfnet  # noqa: E402
 import record_robust_seg  # noqa: E402
 import record_smu_net  # noqa: E402
@@ -27,7 +31,7 @@ from named_numbers import state_dict  # noqa: E402
 from parity import Golden, parameters  # noqa: E402
 from recorder import images  # noqa: E402
 
-from anymri.types import GLIOMA  # noqa: E402
+from anymri.types import GLIOMA, Where  # noqa: E402
 from anymri.zoo import import_checkpoint  # noqa: E402
 
 #: What is compared: our parameters, theirs, and the largest difference of each subset.
@@ -72,6 +76,10 @@ method.save("rfnet.safetensors")  # anymri predict --model rfnet.safetensors
 | `robust_seg` | entry `state_dict` of the port | `port` | flair, t1c, t1, t2 | z-score |
 | `acn` | the whole checkpoint | `official` (T1c), `official:<subset>` | t1, t2, flair, t1c | range to [0, 1] |
 | `smu_net` | the whole checkpoint | `official:<subset>` | available first; flair, t1, t1c, t2 | range to [0, 1] |
+| `mmformer` | entry `state_dict` | `official` | flair, t1c, t1, t2 | z-score, sum of all positive |
+| `m3ae` | entry `state_dict` | `official` | t1, t1c, t2, flair | 1st to 99th percentile to [0, 1] |
+| `mmcformer` | the whole checkpoint | `official:<subset>` | available first; flair, t1, t1c, t2 | range to [0, 1] |
+| `nnunet_per_subset` | entry `network_weights` | `official:<subset>` | t1, t1c, t2, flair | z-score |
 
 Channels are mapped by name on import. Intensities are the method's own scale, from each sequence's own brain: close
 to theirs, not equal, so a published Dice need not come out to the last digit. RFNet's kernels are taken as they are;
@@ -156,8 +164,67 @@ def _disjoint(golden: Golden, method: Any, image: Tensor, subset: str, name: str
     return {subset: golden.difference(name, logits[:, [1, 0, 2, 3]].transpose(2, 4))}
 
 
+def mmformer() -> Row:
+    """With small position tables; the authors' four layers that are never called are not counted."""
+    golden = Golden("mmformer")
+    method = import_checkpoint("mmformer", golden.filled("network"))
+    image = _in_our_order(images(record_mmformer.ORDER, record_mmformer.SIZE), record_mmformer.ORDER)
+    tables = sum(p.numel() for name, p in method.named_parameters() if name.endswith(".position"))
+    theirs = sum(n for name, n in golden.parameters.items() if name[-11:] != "decode_conv" or name[:5] == "multi")
+    differences = _any_subset(golden, method, image, record_mmformer.SUBSETS)
+    return record_mmformer.REPOSITORY, parameters(method) - tables, theirs, differences
+
+
+def m3ae() -> Row:
+    """Without learned image and reconstruction head; arrays are (z, y, x) as ours."""
+    golden = Golden("m3ae")
+    weights = golden.filled("network")
+    method: Any = import_checkpoint("m3ae", {**weights, "limage": weights["limage"] * 100.0})
+    where = Where(*(torch.tensor([v]) for v in (record_m3ae.ORIGIN, record_m3ae.IMAGE_SHAPE, (False,) * 3)))
+    features = method.encode(images(record_m3ae.ORDER, record_m3ae.SIZE), torch.ones(1, 4).bool(), where)
+    differences = {
+        subset: golden.difference(subset, method.decode(features, GLIOMA.available(subset.split("+"))[None]).logits)
+        for subset in record_m3ae.SUBSETS
+    }
+    ours = parameters(method) - parameters(method.learned_image) - parameters(method.reconstruction)
+    return record_m3ae.REPOSITORY, ours, golden.parameters["unet"], differences
+
+
+def mmcformer() -> Row:
+    """Both paths, without the layers that are never called; arrays are (z, x, y)."""
+    golden = Golden("mmcformer")
+    entries = {name: golden.filled(name) for name in ("model_full", "model_missing")}
+    method = import_checkpoint("mmcformer", entries, f"official:{record_mmcformer.SUBSET}")
+    image = _in_our_order(record_mmcformer.window(), record_mmcformer.ORDER).transpose(3, 4)
+    logits = method.predict(image, GLIOMA.available(record_mmcformer.SUBSET.split("+"))[None]).logits
+    difference = golden.difference("model_missing", logits[:, [1, 0, 2, 3]].transpose(3, 4))
+    theirs = sum(golden.parameters.values())
+    return record_mmcformer.REPOSITORY, parameters(method), theirs, {record_mmcformer.SUBSET: difference}
+
+
+def nnunet_per_subset() -> Row:
+    """All four sequences; the finest output."""
+    golden = Golden("nnunet_per_subset")
+    method = import_checkpoint("nnunet_per_subset", golden.filled("network"))
+    image = images(record_nnunet_per_subset.ORDER, record_nnunet_per_subset.SIZE)
+    logits = method.predict(image, torch.ones(1, 4).bool()).logits
+    differences = {"t1+t1c+t2+flair": golden.difference("level0", logits)}
+    theirs = sum(golden.parameters.values())
+    return record_nnunet_per_subset.REPOSITORY, parameters(method), theirs, differences
+
+
 #: Every method that is compared; a new one adds its function here.
-METHODS: tuple[Callable[[], Row], ...] = (acn, rfnet, robust_seg, smu_net, u_hved)
+METHODS: tuple[Callable[[], Row], ...] = (
+    acn,
+    m3ae,
+    mmcformer,
+    mmformer,
+    nnunet_per_subset,
+    rfnet,
+    robust_seg,
+    smu_net,
+    u_hved,
+)
 
 
 def lines() -> Iterator[str]:

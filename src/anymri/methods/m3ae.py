@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -323,7 +323,7 @@ class M3AE(Method):
             raise UserError(f"unknown source {source!r} of m3ae weights; known: official")
         theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
         learned = theirs.pop("limage")[0]
-        method = cls(M3AEConfig(image_shape=tuple(learned.shape[1:])), GLIOMA)
+        method = cls(M3AEConfig(image_shape=cast(tuple[int, int, int], tuple(learned.shape[1:]))), GLIOMA)
         weights = rename(theirs, (*GROUP_NORM_UNET, (r"unet\.ds_out", "deep")))
         weights |= {f"learned_image.{code}": image for code, image in zip(GLIOMA.modalities, learned, strict=True)}
         kept = {k: v for k, v in method.state_dict().items() if k.startswith(("reconstruction.", "median_"))}

@@ -118,7 +118,7 @@ class _FusionDecoder(nn.Module):
         """Logits (B, K, *S) and the coarser levels' probabilities (B, K, *S / 2^level), second finest first."""
         last = len(self.levels)
         flow = self.third[last](self.second[last](self.bottom(joined)))
-        coarse = []
+        coarse: list[Tensor] = []
         for level, i in zip(self.levels, reversed(range(last)), strict=True):
             assert isinstance(level, PreNormDecoderLevel)
             coarse.insert(0, self.classifiers[i + 1](flow).float().softmax(dim=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Self, cast
+from typing import Literal, NamedTuple, Self, cast
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -31,6 +31,9 @@ from anymri.types import (
 
 __all__ = ["NnUNetPerSubset", "NnUNetPerSubsetConfig", "Topology", "plan_topology"]
 
+#: One number for each of D, H, W.
+Axes = tuple[int, int, int]
+
 
 class Topology(NamedTuple):
     """What nnU-Net's rules decide about a network, finest level first.
@@ -45,8 +48,8 @@ class Topology(NamedTuple):
         The window, enlarged to what the strides divide.
     """
 
-    strides: tuple[tuple[int, ...], ...]
-    kernels: tuple[tuple[int, ...], ...]
+    strides: tuple[Axes, ...]
+    kernels: tuple[Axes, ...]
     widths: tuple[int, ...]
     patch: tuple[int, ...]
 
@@ -94,8 +97,8 @@ def plan_topology(
     kernels.append((3,) * len(patch))
     divisor = [math.prod(axis) for axis in zip(*strides, strict=True)]
     return Topology(
-        tuple(strides),
-        tuple(kernels),
+        cast(tuple[Axes, ...], tuple(strides)),
+        cast(tuple[Axes, ...], tuple(kernels)),
         tuple(min(base_width * 2**level, max_width) for level in range(len(strides))),
         tuple(math.ceil(n / d) * d for n, d in zip(patch, divisor, strict=True)),
     )
@@ -131,22 +134,22 @@ class _ConvNormAct(nn.Module):
     The convolution's bias exists for nnU-Net's weights only: the norm removes it, so it is not added.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: Axes, stride: Axes) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, tuple(k // 2 for k in kernel))
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, cast(Axes, tuple(k // 2 for k in kernel)))
         self.norm = InstanceNorm(out_channels)
         nn.init.kaiming_normal_(self.conv.weight, a=0.01)
         nn.init.zeros_(cast(Tensor, self.conv.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.conv3d(x, self.conv.weight, None, self.conv.stride, cast(tuple[int, ...], self.conv.padding))
+        x = F.conv3d(x, self.conv.weight, None, self.conv.stride, cast(Axes, self.conv.padding))
         return F.leaky_relu(self.norm(x), 0.01)
 
 
-def _two(in_channels: int, out_channels: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> nn.Sequential:
+def _two(in_channels: int, out_channels: int, kernel: Axes, stride: Axes) -> nn.Sequential:
     return nn.Sequential(
         _ConvNormAct(in_channels, out_channels, kernel, stride),
-        _ConvNormAct(out_channels, out_channels, kernel, (1,) * len(kernel)),
+        _ConvNormAct(out_channels, out_channels, kernel, (1, 1, 1)),
     )
 
 
@@ -246,7 +249,7 @@ class NnUNetPerSubset(Method):
         ),
     }
     subsets = "per-subset"
-    needs = "any"
+    needs: Literal["complete", "any"] | tuple[str, ...] = "any"
     outputs = ("logits",)
     head: Head
 
