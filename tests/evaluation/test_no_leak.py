@@ -19,7 +19,7 @@ from anymri.data.datasets.brats2023 import LAYOUT
 from anymri.data.index import index_dataset, write_subjects
 from anymri.data.preprocess import preprocess
 from anymri.evaluation.plan import Asked, Evaluation, predict_entry
-from anymri.methods import create, list_methods
+from anymri.methods import Family, create, get_method, list_methods
 from anymri.types import GLIOMA
 
 SUBSETS = GLIOMA.subsets()
@@ -45,13 +45,24 @@ def deleted(three, tmp_path_factory) -> dict[str, Cache]:
     return caches
 
 
-def _open(name: str, cache: Cache, three) -> Evaluation:
-    """Registry method with seeded random weights; what training would fill in is plausible."""
-    torch.manual_seed(0)
-    method = create(name, preset="tiny")
-    for key, buffer in method.named_buffers():
-        if key == "median_statistics":
-            buffer.copy_(torch.from_numpy(three.cache.entry(three.names[0]).statistics)[None])
+def _open(name: str, cache: Cache, three, subsets=SUBSETS) -> Evaluation:
+    """Registry method with seeded random weights; what training would fill in is plausible.
+
+    A system with one network a subset is the family of those for `subsets`.
+    """
+
+    def build(**config):
+        torch.manual_seed(0)
+        method = create(name, preset="tiny", **config)
+        for key, buffer in method.named_buffers():
+            if key == "median_statistics":
+                buffer.copy_(torch.from_numpy(three.cache.entry(three.names[0]).statistics)[None])
+        return method
+
+    if get_method(name).subsets == "per-subset":
+        method = Family({GLIOMA.subset_name(s): build(subset=GLIOMA.subset_name(s)) for s in subsets})
+    else:
+        method = build()
     method.extra = {"window": WINDOW}
     return Evaluation.prepare(method, cache, Asked(precision="32", batch_size=1))
 
@@ -105,7 +116,7 @@ def test_deleted_files_give_the_simulated_subset_bit_for_bit(three, deleted, met
         hidden = _predict(simulated, subject, SUBSETS)
         assert list(hidden) == SUBSETS
         for name, subset in zip(NAMES, SUBSETS, strict=True):
-            real = _open(method, deleted[name], three)
+            real = _open(method, deleted[name], three, [subset])
             assert real.subsets_of(subject)[-1] == subset, "the largest subset that is left"
             alone = _predict(real, subject, [subset])[subset]
             _assert_equal(hidden[subset], alone, f"{method}, {subject}, {name}")
