@@ -17,7 +17,9 @@ import pytest
 def test_killed_runs_end_in_the_weights_of_an_unbroken_one(tmp_path, precision, occurrence):
     program = Path(__file__).with_name("crashes.py")
     command = [sys.executable, str(program), str(tmp_path), precision, str(occurrence)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    path = os.pathsep.join(filter(None, [str(program.parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=environment)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     # Every injected death happened; a kill at a random time may find the run finished, but not all three.
