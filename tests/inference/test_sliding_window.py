@@ -24,9 +24,10 @@ class Recorder(Method):
 
     def __init__(self, spec=GLIOMA):
         super().__init__(MethodConfig(), spec)
-        self.encoded, self.decoded = [], []
+        self.encoded, self.decoded, self.sizes = [], [], []
 
     def encode(self, image, available, where=None):
+        self.sizes.append(image.shape[2:])
         self.encoded.append((where.origin[0].tolist(), spec_name(available[0]), where.volume_shape[0].tolist()))
         return {"image": image, "origin": where.origin}
 
@@ -271,13 +272,15 @@ def test_samples_repeat_by_subject_window_and_subset():
     assert not equal(first, run())
 
 
-def test_slice_networks_get_slices():
+def test_slice_networks_get_windows_of_slices_padded_within_slices_alone():
     method = Recorder().eval()
-    method.spatial_dims = 2
+    method.spatial_dims, method.divisor = 2, 8
     image, statistics, boxes = subject()
-    flat = predict_subject(method, image, statistics, boxes, [("t2", "flair")], window=(6, 8))[("t2", "flair")]
+    flat = predict_subject(method, image, statistics, boxes, [("t2", "flair")], window=(3, 6, 6))[("t2", "flair")]
     whole = predict_subject(Recorder().eval(), image, statistics, boxes, [("t2", "flair")])[("t2", "flair")]
     torch.testing.assert_close(flat.probability, whole.probability)
+    assert {origin[0] for origin, *_ in method.encoded} == {0, 2, 4, 6, 7}
+    assert {tuple(shape) for shape in method.sizes} == {(3, 8, 8)}
 
 
 def test_a_family_serves_each_subset_by_its_member():

@@ -11,6 +11,7 @@ import torch
 
 from anymri.methods import Method, StepContext, get_method, list_methods
 from anymri.methods._template import Template
+from anymri.methods.base import divisors
 from anymri.types import GLIOMA, STATISTICS, Batch, DataSpec, Where
 
 # Goldens are compared with the inputs of the scripts that recorded them.
@@ -22,7 +23,7 @@ SUBSETS = torch.stack([GLIOMA.available(subset) for subset in GLIOMA.subsets()])
 
 def size_for(method: Method, multiple: int = 2) -> tuple[int, ...]:
     """A small window the method accepts."""
-    return method.patch or (max(16, multiple * method.divisor),) * method.spatial_dims
+    return method.patch or tuple(max(16, multiple * step) for step in divisors(method))
 
 
 def make_batch(

@@ -12,7 +12,8 @@ from conftest import SUBSETS, build_preset, draw_fewer, make_batch, run_turns, s
 from anymri.inference.sliding_window import has_bf16
 from anymri.methods import Family, Method, StepContext, SubsetNotTrained, get_method, list_methods
 from anymri.methods._template import Template
-from anymri.types import GLIOMA, DataSpec
+from anymri.methods.base import divisors
+from anymri.types import GLIOMA, DataSpec, UserError
 
 #: Parameters and buffers (regular expressions) that hold modalities along an axis instead of by name.
 PER_CHANNEL = {
@@ -51,10 +52,21 @@ def main_output(prediction):
 
 
 def full_batch(method, rows=2):
-    """Everything is present; shown is everything, or the one subset that the method serves."""
+    """Everything is present; shown is everything, or the one subset that the method serves.
+
+    A system that fills in whatever is missing is shown every other modality, the others in the next row.
+    """
     everything = torch.ones(rows, len(method.spec.modalities), dtype=torch.bool)
-    shown = everything if method.subsets == "any" else served(method)[:1].expand(rows, -1)
+    shown = everything
+    if method.subsets != "any":
+        shown = served(method)[:1].expand(rows, -1)
+    elif only_synthesises(method):
+        shown = (torch.arange(rows)[:, None] + torch.arange(everything.shape[1])) % 2 == 0
     return make_batch(size_for(method), everything, shown, method.spec)
+
+
+def only_synthesises(method):
+    return tuple(method.outputs) == ("image",)
 
 
 @pytest.fixture
@@ -150,6 +162,8 @@ def test_every_modality_matters(method, image, rows):
     shift = torch.zeros_like(image[:1])
     if method.classical:
         pytest.skip("a threshold looks at one or two modalities")
+    if only_synthesises(method) and method.subsets == "any":
+        everything = rows[-2:-1]  # with all four there is nothing to fill in
     before = main_output(predict(method, image[:1], everything))
     for modality in everything[0].nonzero().flatten().tolist():
         changed = shift.clone()
@@ -161,13 +175,17 @@ def test_every_modality_matters(method, image, rows):
 def test_windows_need_not_be_cubes(method, rows):
     if method.patch is not None:
         pytest.skip("fixed window")
-    step = method.divisor * -(-8 // method.divisor)
-    size = (2 * step, 3 * step, 4 * step)
+    steps = [step * -(-8 // step) for step in divisors(method)]
+    size = (2 * steps[0], 3 * steps[1], 4 * steps[2])
     assert main_output(predict(method, torch.randn(1, 4, *size), rows[-1:])).shape[2:] == size
 
 
 @pytest.mark.parametrize("codes", [("flair",), ("t2", "flair"), ("t1", "t2", "pd")])
-def test_other_numbers_of_modalities(build, codes):
+def test_other_numbers_of_modalities(build, cls, codes):
+    if len(codes) == 1 and cls.outputs == ("image",):
+        with pytest.raises(UserError, match="nothing to synthesise"):
+            build(DataSpec(codes))
+        return
     method = build(DataSpec(codes))
     batch = full_batch(method)
     assert main_output(predict(method, batch.image, batch.available)).isfinite().all()
@@ -240,7 +258,7 @@ def test_what_is_not_present_never_reaches_loss_or_gradients(build, method):
         fitted = []
         for fill in (torch.nan, 9.0):
             other = build()
-            logs = other.fit([incomplete(other, fill)], None)
+            logs = other.fit([incomplete(other, fill)], StepContext(other.stages[0]))
             assert logs
             assert all(value.isfinite().all() for value in logs.values())
             fitted.append(other.state_dict())
@@ -377,4 +395,4 @@ def test_stages_use_known_samplers_and_windows_the_network_accepts(cls):
             method = build_preset(cls, preset)
         for stage in method.stages:
             assert stage.sampler in SAMPLERS
-            assert all(size % method.divisor == 0 for size in stage.patch or ())
+            assert all(size % step == 0 for size, step in zip(stage.patch or (), divisors(method), strict=False))

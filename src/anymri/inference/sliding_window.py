@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from anymri.inference.subject import SubjectPrediction
+from anymri.methods.base import divisors
 from anymri.types import DataSpec, Prediction, UserError, Where
 
 __all__ = [
@@ -314,8 +315,7 @@ class _Subject:
                     sums[index].add(origin, weight, part, rows[index])
 
     def _cut(self, origin: Sequence[int]) -> Tensor:
-        window = self.padded[(slice(None), *(slice(o, o + w) for o, w in zip(origin, self.window, strict=True)))]
-        return window[:, 0] if self.method.spatial_dims == 2 else window
+        return self.padded[(slice(None), *(slice(o, o + w) for o, w in zip(origin, self.window, strict=True)))]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.settings.precision == "32" or (self.settings.precision == "auto" and not has_bf16(self.device)):
@@ -335,8 +335,6 @@ class _Subject:
     def _averageable(self, prediction: Prediction) -> Prediction:
         """Turn logits into probabilities and images into z-scores: what may be averaged over windows."""
         logits, image, synthesised, classes = prediction
-        if self.method.spatial_dims == 2:
-            logits, image = (None if value is None else value.unsqueeze(2) for value in (logits, image))
         if logits is not None and self.method.head is not None:
             logits = self.method.head.probability(logits.float())
         if image is not None:
@@ -376,11 +374,8 @@ class _Subject:
 
 def _window_size(method: Any, window: Sequence[int] | None, shape: Sequence[int]) -> tuple[int, ...]:
     """Window in voxels: the method's fixed one, else the given one, else the volume; rounded up to the divisor."""
-    size = list(method.patch or window or shape)
-    if method.spatial_dims == 2:
-        size = [1, *size[-2:]]
-    flat = 1 if method.spatial_dims == 2 else 0
-    return tuple(s if axis < flat else -(-s // method.divisor) * method.divisor for axis, s in enumerate(size))
+    size = method.patch or window or shape
+    return tuple(-(-s // step) * step for s, step in zip(size, divisors(method), strict=True))
 
 
 def _median_statistics(method: Any, image: bool) -> Tensor:

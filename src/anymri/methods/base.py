@@ -35,7 +35,9 @@ from anymri.types import (
     Where,
 )
 
-__all__ = ["Family", "Method", "MethodConfig", "MethodInfo", "Preset", "StepContext", "SubsetNotTrained", "show"]
+__all__ = [
+    "Family", "Method", "MethodConfig", "MethodInfo", "Preset", "StepContext", "SubsetNotTrained", "divisors", "show",
+]  # fmt: skip
 
 
 class SubsetNotTrained(UserError):
@@ -187,6 +189,11 @@ def show(image: Tensor, available: Tensor) -> Tensor:
     return torch.where(available.reshape(*available.shape, *([1] * (image.ndim - 2))), image, 0.0)
 
 
+def divisors(method: Method | Family) -> tuple[int, int, int]:
+    """What a window must be a multiple of along (D, H, W): 1 along D for a network that works within slices."""
+    return (1 if method.spatial_dims == 2 else method.divisor, method.divisor, method.divisor)
+
+
 class Method(nn.Module):
     """One published way to cope with missing modalities.
 
@@ -212,6 +219,8 @@ class Method(nn.Module):
     head: Head | None = None
     needs: Literal["complete", "any"] | tuple[str, ...] = "any"
     outputs: tuple[str, ...] = ("logits",)
+    #: 2 for a network that works within axial slices. It takes windows of slices (D, H, W) like any other; `divisor`
+    #: then concerns H and W alone.
     spatial_dims: int = 3
     #: Window of prediction (D, H, W); None = any size up to the whole volume in one window.
     patch: tuple[int, int, int] | None = None

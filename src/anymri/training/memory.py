@@ -12,6 +12,7 @@ import torch
 from anymri.config import TrainingSection
 from anymri.evaluation.complexity import LiveTensors
 from anymri.methods import Method, StepContext
+from anymri.methods.base import divisors
 from anymri.training.machine import choose_device
 from anymri.types import STATISTICS, Batch, Stage, Where
 
@@ -53,10 +54,9 @@ class StepMemory:
     """
 
     def __init__(self, method: Method, stage: Stage) -> None:
-        side = 2 * method.divisor
-        while side < 16:
-            side *= 2
-        sizes = [(side, side, side), (side, side, 2 * side)] if method.patch is None else [method.patch]
+        depth, height, width = (step * max(2, -(-16 // step)) for step in divisors(method))
+        depth = 2 if method.spatial_dims == 2 else depth
+        sizes = [(depth, height, width), (depth, height, 2 * width)] if method.patch is None else [method.patch]
         voxels = [math.prod(size) for size in sizes]
         peaks = [_step_bytes(method, stage, size) for size in sizes]
         parameters = sum(parameter.nbytes for parameter in method.parameters())

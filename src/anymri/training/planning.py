@@ -19,6 +19,7 @@ from anymri.data.files import make_folder, replace_file
 from anymri.data.fingerprint import Fingerprint, take_fingerprint
 from anymri.data.split import make_split, write_split
 from anymri.methods import Method, create, get_method
+from anymri.methods.base import divisors
 from anymri.training.memory import StepMemory, memory_at_hand
 from anymri.types import DataSpec, Stage, Subject, UserError
 
@@ -274,12 +275,12 @@ def _choose_patch(
     reasons["batch_size"] = "given" if training.batch_size else own
     shrinkable = training.patch is None and method.patch is None
     while memory.gib(patch, batch) > budget:
-        longest = int(np.argmax(patch))
+        longest, steps = int(np.argmax(patch)), divisors(method)
         if batch > 1 and training.batch_size is None:
             batch -= 1
             reasons["batch_size"] = f"{own} {stage.batch_size} does not fit into {budget:.1f} GiB"
-        elif shrinkable and patch[longest] > 2 * method.divisor:
-            patch[longest] -= method.divisor
+        elif shrinkable and patch[longest] > 2 * steps[longest]:
+            patch[longest] -= steps[longest]
             reasons["patch"] = f"{own} {_times(stage.patch)} does not fit into {budget:.1f} GiB"
         else:
             raise UserError(
@@ -316,9 +317,9 @@ def _within_brain(
 ) -> tuple[int, int, int]:
     if method.patch is not None:
         return patch
-    step = method.divisor
     needed = [
-        max(2 * step, math.ceil(brain / value / step) * step) for brain, value in zip(brain_mm, spacing, strict=True)
+        max(2 * step, math.ceil(brain / value / step) * step)
+        for brain, value, step in zip(brain_mm, spacing, divisors(method), strict=True)
     ]
     smaller = [min(pair) for pair in zip(patch, needed, strict=True)]
     if smaller != list(patch):

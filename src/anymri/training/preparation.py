@@ -18,6 +18,7 @@ from anymri.config import RunConfig, TrainingSection, load_run_config, result_ch
 from anymri.data.loading import PatchLoader
 from anymri.data.subsets import make_sampler
 from anymri.methods import Method, create
+from anymri.methods.base import divisors
 from anymri.types import Sampler, Stage, UserError
 
 if TYPE_CHECKING:
@@ -187,9 +188,9 @@ def _resolve_stages(method: Method, training: TrainingSection) -> tuple[Stage, .
     for stage in () if method.classical else stages:
         if stage.patch is None and stage.batch_size != 1:
             raise UserError(f"stage {stage.name} trains on whole volumes; set training.batch_size=1 or training.patch")
-        wrong = [size for size in stage.patch or () if size > 1 and size % method.divisor]
-        if wrong:
-            raise UserError(f"training.patch holds {wrong[0]}; {method.name} needs multiples of {method.divisor}")
+        for size, step in zip(stage.patch or (), divisors(method), strict=False):
+            if size % step:
+                raise UserError(f"training.patch holds {size}; {method.name} needs multiples of {step}")
         if stage.unpaired:
             raise UserError(f"stage {stage.name} mixes modalities of different subjects, which is not supported yet")
     return stages
