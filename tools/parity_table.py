@@ -20,6 +20,7 @@ sys.path[:0] = [str(ROOT / "tests" / "golden"), str(ROOT / "tests" / "methods")]
 
 import record_acn  # noqa: E402
 import record_m3ae  # noqa: E402
+import record_mm_gan  # noqa: E402
 import record_mmcformer  # noqa: E402
 import record_mmformer  # noqa: E402
 import record_nnunet_per_subset  # noqa: E402
@@ -41,10 +42,10 @@ Row = tuple[str, int, int, dict[str, float]]
 HEAD = """# Parity with the authors' code
 
 Both networks are filled with the same deterministic numbers and given the same images. *Difference* is the largest
-difference of the logits over their standard deviation (4096 sampled voxels a subset, target at most 1e-4); *parameters*
-are those of the modules that are compared. The authors' numbers are goldens, recorded on the CPU by
-`tests/golden/record_<name>.py --authors PATH` with repository and commit kept inside; no line of theirs is in this
-repository. Memory and time beside theirs are not measured yet.
+difference of the logits, or of the images of a system that synthesises, over their standard deviation (4096 sampled
+voxels a subset, target at most 1e-4); *parameters* are those of the modules that are compared. The authors' numbers are
+goldens, recorded on the CPU by `tests/golden/record_<name>.py --authors PATH` with repository and commit kept inside;
+no line of theirs is in this repository. Memory and time beside theirs are not measured yet.
 
 Made by `python tools/parity_table.py`.
 
@@ -55,7 +56,7 @@ Made by `python tools/parity_table.py`.
 TAIL = """
 U-HeMIS has no PyTorch code of its authors: it shares encoder and decoder with U-HVED, and has the published 1,096,848
 parameters. HeMIS has no code of its authors at all. Official U-HVED and RobustSeg are TensorFlow 1; a port is compared.
-Where the released code defines losses in PyTorch (RFNet, ACN, SMU-Net), each term agrees to 1e-4 of its value
+Where the released code defines losses in PyTorch (RFNet, ACN, SMU-Net, MM-GAN), each term agrees to 1e-4 of its value
 (`tests/methods/test_<name>.py`).
 
 ## Load an authors' checkpoint
@@ -78,6 +79,7 @@ method.save("rfnet.safetensors")  # anymri predict --model rfnet.safetensors
 | `smu_net` | the whole checkpoint | `official:<subset>` | available first; flair, t1, t1c, t2 | range to [0, 1] |
 | `mmformer` | entry `state_dict` | `official` | flair, t1c, t1, t2 | z-score, sum of all positive |
 | `m3ae` | entry `state_dict` | `official` | t1, t1c, t2, flair | 1st to 99th percentile to [0, 1] |
+| `mm_gan` | entry `state_dict` of the generator | `official` | t1, t2, t1c, flair | over the brain's mean |
 | `mmcformer` | the whole checkpoint | `official:<subset>` | available first; flair, t1, t1c, t2 | range to [0, 1] |
 | `nnunet_per_subset` | entry `network_weights` | `official:<subset>` | t1, t1c, t2, flair | z-score |
 
@@ -190,6 +192,20 @@ def m3ae() -> Row:
     return record_m3ae.REPOSITORY, ours, golden.parameters["unet"], differences
 
 
+def mm_gan() -> Row:
+    """Generator and discriminator; of the output, the missing sequences. Their slices are (x, y)."""
+    golden = Golden("mm_gan")
+    judge = {f"discriminator.{key}": value for key, value in golden.filled("discriminator").items()}
+    method: Any = import_checkpoint("mm_gan", {**golden.filled("generator"), **judge})
+    image = _in_our_order(record_mm_gan.slices(), record_mm_gan.ORDER).transpose(2, 3).transpose(0, 1)[None]
+    differences = {}
+    for subset in record_mm_gan.SUBSETS:
+        made = method.predict(image, GLIOMA.available(subset.split("+"))[None]).image[0].transpose(2, 3)
+        missing = [GLIOMA.index(code) for code in record_mm_gan.ORDER if code not in subset.split("+")]
+        differences[subset] = golden.difference(subset, made[missing].transpose(0, 1).contiguous())
+    return record_mm_gan.REPOSITORY, parameters(method), sum(golden.parameters.values()), differences
+
+
 def mmcformer() -> Row:
     """Both paths, without the layers that are never called; arrays are (z, x, y)."""
     golden = Golden("mmcformer")
@@ -217,6 +233,7 @@ def nnunet_per_subset() -> Row:
 METHODS: tuple[Callable[[], Row], ...] = (
     acn,
     m3ae,
+    mm_gan,
     mmcformer,
     mmformer,
     nnunet_per_subset,

@@ -140,3 +140,20 @@ def test_a_near_miss_is_named() -> None:
 def test_a_row_without_any_modality_is_an_error(name: str) -> None:
     with pytest.raises(ValueError, match="at least one modality"):
         SAMPLERS[name](torch.tensor([[True, False], [False, False]]), 0.5, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("epoch", "missing"), [(0, {1}), (10.9, {1}), (11, {1, 2}), (20.9, {1, 2}), (21, {1, 2, 3}), (31, {1, 2, 3})]
+)
+def test_few_are_missing_first(epoch: float, missing: set[int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    present = torch.tensor([[True] * 4, [True] * 4, [True, False, True, True]])
+    drawn = [SAMPLERS["few_missing_first"](present, epoch / 60, generator) for _ in range(3000)]
+    whole = torch.stack([rows[0] for rows in drawn])
+    assert all(torch.equal(rows[0], rows[1]) for rows in drawn), "a batch shows one subset"
+    assert {4 - int(shown) for shown in whole.sum(dim=1)} == missing
+    assert {3 - int(rows[2].sum()) for rows in drawn} == missing - {3}, "never nothing"
+    counts = (whole * torch.tensor([8, 4, 2, 1])).sum(dim=1).bincount(minlength=16)
+    seen = [int(count) for count in counts if count]
+    assert len(seen) == sum(comb(4, k) for k in missing)
+    assert chisquare(seen).pvalue > 1e-3

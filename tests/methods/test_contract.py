@@ -19,6 +19,11 @@ from anymri.types import GLIOMA, DataSpec, UserError
 PER_CHANNEL = {
     "acn": {r"(full|missing)\.encoder\.levels\.0\.arrive\.weight": 1},
     "m3ae": {r"encoder\.levels\.0\.arrive\.weight": 1, r"reconstruction\..*": 0},
+    "mm_gan": {
+        r"generator\.down\.0\.conv\.weight": 1,
+        r"generator\.last\..*": 0,
+        r"discriminator\.last\.weight": 0,
+    },
     "mmcformer": {r"(full|missing)\.encoder\.levels\.0\.embed\.weight": 1, r"reconstruction\.last\.weight": 0},
     "nnunet_per_subset": {r"network\.down\.0\.0\.conv\.weight": 1},
     "robust_seg": {r"fusions\.\d+\.gate\.convs\..*\.weight": 0, r"fusions\.\d+\.gate_bias": 0},

@@ -7,6 +7,7 @@ and never returns an empty row. The distributions hold for any number n of prese
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from difflib import get_close_matches
 
@@ -22,6 +23,7 @@ __all__ = [
     "curriculum",
     "drop_count",
     "drop_count_effective",
+    "few_missing_first",
     "make_sampler",
     "size_then_subset",
     "uniform_subset",
@@ -166,6 +168,42 @@ def curriculum(
     return _keep(present, 1 - missing, generator)
 
 
+def few_missing_first(present: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    """At first one modality is missing, then up to two, up to three, then any number; never none (MM-GAN).
+
+    Parameters
+    ----------
+    present : Tensor of bool, shape (B, M)
+    progress : float
+        Of the stage, in [0, 1]: of the published 60 epochs the first 11 leave out one modality, then 10 each up to two
+        and up to three.
+    generator : torch.Generator
+
+    Returns
+    -------
+    Tensor of bool, shape (B, M)
+        Every subset that the time allows with equal probability, one draw for the whole batch: rows that have the
+        same modalities see the same. A single present modality is shown.
+
+    Notes
+    -----
+    The released code lists the 14 subsets by size and admits them from index 10, 7, 3 and 0 on: from the second step
+    on it leaves out three of the subsets of that size. Here a size is admitted as a whole.
+    """
+    count = _count(present)
+    steps = sum(progress >= epoch / 60 for epoch in (11, 21, 31))
+    draw = torch.rand(1, generator=generator, dtype=torch.float64)
+    keys = torch.rand(present.shape[1], generator=generator, dtype=torch.float64).expand(present.shape)
+    missing = torch.zeros_like(count)
+    for row, n in enumerate(count.tolist()):
+        most = n - 1 if steps == 3 else min(steps + 1, n - 1)
+        weights = torch.tensor([math.comb(n, k) for k in range(1, most + 1)], dtype=torch.float64)
+        if len(weights):
+            missing[row] = 1 + int((draw >= (weights / weights.sum()).cumsum(0)[:-1]).sum())
+    rank = keys.masked_fill(~present.cpu(), 2.0).argsort(dim=1).argsort(dim=1)
+    return (rank < (count - missing)[:, None]).to(present.device) & present
+
+
 def all_present(present: Tensor, progress: float, generator: torch.Generator) -> Tensor:
     """Everything that is present.
 
@@ -192,6 +230,7 @@ SAMPLERS: dict[str, Sampler] = {
     "curriculum": curriculum,
     "drop_count": drop_count,
     "drop_count_effective": drop_count_effective,
+    "few_missing_first": few_missing_first,
     "size_then_subset": size_then_subset,
     "uniform_subset": uniform_subset,
 }

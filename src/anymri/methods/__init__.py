@@ -29,6 +29,7 @@ METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
     "hemis": "anymri.methods.hemis:HeMIS",
     "m3ae": "anymri.methods.m3ae:M3AE",
+    "mm_gan": "anymri.methods.mm_gan:MMGAN",
     "mmcformer": "anymri.methods.mmcformer:MMCFormer",
     "mmformer": "anymri.methods.mmformer:MmFormer",
     "nnunet_per_subset": "anymri.methods.nnunet_per_subset:NnUNetPerSubset",

@@ -1,0 +1,354 @@
+"""MM-GAN: one U-Net fills in whatever sequences are missing, judged sequence by sequence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Self, cast
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymri.losses.adversarial import least_squares
+from anymri.losses.reconstruction import masked_l1
+from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
+from anymri.nn.slices import from_slices, to_slices
+from anymri.types import (
+    GLIOMA,
+    Batch,
+    DataSpec,
+    Features,
+    Intensity,
+    OptimizerSettings,
+    Prediction,
+    Stage,
+    StepOutput,
+    UserError,
+    Where,
+)
+
+__all__ = ["MMGAN", "MMGANConfig"]
+
+#: Levels of the generator from which on dropout follows, counted from 0.
+DROPOUT_FROM = 3
+#: Channel order of the authors' code.
+AUTHORS_ORDER = ("t1", "t2", "t1c", "flair")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMGANConfig(MethodConfig):
+    """Settings of MM-GAN; defaults are the released code's.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Channels of the generator's levels; every level halves the image.
+    judge_widths : tuple of int
+        Channels of the discriminator's levels.
+    dropout : float
+    l1_weight : float
+        Of the mean absolute error; the adversarial term has the rest to 1.
+    lr : float
+    """
+
+    widths: tuple[PositiveInt, ...] = (64, 128, 256, 512, 512, 512, 512, 512)
+    judge_widths: tuple[PositiveInt, ...] = (64, 128, 256, 512)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    l1_weight: Annotated[float, Field(ge=0, le=1)] = 0.9
+    lr: PositiveFloat = 2e-4
+
+
+class _Down(nn.Module):
+    """Halve the image: convolution, instance norm but at both ends of the encoder, leaky ReLU, dropout."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: bool, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 4, 2, 1, bias=False)
+        self.norm, self.dropout = norm, nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.dropout(F.leaky_relu(F.instance_norm(x) if self.norm else x, 0.2))
+
+
+class _Up(nn.Module):
+    """Double the image, then append the encoder's features of that size."""
+
+    def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, skipped: Tensor) -> Tensor:
+        x = self.dropout(F.instance_norm(self.conv(x)).relu())
+        return torch.cat([x, skipped], dim=1)
+
+
+class _Generator(nn.Module):
+    """pix2pix U-Net with a last ReLU, (N, M, H, W) to (N, M, H, W)."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...], dropout: float) -> None:
+        super().__init__()
+        levels = range(len(widths))
+        drops = [dropout if level >= DROPOUT_FROM else 0.0 for level in levels]
+        self.down = nn.ModuleList(
+            _Down((channels, *widths)[level], widths[level], 0 < level < len(widths) - 1, drops[level])
+            for level in levels
+        )
+        self.up = nn.ModuleList(
+            # From the coarsest level the features come alone, from the others with those of the encoder.
+            _Up(widths[level + 1] * (1 if level == len(widths) - 2 else 2), widths[level], drops[level])
+            for level in reversed(levels[:-1])
+        )
+        self.last = nn.Conv2d(2 * widths[0], channels, 4, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        for up, skipped in zip(self.up, reversed(skips[:-1]), strict=True):
+            x = up(x, skipped)
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return self.last(F.pad(x, (1, 0, 1, 0))).relu()
+
+
+class _Discriminator(nn.Module):
+    """PatchGAN that gives one map of scores a sequence, (N, M, H/16, W/16), from candidate and real slices."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        before = (2 * channels, *widths[:-1])
+        self.levels = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(before, widths, strict=True))
+        self.last = nn.Conv2d(widths[-1], channels, 4, padding=1, bias=False)
+
+    def forward(self, candidate: Tensor, real: Tensor) -> Tensor:
+        x = torch.cat([candidate, real], dim=1)
+        for number, level in enumerate(self.levels):
+            if number:  # the norm would remove the bias, which is kept for the authors' weights only
+                x = F.instance_norm(F.conv2d(x, cast(Tensor, level.weight), stride=2, padding=1))
+            else:
+                x = level(x)
+            x = F.leaky_relu(x, 0.2)
+        return self.last(F.pad(x, (1, 0, 1, 0)))
+
+
+class MMGAN(Method):
+    """Synthesise every missing sequence, slice by slice, by a conditional GAN [1]_.
+
+    Parameters
+    ----------
+    config : MMGANConfig
+    spec : DataSpec
+        At least two modalities.
+
+    Notes
+    -----
+    *Implicit conditioning*: missing channels of the input are 0; in the output the real channels take the place of
+    their syntheses before discriminator and loss, so that gradients come through missing channels alone; the absolute
+    error is a mean over these; and the discriminator, which scores each sequence by itself, is told that the real
+    channels of a completed stack are real. The generator minimises 0.1 of the least-squares adversarial error of all
+    channels plus 0.9 of the absolute error.
+
+    Training shows subsets from easy to hard (sampler ``few_missing_first``); a batch is four neighbouring slices.
+
+    Deviations: the released curriculum admits sizes only in part (see the sampler), here a size comes as a whole;
+    slices are padded to 256 x 256, not resized from the brain's box, which would be taken over all four sequences;
+    images are divided by the mean of each sequence's own brain, not of that box with its background; two thirds of
+    the slices are drawn around the tumour where there are label maps, as in all trainings here.
+
+    The released metrics divide each image by its own maximum, which flatters; the evaluator's do not.
+
+    References
+    ----------
+    .. [1] Sharma and Hamarneh, "Missing MRI Pulse Sequence Synthesis Using Multi-Modal Generative Adversarial Network",
+       IEEE Transactions on Medical Imaging 39(4), 2020, arXiv:1904.12200.
+    """
+
+    name = "mm_gan"
+    Config = MMGANConfig
+    info = MethodInfo(
+        title="MM-GAN",
+        family="synthesis",
+        task="synthesis",
+        year=2020,
+        reference="Sharma and Hamarneh, IEEE TMI 2020",
+        doi="10.1109/TMI.2019.2945521",
+        arxiv="1904.12200",
+        code="https://github.com/trane293/mm-gan",
+        parity="1e-4",
+        novelty="One generator for every missing subset: real channels take the place of their syntheses.",
+        weakness="Slices without depth, and complete cases only.",
+        deviations=(
+            "the curriculum admits all subsets of a size at once; released code a part",
+            "slices are padded, not resized, to 256 x 256",
+            "divided by the mean of each sequence's own brain, not of the box around all four",
+            "two thirds of the training slices are drawn around the tumour",
+        ),
+        untrained={r"discriminator\.levels\.[1-9]\.bias": "an instance norm follows and removes it; not added"},
+    )
+    presets = {
+        "paper": Preset(
+            (
+                Stage(
+                    # 200 patients with 37 batches of four slices each.
+                    "train",
+                    epochs=60,
+                    batch_size=1,
+                    patch=(4, 256, 256),
+                    sampler="few_missing_first",
+                    steps_per_epoch=7400,
+                ),
+            )
+        ),
+        "tiny": Preset(
+            (
+                Stage(
+                    "train",
+                    epochs=30,
+                    batch_size=1,
+                    patch=(8, 96, 96),
+                    sampler="few_missing_first",
+                    steps_per_epoch=50,
+                ),
+            ),
+            {"widths": (16, 32, 64, 64), "judge_widths": (16, 32, 32, 32), "lr": 1e-3},
+        ),
+    }
+    outputs = ("image",)
+    needs = "complete"
+    spatial_dims = 2
+    intensity = Intensity("mean")
+
+    def __init__(self, config: MMGANConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.config: MMGANConfig = config
+        channels = len(spec.modalities)
+        if channels < 2:
+            raise UserError(f"mm_gan: with {spec.modalities[0]} alone there is nothing to synthesise; add a sequence")
+        self.divisor = 2 ** len(config.widths)
+        self.generator = _Generator(channels, config.widths, config.dropout)
+        self.discriminator = _Discriminator(channels, config.judge_widths)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(part.weight, 0.0, 0.02)
+
+    # ------------------------------------------------------------------------------------------------ prediction
+
+    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
+        """The image: the network joins the sequences from the first layer on. See `Method.encode`."""
+        return {"image": show(image, available)}
+
+    def decode(
+        self,
+        features: Features,
+        available: Tensor,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """The missing sequences; deterministic. See `Method.decode`."""
+        missing = ~available
+        image = self._synthesise(features["image"], available)
+        return Prediction(image=torch.where(missing[..., None, None, None], image, torch.nan), synthesised=missing)
+
+    def _synthesise(self, image: Tensor, available: Tensor) -> Tensor:
+        """All sequences, (B, M, D, H, W); those available mean nothing."""
+        return from_slices(self.generator(to_slices(show(image, available))), image.shape[2])
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def turns(self, stage: Stage) -> dict[str, list[dict[str, Any]]]:
+        """The generator, then the discriminator."""
+        return {
+            "generator": [{"params": list(self.generator.parameters())}],
+            "discriminator": [{"params": list(self.discriminator.parameters())}],
+        }
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        """Fill in what is missing, or tell real channels from syntheses."""
+        real, available = to_slices(batch.image), batch.available
+        shown = available[..., None, None, None]
+        if ctx.turn == "generator":
+            synthesis = self._synthesise(batch.image, available)
+            completed = torch.where(shown, batch.image, synthesis)
+            weight = self.config.l1_weight
+            terms = {
+                "gan": least_squares(self.discriminator(to_slices(completed), real), 1.0),
+                "l1": masked_l1(synthesis.float(), batch.image, (~shown).expand_as(synthesis)),
+            }
+            loss = (1 - weight) * terms["gan"] + weight * terms["l1"]
+        else:
+            with torch.no_grad():
+                completed = torch.where(shown, batch.image, self._synthesise(batch.image, available))
+            # A real channel is real in a completed stack too.
+            label = available.repeat_interleave(batch.image.shape[2], dim=0)[..., None, None].float()
+            terms = {
+                "real": least_squares(self.discriminator(real, real), 1.0),
+                "fake": least_squares(self.discriminator(to_slices(completed), real), label),
+            }
+            loss = 0.5 * (terms["real"] + terms["fake"])
+        return StepOutput(loss, {key: term.detach() for key, term in terms.items()})
+
+    def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
+        """Adam at a constant rate, with the first moment short as for GANs."""
+        return OptimizerSettings("adam", lr=self.config.lr, betas=(0.5, 0.999))
+
+    # ----------------------------------------------------------------------------------------------------- weights
+
+    @classmethod
+    def import_state_dict(cls, state_dict: Mapping[str, Any], source: str = "official") -> Self:
+        """MM-GAN of four sequences from the weights of the authors' generator.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            Entry ``state_dict`` of their ``generator_param_*.pkl``. Weights of the discriminator may stand beside it
+            under ``discriminator.``; without them a fresh one is kept, which prediction does not use.
+        source : str, default="official"
+
+        Raises
+        ------
+        UserError
+            If the source is unknown.
+        KeyError, RuntimeError
+            If the weights are not MM-GAN's.
+
+        Notes
+        -----
+        Their slices have the axes (x, y) and the channels t1, t2, t1c, flair; kernels are turned and channels
+        ordered as here.
+        """
+        if source != "official":
+            raise UserError(f"unknown source {source!r} of mm_gan weights; known: official")
+        method = cls(MMGANConfig(), GLIOMA)
+        ours = {key: value for key, value in method.state_dict().items() if not key.startswith("generator.")}
+        order = [AUTHORS_ORDER.index(code) for code in GLIOMA.modalities]
+        pair = [*order, *(len(order) + place for place in order)]  # candidate and real of the discriminator
+        for theirs, value in state_dict.items():
+            name = _our_name(theirs.removeprefix("module."))
+            value = value.transpose(2, 3).contiguous() if value.ndim == 4 else value
+            if name == "generator.down.0.conv.weight":
+                value = value[:, order]
+            elif name == "discriminator.levels.0.weight":
+                value = value[:, pair]
+            elif name.partition(".last.")[1]:
+                value = value[order]
+            ours[name] = value
+        method.load_state_dict(ours)
+        return method.eval()
+
+
+def _our_name(theirs: str) -> str:
+    """Our name of a weight of the authors' generator, or discriminator if it begins so."""
+    if match := re.fullmatch(r"(down|up)(\d)\.model\.0\.weight", theirs):
+        return f"generator.{match[1]}.{int(match[2]) - 1}.conv.weight"
+    if match := re.fullmatch(r"final\.2\.(weight|bias)", theirs):
+        return f"generator.last.{match[1]}"
+    levels = {0: 0, 2: 1, 5: 2, 8: 3}  # places of convolutions between norms and activations
+    if (match := re.fullmatch(r"discriminator\.model\.(\d+)\.(weight|bias)", theirs)) is None:
+        raise KeyError(theirs)
+    place = int(match[1])
+    return f"discriminator.last.{match[2]}" if place == 12 else f"discriminator.levels.{levels[place]}.{match[2]}"
