@@ -150,7 +150,7 @@ def write_subjects(
     if layout not in LAYOUTS:
         raise UserError(f"phantom: unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
     _check_layout(layout, settings.pathology)
-    check_strengths(settings.artifacts, MODALITIES)
+    check_strengths(settings.artifacts, settings.modalities)
     missing = _check_missing(missing)
     workers = whole_number("workers", workers, 1)
     indices = list(indices)

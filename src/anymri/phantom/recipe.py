@@ -11,7 +11,7 @@ import numpy as np
 
 from anymri.errors import UserError
 from anymri.phantom.dataset import write_subjects
-from anymri.phantom.settings import MODALITIES, PhantomSettings
+from anymri.phantom.settings import PhantomSettings
 from anymri.phantom.subject import PhantomSubject, make_subject, subject_id
 
 __all__ = ["PhantomRecipe", "checksum", "generate_recipe", "read_recipe", "verify_recipe"]
@@ -51,10 +51,10 @@ class PhantomRecipe:
 
 
 def checksum(subject: PhantomSubject) -> str:
-    """SHA-256 of a subject: t1, t1c, t2, flair as little-endian int16, then the label as uint8, each (D, H, W)."""
+    """SHA-256 of a subject: images in their order as little-endian int16, then the label as uint8, all (D, H, W)."""
     digest = hashlib.sha256()
-    for code in MODALITIES:
-        digest.update(np.ascontiguousarray(subject.images[code], "<i2").tobytes())
+    for image in subject.images.values():
+        digest.update(np.ascontiguousarray(image, "<i2").tobytes())
     digest.update(np.ascontiguousarray(subject.label, np.uint8).tobytes())
     return digest.hexdigest()
 

@@ -10,15 +10,37 @@ import numpy as np
 
 from anymri.errors import UserError
 
-__all__ = ["CONTRASTS", "FIELD_OF_VIEW_MM", "GRADES", "MODALITIES", "PATHOLOGIES", "Grid", "PhantomSettings"]
+__all__ = [
+    "CONTRASTS",
+    "FIELD_OF_VIEW_MM",
+    "GRADES",
+    "MAPS",
+    "MODALITIES",
+    "PATHOLOGIES",
+    "PERFUSION",
+    "SCANNERS",
+    "SEQUENCES",
+    "Grid",
+    "PhantomSettings",
+]
 
-#: Sequences of a phantom study, in the order of `anymri.types.GLIOMA.modalities`.
+#: Sequences of a phantom study unless others are asked for, in the order of `anymri.types.GLIOMA.modalities`.
 MODALITIES = ("t1", "t1c", "t2", "flair")
+#: Maps of blood supply.
+PERFUSION = ("cbf", "cbv", "ttp", "tmax")
+#: Maps of a physical quantity and the whole numbers a unit that they are stored in: ADC and MD in 10^-6 mm2/s, CBF in
+#: 0.1 ml/100 g/min, CBV in 0.01 ml/100 g, times in ms. What is left out is in arbitrary units.
+MAPS = {"adc": 1000, "md": 1000, "cbf": 10, "cbv": 100, "ttp": 1000, "tmax": 1000}
+#: All sequences and maps that can be made, in their order.
+SEQUENCES = (
+    *MODALITIES, "pd", "mprage", "dir", "dwi", "adc", "md", "t2_spir", "t1_in", "t1_out", *PERFUSION,
+)  # fmt: skip
 PATHOLOGIES = (
     "glioma", "glioma_resected", "metastases", "multiple_sclerosis", "wmh", "stroke", "stroke_subacute", "none",
 )  # fmt: skip
 GRADES = ("mixed", "low", "high")
 CONTRASTS = ("physics", "random")
+SCANNERS = ("plain", "varied")
 
 #: Size of the imaged volume (D, H, W): that of the BraTS data sets.
 FIELD_OF_VIEW_MM = (155.0, 240.0, 240.0)
@@ -50,6 +72,14 @@ class PhantomSettings:
         ``{"motion": 0.3, "flair:ghosting": 0.8}``.
     artifact_rate : float, default=0.0
         Share of the images that have one further artifact, drawn with its strength (0.2 to 1).
+    modalities : tuple of str, default=("t1", "t1c", "t2", "flair")
+        Sequences of the study, from `SEQUENCES`; kept in that order. No image depends on which others there are.
+    protocols : dict of str to float
+        Quantities of a sequence that are given, not drawn: ``{"flair:ti_ms": 2200, "dwi:b_s_mm2": 800}``; the names
+        are those of `anymri.phantom.contrast.protocol.KINDS`.
+    scanner : {"plain", "varied"}, default="plain"
+        ``varied``: T1, T1c, T2 and FLAIR too get the in-plane resolution, slice gap and image filter of a drawn kind of
+        scanner, as all other sequences always do.
 
     Raises
     ------
@@ -66,6 +96,9 @@ class PhantomSettings:
     wmh_share: float = 0.7
     artifacts: Mapping[str, float] = field(default_factory=dict)
     artifact_rate: float = 0.0
+    modalities: tuple[str, ...] = MODALITIES
+    protocols: Mapping[str, float] = field(default_factory=dict)
+    scanner: str = "plain"
 
     def __post_init__(self) -> None:
         number = isinstance(self.spacing_mm, int | float) and math.isfinite(self.spacing_mm)
@@ -81,6 +114,22 @@ class PhantomSettings:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise UserError(f"phantom: {name} is {value}; it is a share from 0 to 1")
+        if self.scanner not in SCANNERS:
+            raise UserError(f"phantom: unknown scanner {self.scanner!r}; choose one of {', '.join(SCANNERS)}")
+        self._check_sequences()
+
+    def _check_sequences(self) -> None:
+        """Check modalities, which are put in order, and protocols."""
+        from anymri.phantom.contrast.protocol import check_overrides
+
+        unknown = [code for code in self.modalities if code not in SEQUENCES]
+        if unknown or isinstance(self.modalities, str) or not self.modalities:
+            what = f"unknown modality {unknown[0]!r}" if unknown else f"modalities are {self.modalities!r}"
+            raise UserError(f"phantom: {what}; choose from {', '.join(SEQUENCES)}")
+        object.__setattr__(self, "modalities", tuple(code for code in SEQUENCES if code in self.modalities))
+        if self.contrast == "random" and {key.partition(":")[0] for key in self.protocols} & set(MODALITIES):
+            raise UserError("phantom: random contrast of t1, t1c, t2, flair has no protocol; use contrast physics")
+        check_overrides(self.protocols, self.modalities)
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ from anymri.phantom.artifacts import (
     put_in_head,
     strengths_for,
 )
-from anymri.phantom.artifacts.acquisition import apply_artifacts, draw_artifacts, draw_texture
+from anymri.phantom.artifacts.acquisition import Artifacts, apply_artifacts, draw_artifacts, draw_texture
 from anymri.phantom.artifacts.field import find_cavities
 from anymri.phantom.artifacts.head import Shell
-from anymri.phantom.contrast import draw_protocols, draw_tissues, mix, random_signals, sequence_signals
+from anymri.phantom.artifacts.scanner import ACQUISITION_OF, Scanner, as_scanned, draw_acquisition, draw_scanner
+from anymri.phantom.contrast import ideal_images
 from anymri.phantom.pathology import PATHOLOGY_TABLE, Tissue
-from anymri.phantom.settings import MODALITIES, Grid, PhantomSettings
+from anymri.phantom.settings import MAPS, MODALITIES, Grid, PhantomSettings
 
 __all__ = ["PhantomSubject", "make_subject", "subject_id", "whole_number"]
 
@@ -39,9 +40,10 @@ class PhantomSubject:
     ----------
     subject_id : str
     images : dict of str to ndarray of float32, shape (D, H, W)
-        Raw intensities by modality code: whole numbers from 1 to 32767 in the brain, 0 outside.
+        Raw intensities by modality code: whole numbers from 1 to 32767 in the brain, 0 outside. Maps in the units of
+        `anymri.phantom.settings.MAPS`.
     label : ndarray of uint8, shape (D, H, W)
-        0 background, 1 ncr, 2 edema, 3 et.
+        0 background, else the values of the pathology's labels.
     spacing_mm : float
         Isotropic voxel size.
     parameters : dict
@@ -79,27 +81,46 @@ def _make_tissue(streams: list[np.random.Generator], settings: PhantomSettings) 
     return tissue, anatomy, {"anatomy": anatomy.parameters, "pathology": tissue.parameters}
 
 
-def _ideal_images(generator: np.random.Generator, tissue: Tissue, contrast: str) -> tuple[dict[str, np.ndarray], dict]:
-    """Images without artifacts, and the drawn contrast parameters."""
-    if contrast == "random":
-        signals = {code: random_signals(generator, code) for code in MODALITIES}
-        parameters: dict = {"signals": signals}
-    else:
-        field_t, tissues = draw_tissues(generator)
-        protocols = draw_protocols(generator, field_t)
-        relaxivity = 4.1 if field_t < 2 else 3.7  # gadopentetate in plasma, Rohrer 2005
-        later = generator.spawn(1)[0]
-        agent = {"enhancing": float(generator.uniform(0.15, 0.9)), "blood": float(generator.uniform(0.3, 1.2))}
-        agent |= {"active": float(later.uniform(0.1, 0.5)), "subacute_core": float(later.uniform(0.0, 0.15))}
-        signals = {code: sequence_signals(tissues, protocols[code], agent, relaxivity) for code in MODALITIES}
-        parameters = {
-            "field_t": field_t,
-            "tissues": {name: asdict(value) for name, value in tissues.items()},
-            "protocols": {code: asdict(value) for code, value in protocols.items()},
-            "agent_mmol_l": agent,
-            "relaxivity": relaxivity,
-        }
-    return {code: mix(tissue, signals[code]) for code in MODALITIES}, parameters
+def _sequence_stream(seed: int, index: int, name: str) -> np.random.Generator:
+    """A random stream of its own for one thing of one sequence: no other draw depends on it."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, 3, *name.encode()])))
+
+
+def _sequences_to_make(modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """Sequences to make for a study: T1, T1c, T2, FLAIR share a stream, so that those before the last are made too."""
+    count = max((MODALITIES.index(code) + 1 for code in modalities if code in MODALITIES), default=0)
+    return (*MODALITIES[:count], *(code for code in modalities if code not in MODALITIES))
+
+
+@dataclass(frozen=True)
+class _Scanning:
+    """What the images of one subject have in common while they are scanned."""
+
+    tissue: Tissue
+    texture: np.ndarray
+    common: np.random.Generator
+    stream: Callable[[str], np.random.Generator]
+    settings: PhantomSettings
+    scanner: Scanner
+
+    def scan(self, code: str, ideal: np.ndarray) -> tuple[np.ndarray, Artifacts, float]:
+        """Image with mean brain signal 1, how it was acquired, and whole numbers for a signal of 1."""
+        contrast = self.settings.contrast
+        generator = self.common if code in MODALITIES else self.stream(f"{code} noise")
+        if code in MODALITIES:
+            acquired = draw_artifacts(generator, code, contrast)
+            if self.settings.scanner == "varied":
+                acquired = as_scanned(self.stream(f"{code} scanner"), acquired, code, self.scanner)
+        else:
+            name = f"{ACQUISITION_OF.get(code, code)} acquisition"
+            acquired = draw_acquisition(self.stream(name), code, contrast, self.scanner)
+        if code in MAPS:
+            mean = float(ideal[self.tissue.brain].mean()) * MAPS[code]
+        else:
+            mean = float(generator.uniform(150, 900))
+        csf = self.tissue.shares["csf"]
+        brain, grid = self.tissue.brain, self.tissue.grid
+        return apply_artifacts(generator, ideal, brain, csf, self.texture, acquired, grid), acquired, mean
 
 
 def _spoil(
@@ -137,35 +158,37 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     redraw the others. All sums are in double precision and rounded to whole numbers at the end.
     """
     settings = settings or PhantomSettings()
-    check_strengths(settings.artifacts, MODALITIES)
+    check_strengths(settings.artifacts, settings.modalities)
     seed, index = whole_number("seed", seed, 0), whole_number("index", index, 0)
     sequence = np.random.SeedSequence([seed, index])
     streams = [np.random.Generator(np.random.PCG64(child)) for child in sequence.spawn(4)]
     tissue, anatomy, parameters = _make_tissue(streams[:2], settings)
-    ideal, parameters["contrast"] = _ideal_images(streams[2], tissue, settings.contrast)
+    stream = partial(_sequence_stream, seed, index)
+    codes = _sequences_to_make(settings.modalities)
+    ideal, parameters["contrast"] = ideal_images(streams[2], tissue, settings, codes, stream)
     texture = draw_texture(streams[3], tissue.grid)
     whole = Grid.whole(settings.spacing_mm)
     cavities = find_cavities(anatomy.coordinates_mm, tissue.grid)
     shell = None
     if settings.artifacts or settings.artifact_rate:
         shell = draw_shell(artifact_stream(seed, index, "head", "shell"), tissue.brain, tissue.grid)
+    scanning = _Scanning(tissue, texture, streams[3], stream, settings, draw_scanner(stream("scanner")))
     images: dict[str, np.ndarray] = {}
     drawn, imposed = {}, {}
-    for code in MODALITIES:
-        artifacts = draw_artifacts(streams[3], code, settings.contrast)
-        mean = float(streams[3].uniform(150, 900))
-        image = apply_artifacts(
-            streams[3], ideal[code], tissue.brain, tissue.shares["csf"], texture, artifacts, tissue.grid
-        )
-        scan = Scan(image, tissue.brain, tissue.grid, artifacts.slice_axis, air_mm=cavities)
+    for code in codes:
+        image, acquired, mean = scanning.scan(code, ideal[code])
+        if code not in settings.modalities:
+            continue
+        scan = Scan(image, tissue.brain, tissue.grid, acquired.slice_axis, air_mm=cavities)
         scan, imposed[code] = _spoil(scan, code, shell, settings, partial(artifact_stream, seed, index, code))
         images[code] = np.zeros(whole.shape, np.float32)
         images[code][tissue.grid.slices] = np.where(scan.seen, np.clip(np.rint(scan.image * mean), 1, 32767), 0)
-        drawn[code] = {**artifacts.to_dict(), "mean": mean}
+        drawn[code] = {**acquired.to_dict(), "mean": mean}
     label = np.zeros(whole.shape, np.uint8)
     label[tissue.grid.slices] = tissue.label
     parameters = {"seed": seed, "index": index, "settings": asdict(settings), **parameters, "artifacts": drawn}
     parameters["air_mm"] = {name: [*centre.tolist(), radius] for name, (centre, radius) in cavities.items()}
+    parameters["scanner"] = scanning.scanner.kind
     parameters["imposed"] = imposed
     parameters["flags"] = {code: {name: name in record for name in ARTIFACTS} for code, record in imposed.items()}
     return PhantomSubject(subject_id(index), images, label, settings.spacing_mm, parameters)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from anymri.phantom.artifacts.coverage import thick_slices
+from anymri.phantom.artifacts.kspace import filter_slices
 from anymri.phantom.noise import smooth_noise
 from anymri.phantom.settings import Grid
 
@@ -42,6 +43,12 @@ class Artifacts:
         Relative brightness of patches of dura that skull-stripping left.
     cut_mm : float
         Width of a side of the brain, left (positive) or right, that the acquisition missed: almost dark; 0 for none.
+    in_plane_mm : float
+        Width of a measured voxel within the slice; 0 for that of the picture, unfiltered.
+    gap_mm : float
+        Between slices.
+    image_filter : str
+        One of `anymri.phantom.artifacts.scanner.FILTERS`, used if `in_plane_mm` is above 0.
     """
 
     texture: tuple[float, float, float]
@@ -55,6 +62,9 @@ class Artifacts:
     edge: float = 0.0
     remnants: float = 0.0
     cut_mm: float = 0.0
+    in_plane_mm: float = 0.0
+    gap_mm: float = 0.0
+    image_filter: str = "none"
 
     def to_dict(self) -> dict:
         """Plain values for the provenance file."""
@@ -120,6 +130,14 @@ def _cut(image: np.ndarray, brain: np.ndarray, cut_mm: float, grid: Grid) -> np.
     return np.where(place_mm < abs(cut_mm), 0.05, image)
 
 
+def _within_slices(image: np.ndarray, artifacts: Artifacts, grid: Grid) -> np.ndarray:
+    """The image at the resolution that was measured within its slices."""
+    if not artifacts.in_plane_mm:
+        return image
+    first, second = (axis for axis in range(3) if axis != artifacts.slice_axis)
+    return filter_slices(image, (first, second), artifacts.in_plane_mm, grid.spacing_mm, artifacts.image_filter)
+
+
 def apply_artifacts(
     generator: np.random.Generator,
     image: np.ndarray,
@@ -162,10 +180,11 @@ def apply_artifacts(
     weight = brain.astype(float)
     blurred, weight = (
         thick_slices(
-            ndimage.gaussian_filter(array, sigma, truncate=3.0),
+            ndimage.gaussian_filter(_within_slices(array, artifacts, grid), sigma, truncate=3.0),
             artifacts.slice_axis,
             artifacts.slice_mm,
             grid.spacing_mm,
+            artifacts.gap_mm,
         )
         for array in (image * brain, weight)
     )

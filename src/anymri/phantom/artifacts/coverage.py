@@ -35,7 +35,7 @@ def move_rigidly(image: np.ndarray, angles_degrees: np.ndarray, shift_mm: np.nda
     return ndimage.affine_transform(image, matrix.T, offset, order=1, mode="constant", prefilter=False)
 
 
-def thick_slices(image: np.ndarray, axis: int, slice_mm: float, spacing_mm: float) -> np.ndarray:
+def thick_slices(image: np.ndarray, axis: int, slice_mm: float, spacing_mm: float, gap_mm: float = 0.0) -> np.ndarray:
     """Average an image over slices of a thickness, then interpolate linearly back to its grid.
 
     Parameters
@@ -45,11 +45,13 @@ def thick_slices(image: np.ndarray, axis: int, slice_mm: float, spacing_mm: floa
         Slice direction.
     slice_mm, spacing_mm : float
         Slice thickness and voxel size; a thickness not above the voxel size changes nothing.
+    gap_mm : float, default=0
+        Between slices; nothing is measured there.
     """
     if slice_mm <= spacing_mm:
         return image
     smooth = ndimage.uniform_filter1d(image, max(1, round(slice_mm / spacing_mm)), axis=axis, mode="nearest")
-    count = max(2, int(image.shape[axis] * spacing_mm / slice_mm))
+    count = max(2, int(image.shape[axis] * spacing_mm / (slice_mm + gap_mm)))
     centres = (np.arange(count) + 0.5) * image.shape[axis] / count - 0.5
     nearest = np.clip(np.round(centres).astype(int), 0, image.shape[axis] - 1)
     position = np.clip(np.interp(np.arange(image.shape[axis]), nearest, np.arange(count)), 0, count - 1)

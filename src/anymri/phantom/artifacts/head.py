@@ -9,14 +9,16 @@ from scipy import ndimage
 
 from anymri.phantom.artifacts.table import Scan
 from anymri.phantom.noise import smooth_noise
-from anymri.phantom.settings import Grid
+from anymri.phantom.settings import MAPS, Grid
 
 __all__ = ["Shell", "cut_back", "draw_shell", "put_in_head"]
 
 #: How far beyond the brain's box the head is drawn, where the imaged volume allows it.
 _MARGIN_MM = 16.0
-#: Signal of fat relative to the brain's mean, by eye: short T1 makes it bright in T1, turbo echoes in T2.
-_FAT_SIGNAL = {"t1": 1.5, "t1c": 1.4, "t2": 1.1, "flair": 0.9}
+#: Signal of fat relative to the brain's mean, by eye: short T1 makes it bright in T1, turbo echoes in T2; suppressed
+#: in diffusion and SPIR, absent from maps of diffusion and blood supply.
+_FAT_SIGNAL = {"t1": 1.5, "t1c": 1.4, "t2": 1.1, "flair": 0.9, "pd": 1.0, "mprage": 1.6, "dir": 1.0, "t1_in": 1.7}
+_FAT_SIGNAL |= {"t1_out": 1.6, "dwi": 0.1, "t2_spir": 0.1} | dict.fromkeys(MAPS, 0.0)
 
 
 @dataclass(frozen=True)
