@@ -211,6 +211,7 @@ def ideal_images(
     parameters : dict
     """
     random = settings.contrast == "random"
+    drawn: dict[str, Mapping[str, complex | float]]
     if random:
         drawn = {code: random_signals(generator, code) for code in MODALITIES}
         parameters: dict = {"signals": drawn}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -71,10 +72,10 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name in KINDS[self.kind]:
-            value, least = getattr(self, name), 0 if name in ("b_s_mm2", "fat_left") else math.ulp(0)
-            if not math.isfinite(value) or value < least:
+            value, may_be_zero = getattr(self, name), name in ("b_s_mm2", "fat_left")
+            if not math.isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
                 raise UserError(
-                    f"phantom: {name} is {value:g}; choose a number {'of 0 or more' if not least else 'above 0'}"
+                    f"phantom: {name} is {value:g}; choose a number {'of 0 or more' if may_be_zero else 'above 0'}"
                 )
         if not self.te_ms < self.tr_ms or not self.ti_ms < self.tr_ms:
             raise UserError(
@@ -167,7 +168,7 @@ def draw_further_protocol(generator: np.random.Generator, sequence: str, field_t
     DIR: TI and TI2 null the table's white matter and CSF, each at most 3 % away. DWI: b = 1000 s/mm2.
     """
     kind, ranges = _RANGES[sequence]
-    values = {name: float(generator.uniform(low, high)) for name, (low, high) in ranges.items()}
+    values: dict[str, Any] = {name: float(generator.uniform(low, high)) for name, (low, high) in ranges.items()}
     if sequence == "dir":
         table = TISSUES[field_t]
         first, second = double_inversion_times(table["white"].t1_ms, table["csf"].t1_ms, values["tr_ms"])
@@ -190,8 +191,9 @@ _COMPUTED = {"adc": "dwi", "md": "dwi"}
 
 def override(sequence: str, protocol: Protocol, overrides: Mapping[str, float]) -> Protocol:
     """The protocol with what the user said about it, e.g. ``{"flair:ti_ms": 2200}``."""
-    changes = {key.partition(":")[2]: value for key, value in overrides.items() if key.partition(":")[0] == sequence}
-    return replace(protocol, **{name: float(value) for name, value in changes.items()})
+    parts = [(*key.partition(":")[::2], value) for key, value in overrides.items()]
+    changes: dict[str, Any] = {name: float(value) for code, name, value in parts if code == sequence}
+    return replace(protocol, **changes)
 
 
 def check_overrides(overrides: Mapping[str, float], sequences: tuple[str, ...]) -> None:
@@ -223,6 +225,8 @@ def check_overrides(overrides: Mapping[str, float], sequences: tuple[str, ...]) 
             raise UserError(f"phantom: unknown protocol quantity {key!r}; choose {known}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"phantom: protocol {key} is {value!r}; choose a number")
+        if name == "b_s_mm2" and value == 0 and {"adc", "md"} & set(sequences):
+            raise UserError("phantom: without diffusion weighting (b_s_mm2 0) there is no adc; choose b above 0")
     for sequence in dict.fromkeys(key.partition(":")[0] for key in overrides):
         for seed in range(16):  # the ranges are narrow: sixteen draws at both fields meet their ends closely enough
             generator = np.random.default_rng(seed)
