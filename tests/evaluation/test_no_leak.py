@@ -111,11 +111,14 @@ def test_the_cache_of_what_is_left_is_the_same_bytes(three, deleted, name):
 
 @pytest.mark.parametrize("method", list_methods())
 def test_deleted_files_give_the_simulated_subset_bit_for_bit(three, deleted, method):
-    simulated = _open(method, three.cache, three)
+    cls = get_method(method)
+    # With everything shown, a network of one target has none left.
+    served = SUBSETS[:-1] if cls.subsets == "per-subset" and cls.outputs == ("image",) else SUBSETS
+    simulated = _open(method, three.cache, three, served)
     for subject in three.names[:2]:
-        hidden = _predict(simulated, subject, SUBSETS)
-        assert list(hidden) == SUBSETS
-        for name, subset in zip(NAMES, SUBSETS, strict=True):
+        hidden = _predict(simulated, subject, served)
+        assert list(hidden) == served
+        for name, subset in zip(NAMES, served, strict=False):
             real = _open(method, deleted[name], three, [subset])
             assert real.subsets_of(subject)[-1] == subset, "the largest subset that is left"
             alone = _predict(real, subject, [subset])[subset]

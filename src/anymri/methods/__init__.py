@@ -33,6 +33,7 @@ METHODS: dict[str, str] = {
     "mmcformer": "anymri.methods.mmcformer:MMCFormer",
     "mmformer": "anymri.methods.mmformer:MmFormer",
     "nnunet_per_subset": "anymri.methods.nnunet_per_subset:NnUNetPerSubset",
+    "replica": "anymri.methods.replica:Replica",
     "rfnet": "anymri.methods.rfnet:RFNet",
     "robust_seg": "anymri.methods.robust_seg:RobustSeg",
     "smu_net": "anymri.methods.smu_net:SMUNet",

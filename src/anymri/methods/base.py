@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -37,7 +37,11 @@ from anymri.types import (
 
 __all__ = [
     "Family", "Method", "MethodConfig", "MethodInfo", "Preset", "StepContext", "SubsetNotTrained", "divisors", "show",
+    "with_target",
 ]  # fmt: skip
+
+
+ConfigType = TypeVar("ConfigType", bound="MethodConfig")
 
 
 class SubsetNotTrained(UserError):
@@ -187,6 +191,40 @@ def show(image: Tensor, available: Tensor) -> Tensor:
     available : Tensor of bool, shape (B, M)
     """
     return torch.where(available.reshape(*available.shape, *([1] * (image.ndim - 2))), image, 0.0)
+
+
+def with_target(name: str, config: ConfigType, spec: DataSpec) -> ConfigType:
+    """Settings of a system with one network per sources and target, with `subset` and `target` filled in.
+
+    Parameters
+    ----------
+    name : str
+        Of the method, for the message.
+    config : MethodConfig
+        With a field `target`: None = the last modality outside `subset`. Without a `subset`, everything else is shown.
+    spec : DataSpec
+
+    Raises
+    ------
+    UserError
+        If a modality is unknown or no target is left.
+    """
+    target: str | None = getattr(config, "target")  # noqa: B009
+    if target is not None and target not in spec.modalities:
+        raise UserError(f"method.config.target = {target!r}: not one of {', '.join(spec.modalities)}")
+    try:
+        given = () if config.subset is None else spec.parse_subset(config.subset)
+    except ValueError as error:
+        raise UserError(f"method.config.subset = {config.subset!r}: {error}") from None
+    left = [code for code in spec.modalities if code not in given]
+    target = target or (left[-1] if left else None)
+    sources = given or tuple(code for code in spec.modalities if code != target)
+    if target is None or target in sources or not sources:
+        shown = "+".join(sources or spec.modalities)
+        raise UserError(
+            f"{name}: from {shown} there is nothing to synthesise; set method.config.subset and target apart"
+        )
+    return replace(config, subset=spec.subset_name(sources), target=target)  # type: ignore[call-arg]
 
 
 def divisors(method: Method | Family) -> tuple[int, int, int]:
