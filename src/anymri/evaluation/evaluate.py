@@ -40,6 +40,7 @@ def evaluate(
     reference: Path | None = None,
     batch_size: int = 1,
     overlap: float = 0.5,
+    window: tuple[int, int, int] | None = None,
     seed: int = 0,
     precision: Literal["auto", "32", "bf16"] = "auto",
     hd95: bool = True,
@@ -76,7 +77,9 @@ def evaluate(
     batch_size : int, default=1
         Windows at a time. Only 1 is bit-exact; on a CPU without bfloat16 several are up to three times faster.
     overlap : float, default=0.5
-        Share of a window that neighbouring windows have in common, in [0, 1).
+        Least share of a window that neighbouring windows have in common, in [0, 1).
+    window : tuple of int or None, default=None
+        Size (D, H, W) in voxels; None = that of the training. A method with a fixed size keeps its own.
     seed : int, default=0
         Stands in the table where the weights do not say with which seed they were trained.
     precision : {"auto", "32", "bf16"}, default="auto"
@@ -111,6 +114,7 @@ def evaluate(
         batch_size=batch_size,
         precision=precision,
         overlap=overlap,
+        window=window,
         hd95=hd95,
         synthesis=synthesis,
     )

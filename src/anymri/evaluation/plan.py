@@ -39,6 +39,7 @@ class Asked:
     batch_size: int = 1
     precision: Literal["auto", "32", "bf16"] = "auto"
     overlap: float = 0.5
+    window: tuple[int, int, int] | None = None
     hd95: bool = True
     synthesis: bool = True
 
@@ -158,7 +159,7 @@ class Evaluation:
     @property
     def window(self) -> WindowSettings:
         """How volumes are cut."""
-        size = self.extra.get("window")
+        size = self.asked.window or self.extra.get("window")
         return WindowSettings(
             window=tuple(size) if size else None,
             batch_size=self.asked.batch_size,

@@ -1,13 +1,14 @@
 """Prediction of whole volumes by windows: each window encoded once, decoded for every requested subset.
 
-All subsets share the windows, which tile the full volume grid. A window is decoded for a subset only where it
-meets the brain of that subset's own modalities, so nothing about an absent modality, not even its brain box,
-can reach the result.
+Windows tile the brain box of the modalities that a subset shows, grown outwards to a coarse grid, so that nothing
+about an absent modality, not even its brain box, can reach the result. Subsets that come to the same windows,
+which in aligned studies are nearly all of them, share them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ Subset = tuple[str, ...]
 Precision = Literal["auto", "32", "bf16"]
 #: Subsets whose sums are held in memory at one time.
 SUBSETS_AT_A_TIME = 16
+#: Boxes grow outwards to multiples of so many voxels before they are tiled, so that small differences between the
+#: brains of the modalities do not keep subsets from sharing windows.
+BOX_STEP = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +149,8 @@ def iterate_subject(
         yield from zip(chunk, work.predict(chunk), strict=True)
 
 
-def window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """First voxels of the windows along one axis; the last window ends flush with the border.
+def window_starts(size: int, window: int, overlap: float, box: tuple[int, int] | None = None) -> list[int]:
+    """First voxels of the fewest windows along one axis that cover a box, evenly spaced.
 
     Parameters
     ----------
@@ -155,12 +159,19 @@ def window_starts(size: int, window: int, overlap: float) -> list[int]:
     window : int
         Voxels of a window.
     overlap : float
-        In [0, 1).
+        Least share of a window that its neighbour covers too, in [0, 1).
+    box : tuple of int or None, default=None
+        First voxel and end of what has to be covered; None = the whole axis. A box smaller than the window lies
+        in its middle, as far as the axis allows.
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap is {overlap}, expected a value in [0, 1)")
-    step = max(1, round(window * (1 - overlap)))
-    return [*range(0, size - window, step), size - window]
+    start, stop = box or (0, size)
+    spare = stop - start - window
+    if spare <= 0:
+        return [min(max(start + spare // 2, 0), size - window)]
+    gaps = math.ceil(spare / max(1, round(window * (1 - overlap))))
+    return [start + round(gap * spare / gaps) for gap in range(gaps + 1)]
 
 
 def gaussian_weight(window: Sequence[int]) -> Tensor:
@@ -261,18 +272,27 @@ class _Subject:
         sums = [self._start_sums(row) for row in rows]
         weight = torch.ones(self.window) if self.settings.weighting == "uniform" else gaussian_weight(self.window)
         weight = weight.to(self.device)
-        starts = [
-            window_starts(size, window, self.settings.overlap)
-            for size, window in zip(self.padded.shape[1:], self.window, strict=True)
-        ]
-        wanted = [
-            (origin, needs)
-            for origin in product(*starts)
-            if (needs := [i for i, held in enumerate(sums) if held.meets(origin, self.window)])
-        ]
-        for first in range(0, len(wanted), self.settings.batch_size):
-            self._predict_windows(wanted[first : first + self.settings.batch_size], rows, sums, weight)
+        for starts, members in self._share_windows(sums).items():
+            wanted = [
+                (origin, needs)
+                for origin in product(*starts)
+                if (needs := [i for i in members if sums[i].meets(origin, self.window)])
+            ]
+            for first in range(0, len(wanted), self.settings.batch_size):
+                self._predict_windows(wanted[first : first + self.settings.batch_size], rows, sums, weight)
         return [self._finish(row, held) for row, held in zip(rows, sums, strict=True)]
+
+    def _share_windows(self, sums: list[_Sums]) -> dict[tuple[tuple[int, ...], ...], list[int]]:
+        """First voxels of the windows along each axis, with the subsets (by their place) that use these windows."""
+        groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for index, held in enumerate(sums):
+            starts = []
+            axes = zip(self.padded.shape[1:], self.window, held.start, held.stop, strict=True)
+            for size, window, start, stop in axes:
+                grown = (start // BOX_STEP * BOX_STEP, min(-(-stop // BOX_STEP) * BOX_STEP, size))
+                starts.append(tuple(window_starts(size, window, self.settings.overlap, grown)))
+            groups.setdefault(tuple(starts), []).append(index)
+        return groups
 
     def _start_sums(self, available: Tensor) -> _Sums:
         for index in torch.nonzero(available)[:, 0].tolist():
