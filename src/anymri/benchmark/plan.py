@@ -49,6 +49,8 @@ class EvaluationSection:
     precision : {"auto", "32", "bf16"}, default="auto"
     batch_size : int, default=1
     overlap : float, default=0.5
+    window : tuple of int or None, default=None
+        Of prediction (D, H, W); None = the training's patch.
     hd95, synthesis, pictures : bool, default=True
     """
 
@@ -60,6 +62,7 @@ class EvaluationSection:
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(str)] = "auto"
     batch_size: PositiveInt = 1
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    window: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     hd95: bool = True
     synthesis: bool = True
     pictures: bool = True
