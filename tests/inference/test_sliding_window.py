@@ -89,6 +89,30 @@ def test_windows_cover_the_axis_and_end_flush(size, window, overlap):
     assert starts[-1] + window == size
 
 
+@pytest.mark.parametrize(
+    ("size", "window", "box", "starts"),
+    [
+        (30, 8, (8, 24), [8, 12, 16]),  # as few as cover the box with half a window in common, evenly spaced
+        (30, 8, (10, 16), [9]),  # a smaller box lies in the middle
+        (30, 8, (0, 3), [0]),  # unless the axis ends there
+        (30, 8, (28, 30), [22]),
+        (8, 8, (2, 5), [0]),
+    ],
+)
+def test_windows_cover_no_more_than_the_box(size, window, box, starts):
+    assert window_starts(size, window, 0.5, box) == starts
+
+
+def test_subsets_with_nearly_the_same_brain_share_their_windows_and_others_have_their_own():
+    image, statistics, boxes = torch.ones(4, 40, 4, 4), torch.ones(4, 8), torch.tensor([[[9, 0, 0], [23, 4, 4]]] * 4)
+    boxes[1, :, 0] = torch.tensor([10, 24])  # one voxel further: the same multiples of eight
+    boxes[3, :, 0] = torch.tensor([0, 40])
+    method = Recorder().eval()
+    predict_subject(method, image, statistics, boxes, [("t1",), ("t1c",), ("flair",)], window=(16, 4, 4))
+    assert [place for place in method.encoded if place[1] == "t1+t1c"] == [([8, 0, 0], "t1+t1c", [40, 4, 4])]
+    assert [place[0][0] for place in method.encoded if place[1] == "flair"] == [0, 8, 16, 24]
+
+
 def test_overlap_outside_its_range_is_refused():
     with pytest.raises(ValueError, match="overlap"):
         window_starts(8, 4, 1.0)
