@@ -206,6 +206,7 @@ def _loader(cache: Cache, subjects: tuple[str, ...], stage: Stage, settings: Tra
         stage.batch_size,
         seed=settings.seed,
         augment=settings.augment,
+        foreground=settings.foreground,
         steps_per_epoch=steps * settings.accumulate,
     )
 
