@@ -143,7 +143,7 @@ _RANGES: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
     ),
     "dir": ("double_inversion", {"tr_ms": (6500, 9000), "te_ms": (20, 40)}),
     "dwi": ("diffusion", {"tr_ms": (3500, 6500), "te_ms": (65, 100), "fat_left": (0.02, 0.10)}),
-    "t2_spir": ("fat_suppressed", {"tr_ms": (1600, 3000), "te_ms": (70, 100), "fat_left": (0.02, 0.10)}),
+    "t2_spir": ("fat_suppressed", {"tr_ms": (1600, 3000), "te_ms": (70, 90), "fat_left": (0.02, 0.08)}),
     "t1_in": ("gradient_echo", {"tr_ms": (110, 200), "flip_degrees": (60, 80)}),
     "t1_out": ("gradient_echo", {"tr_ms": (110, 200), "flip_degrees": (60, 80)}),
 }

@@ -148,7 +148,7 @@ _DIFFUSION = {
     "hemorrhage": 0.75, "liver": 1.10, "spleen": 0.80, "kidney": 1.95, "kidney_cortex": 2.0, "kidney_medulla": 1.85,
     "muscle": 1.45, "fat": 0.05,
 }  # fmt: skip
-_DIFFUSION_SPREAD = {"edema": 0.10, "solid": 0.12, "necrosis": 0.15, "acute_core": 0.06, "microcystic": 0.08}
+_DIFFUSION_SPREAD = {"edema": 0.06, "solid": 0.08, "necrosis": 0.12, "acute_core": 0.06, "microcystic": 0.08}
 
 
 def t2_star(name: str, t2_ms: float, field_t: float) -> float:
