@@ -25,7 +25,7 @@ from anymri.data.subsets import make_sampler
 from anymri.evaluation import evaluate
 from anymri.methods import create
 from anymri.methods.base import show
-from anymri.phantom import generate
+from anymri.phantom import PhantomSettings, generate
 from anymri.training import train
 from anymri.types import GLIOMA
 from anymri.zoo import open_model
@@ -39,7 +39,7 @@ NAME = "glioma_unet"
 def prepare(real: Path, work: Path) -> list[str]:
     """Phantoms, caches and the split; returns the real subjects' ids."""
     if not (work / "phantoms").exists():
-        generate(work / "phantoms", PHANTOMS, SEED, SPACING_MM, contrast="random")
+        generate(work / "phantoms", PHANTOMS, SEED, PhantomSettings(spacing_mm=SPACING_MM, contrast="random"))
     phantoms = index_dataset(work / "phantoms", "brats2023")
     studies = index_dataset(real, "folder")
     write_subjects(work / "subjects.csv", [*phantoms, *studies])

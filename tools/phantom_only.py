@@ -17,7 +17,7 @@ from anymri.config import load_run_config
 from anymri.data.index import index_dataset, write_subjects
 from anymri.data.preprocess import preprocess
 from anymri.evaluation import evaluate
-from anymri.phantom import generate
+from anymri.phantom import PhantomSettings, generate
 from anymri.training import train
 
 RECIPES = Path(__file__).parents[1] / "src" / "anymri" / "recipes"
@@ -27,7 +27,7 @@ PHANTOMS, SEED, SPACING_MM = 300, 2027, 3.0
 def prepare(real: Path, work: Path) -> list[str]:
     """Phantoms, caches and splits; returns the ids of the real subjects."""
     if not (work / "phantoms").exists():
-        generate(work / "phantoms", PHANTOMS, SEED, SPACING_MM, contrast="random")
+        generate(work / "phantoms", PHANTOMS, SEED, PhantomSettings(spacing_mm=SPACING_MM, contrast="random"))
     phantoms, studies = index_dataset(work / "phantoms", "brats2023"), index_dataset(real, "folder")
     write_subjects(work / "real.csv", studies)
     write_subjects(work / "subjects.csv", [*phantoms, *studies])

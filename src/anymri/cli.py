@@ -51,7 +51,20 @@ def phantom(
         ),
     ] = "glioma",
     layout: Annotated[str, typer.Option("--layout", help="On-disk layout.")] = "brats2023",
+    modalities: Annotated[
+        str | None,
+        typer.Option("--modalities", help="Sequences, e.g. t1,t2,dwi,adc,tmax; by default those of the layout."),
+    ] = None,
     contrast: Annotated[str, typer.Option("--contrast", help="physics, or random (domain randomisation).")] = "physics",
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protocol", help="MODALITY:QUANTITY=NUMBER, e.g. flair:ti_ms=2200, dwi:b_s_mm2=800; repeatable."
+        ),
+    ] = None,
+    scanner: Annotated[
+        str, typer.Option("--scanner", help="plain, or varied: resolution, gaps and filters as makers differ.")
+    ] = "plain",
     grade: Annotated[str, typer.Option("--grade", help="Of gliomas: mixed, low or high.")] = "mixed",
     artifact: Annotated[
         list[str] | None,
@@ -73,8 +86,10 @@ def phantom(
     """Make a data set of digital brains with known anatomy and pathology.
 
     Example: anymri phantom brains --subjects 10 --seed 1 --missing t1c=0.3
+
+    Example: anymri phantom strokes --pathology stroke --layout isles2015
     """
-    from anymri.phantom import generate, generate_recipe
+    from anymri.phantom import PhantomSettings, generate, generate_recipe
 
     if recipe:
         folder = generate_recipe(recipe, out, workers=workers, progress=not quiet)
@@ -82,10 +97,14 @@ def phantom(
         return
     rates = _numbers(missing, "--missing", "t1c=0.3")
     strengths = _numbers(artifact, "--artifact", "flair:motion=0.5")
-    folder = generate(
-        out, subjects, seed, spacing, pathology=pathology, layout=layout, contrast=contrast, workers=workers,
-        missing=rates or None, progress=not quiet, grade=grade, artifacts=strengths, artifact_rate=artifact_rate,
+    settings = PhantomSettings(
+        spacing_mm=spacing, pathology=pathology, contrast=contrast, grade=grade, artifacts=strengths,
+        artifact_rate=artifact_rate, protocols=_numbers(protocol, "--protocol", "flair:ti_ms=2200"), scanner=scanner,
+        modalities=None if modalities is None else tuple(code.strip() for code in modalities.split(",")),
     )  # fmt: skip
+    folder = generate(
+        out, subjects, seed, settings, layout=layout, missing=rates or None, workers=workers, progress=not quiet
+    )
     _say(
         as_json,
         {"folder": folder, "subjects": subjects, "seed": seed},

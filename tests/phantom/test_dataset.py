@@ -19,15 +19,21 @@ from anymri.phantom import (
     read_recipe,
     verify_recipe,
 )
+from anymri.phantom.layouts import LAYOUTS, find_layout
+from anymri.phantom.settings import SEQUENCES
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+CALL = ("subjects", "seed", "layout", "missing", "start", "workers")
+
+
 def make(folder: Path, **changes) -> Path:
-    arguments = {"subjects": 2, "seed": 9, "spacing_mm": 5.0, "progress": False}
-    return generate(folder, **(arguments | changes))
+    call = {name: changes.pop(name) for name in tuple(changes) if name in CALL}
+    settings = PhantomSettings(**({"spacing_mm": 5.0} | changes))
+    return generate(folder, **({"subjects": 2, "seed": 9, "settings": settings, "progress": False} | call))
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +95,84 @@ def test_missing_sequences_are_dropped_but_never_all(tmp_path):
         make(tmp_path / "none", missing=dict.fromkeys(("t1", "t1c", "t2", "flair"), 1.0))
 
 
+PATHOLOGY_OF = {
+    "isles2015_siss": "stroke_subacute",
+    "isles2015_spes": "stroke",
+    "isles2015": "stroke",
+    "msgc2008": "multiple_sclerosis",
+    "msseg2016": "multiple_sclerosis",
+    "wmh2017": "wmh",
+    "bids": "wmh",
+    "folder": "metastases",
+    **dict.fromkeys(("adni", "ixi"), "none"),
+}
+
+
+@pytest.mark.parametrize("layout", [*LAYOUTS, "isles2015"])
+def test_every_layout_is_read_as_it_was_written(tmp_path, layout):
+    pathology = PATHOLOGY_OF.get(layout, "glioma")
+    folder = make(tmp_path / "out", layout=layout, pathology=pathology, subjects=1, start=1, spacing_mm=8.0)
+    row = find_layout(layout, pathology)
+    (subject,) = get_dataset(row.dataset).index(folder)
+    assert subject.subject_id == row.subject_name(1)
+    made = make_subject(9, 1, PhantomSettings(spacing_mm=8.0, pathology=pathology, modalities=row.modalities))
+    assert set(subject.images) == set(row.modalities)
+    for code, path in subject.images.items():
+        np.testing.assert_array_equal(read_image(path).array, made.images[code])
+    expected = row.label(made.label, pathology)
+    assert (subject.label is None) == (expected is None)
+    if expected is not None:
+        found = read_image(subject.label, "label").array
+        if layout in ("brats2017", "brats2018", "brats2019", "brats2020", "brats2021"):  # et is 4 there
+            found = np.where(found == 4, 3, found)
+        np.testing.assert_array_equal(found, expected)
+        assert expected.any()
+
+
+def test_parts_of_isles_follow_the_pathology():
+    assert find_layout("isles2015", "stroke").dataset == "isles2015_spes"
+    assert find_layout("isles2015", "stroke_subacute").dataset == "isles2015_siss"
+    label = np.array([0, 1, 2], np.uint8)
+    np.testing.assert_array_equal(find_layout("isles2015_siss", "stroke").label(label, "stroke"), [0, 0, 1])
+
+
+def test_a_full_disk_leaves_nothing_of_the_subject(tmp_path, monkeypatch):
+    from anymri.data.datasets import layout as layout_module
+
+    written = []
+
+    def write_until_full(path, array, geometry):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        path.write_bytes(b"part")
+
+    monkeypatch.setattr(layout_module, "write_array", write_until_full)
+    with pytest.raises(
+        UserError, match=r"cannot write BraTS-GLI-00000-000 \(No space left on device\); free some space"
+    ):
+        make(tmp_path / "out", spacing_mm=8.0)
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["provenance"]
+
+
+@pytest.mark.slow
+def test_workers_do_not_change_a_byte_of_a_stroke_in_all_sequences(tmp_path):
+    settings = {"layout": "folder", "pathology": "stroke", "modalities": SEQUENCES, "spacing_mm": 8.0, "subjects": 4}
+    one = contents(make(tmp_path / "one", workers=1, **settings))
+    assert contents(make(tmp_path / "four", workers=4, **settings)) == one
+    assert len(one) == 4 * (len(SEQUENCES) + 2) + 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"subjects": 0}, "subjects is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"workers": 0}, "workers is 0"),
-        ({"layout": "bids"}, "unknown layout 'bids'"),
+        ({"layout": "brats"}, "unknown layout 'brats'"),
         ({"pathology": "flu"}, "unknown pathology"),
-        ({"pathology": "wmh"}, "brats2023 has no labels for wmh; choose folder"),
-        ({"pathology": "glioma_resected"}, "has no labels for glioma_resected; choose brats2024"),
+        ({"pathology": "wmh"}, "brats2023 has no labels for wmh; choose bids or folder or wmh2017"),
+        ({"pathology": "glioma_resected"}, "has no labels for glioma_resected; choose bids or brats2024"),
         ({"spacing_mm": 0}, "spacing 0 mm"),
         ({"artifacts": {"blur": 0.5}}, "unknown artifact"),
         ({"artifacts": {"motion": 3}}, "strength of motion is 3"),
@@ -106,6 +180,12 @@ def test_missing_sequences_are_dropped_but_never_all(tmp_path):
         ({"missing": {"t9": 0.5}}, "missing names 't9'"),
         ({"missing": {"t1": 2}}, "missing rate of t1 is 2"),
         ({"start": 99_999}, "beyond 99999"),
+        ({"layout": "wmh2017", "pathology": "wmh", "modalities": ("t1", "dwi")}, "wmh2017 has no place for dwi"),
+        ({"layout": "bids", "modalities": ("t1", "tmax")}, "bids has no place for tmax"),
+        ({"layout": "msd_brain", "missing": {"t2": 0.5}}, "cannot be written without t2"),
+        ({"layout": "isles2015"}, "isles2015 has no labels for glioma"),
+        ({"layout": "ixi", "pathology": "none", "missing": {"flair": 0.5}}, "sequences of this study: t1, t2, pd"),
+        ({"protocols": {"t1:tr_ms": -1}}, "tr_ms is -1"),
     ],
 )
 def test_bad_arguments_leave_nothing_behind(tmp_path, changes, message):

@@ -96,9 +96,9 @@ def _phantom_cache(root: Path, subjects: int, seed: int) -> tuple[dict[str, Path
     """Phantoms on disk, indexed and preprocessed as anybody's data would be; files of the first one, and the cache."""
     from anymri.data.index import index_dataset, write_subjects
     from anymri.data.preprocess import preprocess
-    from anymri.phantom import generate
+    from anymri.phantom import PhantomSettings, generate
 
-    folder = generate(root / "brats2023", subjects, seed, SPACING_MM)
+    folder = generate(root / "brats2023", subjects, seed, PhantomSettings(spacing_mm=SPACING_MM))
     found = index_dataset(folder, "brats2023")
     preprocess(write_subjects(root / "subjects.csv", found), root / "cache")
     return found[0].images, root / "cache"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,44 +15,44 @@ import numpy as np
 
 from anymri.errors import UserError
 from anymri.phantom.artifacts import check_strengths
+from anymri.phantom.layouts import LAYOUTS, Layout, find_layout
 from anymri.phantom.pathology import PATHOLOGY_TABLE
-from anymri.phantom.settings import MODALITIES, PhantomSettings
+from anymri.phantom.settings import PhantomSettings
 from anymri.phantom.subject import PhantomSubject, make_subject, subject_id, whole_number
 
 __all__ = ["LAYOUTS", "generate", "write_subjects"]
 
-#: Layouts a phantom can be written in: names in `anymri.data.datasets.DATASETS`. A ``folder`` describes itself and
-#: takes every pathology.
-LAYOUTS = ("brats2021", "brats2023", "brats2024", "folder")
 
-
-def _check_missing(missing: Mapping[str, float] | None) -> dict[str, float]:
+def _check_missing(missing: Mapping[str, float] | None, sequences: tuple[str, ...]) -> dict[str, float]:
     missing = dict(missing or {})
     for code, rate in missing.items():
-        if code not in MODALITIES:
-            raise UserError(f"phantom: missing names {code!r}; known sequences: {', '.join(MODALITIES)}")
+        if code not in sequences:
+            raise UserError(f"phantom: missing names {code!r}; sequences of this study: {', '.join(sequences)}")
         if not isinstance(rate, int | float) or not 0 <= rate <= 1:
             raise UserError(f"phantom: the missing rate of {code} is {rate}; choose 0 to 1")
-    if len(missing) == len(MODALITIES) and min(missing.values()) >= 1:
+    if len(missing) == len(sequences) and min(missing.values()) >= 1:
         raise UserError("phantom: every sequence would always be missing; lower one rate below 1")
     return missing
 
 
-def _check_layout(layout: str, pathology: str) -> None:
-    """Refuse a layout whose label values mean something else than those of a pathology."""
-    from anymri.data.datasets import get_dataset
+def _check_sequences(layout: Layout, sequences: tuple[str, ...], missing: Mapping[str, float]) -> None:
+    """Refuse sequences that a layout has no name for, or cannot be written without."""
+    from anymri.data.datasets import bids, get_dataset
 
-    labels = PATHOLOGY_TABLE[pathology].labels
-    if layout == "folder":
-        return
-    if not labels.items() <= get_dataset(layout).spec.labels.items():
-        fitting = [name for name in LAYOUTS[:-1] if labels.items() <= get_dataset(name).spec.labels.items()]
+    known = get_dataset(layout.dataset).spec.modalities
+    if layout.described:
+        known = tuple(bids.NAMES) if layout.dataset == "bids" else sequences
+    unknown = [code for code in sequences if code not in known]
+    if unknown:
         raise UserError(
-            f"phantom: the layout {layout} has no labels for {pathology}; choose {' or '.join([*fitting, 'folder'])}"
+            f"phantom: the layout {layout.dataset} has no place for {unknown[0]}; choose from {', '.join(known)}"
         )
+    lacking = [code for code in known if code not in sequences or missing.get(code)]
+    if layout.complete and lacking:
+        raise UserError(f"phantom: the layout {layout.dataset} cannot be written without {lacking[0]}; choose another")
 
 
-def _describe(out: Path, pathology: str) -> None:
+def _describe(out: Path, pathology: str, sequences: tuple[str, ...]) -> None:
     """Write the ``dataset.yaml`` that says what the labels of a folder mean."""
     import yaml
 
@@ -61,7 +61,7 @@ def _describe(out: Path, pathology: str) -> None:
     row = PATHOLOGY_TABLE[pathology]
     content = {
         "title": f"Phantoms: {pathology.replace('_', ' ')}",
-        "modalities": list(MODALITIES),
+        "modalities": list(sequences),
         "labels": dict(row.labels),
         "regions": {name: list(labels) for name, labels in row.regions.items()},
     }
@@ -74,14 +74,14 @@ def _drop(subject: PhantomSubject, missing: Mapping[str, float]) -> list[str]:
     seed, index = subject.parameters["seed"], subject.parameters["index"]
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, 1])))
     while True:
-        draws = generator.uniform(size=len(MODALITIES))
-        dropped = [code for code, draw in zip(MODALITIES, draws, strict=True) if draw < missing.get(code, 0)]
-        if len(dropped) < len(MODALITIES):
+        draws = generator.uniform(size=len(subject.images))
+        dropped = [code for code, draw in zip(subject.images, draws, strict=True) if draw < missing.get(code, 0)]
+        if len(dropped) < len(subject.images):
             return dropped
 
 
 def _write_subject(
-    index: int, out: Path, seed: int, settings: PhantomSettings, layout: str, missing: Mapping[str, float]
+    index: int, out: Path, seed: int, settings: PhantomSettings, layout: Layout, missing: Mapping[str, float]
 ) -> tuple[int, str]:
     """Make and write one subject; returns its index and checksum."""
     from anymri.data.datasets import get_dataset
@@ -89,13 +89,14 @@ def _write_subject(
 
     subject = make_subject(seed, index, settings)
     digest = checksum(subject)
-    name = f"phantom-{index:05d}" if layout == "folder" else subject.subject_id
+    name = layout.subject_name(index)
     dropped = _drop(subject, missing)
     images = {code: image for code, image in subject.images.items() if code not in dropped}
     record = out / "provenance" / f"{name}.json"
     temporary = record.with_name(f".{record.name}.{os.getpid()}.part")
     try:
-        get_dataset(layout).write(out, name, images, subject.label, (settings.spacing_mm,) * 3)
+        label = layout.label(subject.label, settings.pathology)
+        get_dataset(layout.dataset).write(out, name, images, label, (settings.spacing_mm,) * 3)
         content = {**subject.parameters, "missing": dropped, "sha256": digest}
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
         temporary.replace(record)
@@ -127,7 +128,7 @@ def write_subjects(
     seed : int
     settings : PhantomSettings
     layout : str
-        One of `LAYOUTS`.
+        A key of `LAYOUTS`, or ``isles2015`` for the part of it that fits the pathology.
     missing : dict of str to float, optional
         Share of subjects that lack a sequence, by modality code.
     workers : int, default=1
@@ -147,17 +148,18 @@ def write_subjects(
     """
     from anymri.data.files import make_folder
 
-    if layout not in LAYOUTS:
-        raise UserError(f"phantom: unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
-    _check_layout(layout, settings.pathology)
-    check_strengths(settings.artifacts, settings.modalities)
-    missing = _check_missing(missing)
+    chosen = find_layout(layout, settings.pathology)
+    if settings.modalities is None:
+        settings = replace(settings, modalities=chosen.modalities)
+    check_strengths(settings.artifacts, settings.sequences)
+    missing = _check_missing(missing, settings.sequences)
+    _check_sequences(chosen, settings.sequences, missing)
     workers = whole_number("workers", workers, 1)
     indices = list(indices)
     make_folder(make_folder(out) / "provenance")
-    if layout == "folder":
-        _describe(Path(out), settings.pathology)
-    make = partial(_write_subject, out=Path(out), seed=seed, settings=settings, layout=layout, missing=missing)
+    if chosen.described:
+        _describe(Path(out), settings.pathology, settings.sequences)
+    make = partial(_write_subject, out=Path(out), seed=seed, settings=settings, layout=chosen, missing=missing)
     return _run(make, indices, min(workers, len(indices)), progress)
 
 
@@ -186,17 +188,13 @@ def generate(
     out: Path | str,
     subjects: int,
     seed: int,
-    spacing_mm: float = 2.0,
-    pathology: str = "glioma",
+    settings: PhantomSettings | None = None,
+    *,
     layout: str = "brats2023",
-    contrast: str = "physics",
-    workers: int = 1,
     missing: Mapping[str, float] | None = None,
-    progress: bool = True,
     start: int = 0,
-    grade: str = "mixed",
-    artifacts: Mapping[str, float] | None = None,
-    artifact_rate: float = 0.0,
+    workers: int = 1,
+    progress: bool = True,
 ) -> Path:
     """Write a phantom data set in the layout of a real one.
 
@@ -208,27 +206,18 @@ def generate(
         How many.
     seed : int
         The same seed gives the same bytes, whatever the number of workers.
-    spacing_mm : float
-        Isotropic voxel size, 0.5 to 8.
-    pathology : str
-        One of `anymri.phantom.settings.PATHOLOGIES`.
+    settings : PhantomSettings, optional
+        What the subjects are: size of voxels, pathology, sequences, contrast, artifacts.
     layout : str
-        One of `LAYOUTS`, with labels for the pathology.
-    contrast : {"physics", "random"}
-    workers : int, default=1
-        Processes.
+        A key of `LAYOUTS` with labels for the pathology.
     missing : dict of str to float, optional
         Share of subjects that lack a sequence, by modality code; no subject lacks all.
-    progress : bool, default=True
-        Show a progress bar.
     start : int, default=0
         Index of the first subject.
-    grade : {"mixed", "low", "high"}
-        Of gliomas.
-    artifacts : dict of str to float, optional
-        Strength of each artifact, see `PhantomSettings`.
-    artifact_rate : float, default=0.0
-        Share of the images with one further, random artifact.
+    workers : int, default=1
+        Processes.
+    progress : bool, default=True
+        Show a progress bar.
 
     Returns
     -------
@@ -244,13 +233,8 @@ def generate(
     start = whole_number("start", start, 0)
     if start + subjects > 100_000:
         raise UserError(f"phantom: subject {subject_id(start + subjects - 1)} is beyond 99999; make fewer subjects")
-    if isinstance(spacing_mm, float) and not math.isfinite(spacing_mm):
-        raise UserError(f"phantom: spacing {spacing_mm} mm is not possible; choose 0.5 to 8 mm")
-    settings = PhantomSettings(
-        spacing_mm=spacing_mm, pathology=pathology, contrast=contrast, grade=grade, artifacts=dict(artifacts or {}),
-        artifact_rate=artifact_rate,
-    )  # fmt: skip
     indices = range(start, start + subjects)
+    settings = settings or PhantomSettings()
     write_subjects(
         Path(out), indices, seed, settings, layout=layout, missing=missing, workers=workers, progress=progress
     )

@@ -29,8 +29,8 @@ MODALITIES = ("t1", "t1c", "t2", "flair")
 #: Maps of blood supply.
 PERFUSION = ("cbf", "cbv", "ttp", "tmax")
 #: Maps of a physical quantity and the whole numbers a unit that they are stored in: ADC and MD in 10^-6 mm2/s, CBF in
-#: 0.1 ml/100 g/min, CBV in 0.01 ml/100 g, times in ms. What is left out is in arbitrary units.
-MAPS = {"adc": 1000, "md": 1000, "cbf": 10, "cbv": 100, "ttp": 1000, "tmax": 1000}
+#: 0.1 ml/100 g/min, CBV in 0.01 ml/100 g, times in 0.01 s. What is left out is in arbitrary units.
+MAPS = {"adc": 1000, "md": 1000, "cbf": 10, "cbv": 100, "ttp": 100, "tmax": 100}
 #: All sequences and maps that can be made, in their order.
 SEQUENCES = (
     *MODALITIES, "pd", "mprage", "dir", "dwi", "adc", "md", "t2_spir", "t1_in", "t1_out", *PERFUSION,
@@ -72,8 +72,9 @@ class PhantomSettings:
         ``{"motion": 0.3, "flair:ghosting": 0.8}``.
     artifact_rate : float, default=0.0
         Share of the images that have one further artifact, drawn with its strength (0.2 to 1).
-    modalities : tuple of str, default=("t1", "t1c", "t2", "flair")
-        Sequences of the study, from `SEQUENCES`; kept in that order. No image depends on which others there are.
+    modalities : tuple of str or None, default=None
+        Sequences of the study, from `SEQUENCES`; kept in that order. No image depends on which others there are. None:
+        those of the layout that is written, else `MODALITIES`; see `sequences`.
     protocols : dict of str to float
         Quantities of a sequence that are given, not drawn: ``{"flair:ti_ms": 2200, "dwi:b_s_mm2": 800}``; the names
         are those of `anymri.phantom.contrast.protocol.KINDS`.
@@ -96,7 +97,7 @@ class PhantomSettings:
     wmh_share: float = 0.7
     artifacts: Mapping[str, float] = field(default_factory=dict)
     artifact_rate: float = 0.0
-    modalities: tuple[str, ...] = MODALITIES
+    modalities: tuple[str, ...] | None = None
     protocols: Mapping[str, float] = field(default_factory=dict)
     scanner: str = "plain"
 
@@ -122,14 +123,21 @@ class PhantomSettings:
         """Check modalities, which are put in order, and protocols."""
         from anymri.phantom.contrast.protocol import check_overrides
 
-        unknown = [code for code in self.modalities if code not in SEQUENCES]
-        if unknown or isinstance(self.modalities, str) or not self.modalities:
-            what = f"unknown modality {unknown[0]!r}" if unknown else f"modalities are {self.modalities!r}"
-            raise UserError(f"phantom: {what}; choose from {', '.join(SEQUENCES)}")
-        object.__setattr__(self, "modalities", tuple(code for code in SEQUENCES if code in self.modalities))
+        if self.modalities is not None:
+            asked = self.modalities
+            unknown = [code for code in asked if code not in SEQUENCES]
+            if unknown or isinstance(asked, str) or not asked:
+                what = f"unknown modality {unknown[0]!r}" if unknown else f"modalities are {asked!r}"
+                raise UserError(f"phantom: {what}; choose from {', '.join(SEQUENCES)}")
+            object.__setattr__(self, "modalities", tuple(code for code in SEQUENCES if code in asked))
         if self.contrast == "random" and {key.partition(":")[0] for key in self.protocols} & set(MODALITIES):
             raise UserError("phantom: random contrast of t1, t1c, t2, flair has no protocol; use contrast physics")
-        check_overrides(self.protocols, self.modalities)
+        check_overrides(self.protocols, self.sequences)
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Sequences of a study, in order."""
+        return MODALITIES if self.modalities is None else self.modalities
 
 
 @dataclass(frozen=True)

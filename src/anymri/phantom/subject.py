@@ -158,13 +158,13 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     redraw the others. All sums are in double precision and rounded to whole numbers at the end.
     """
     settings = settings or PhantomSettings()
-    check_strengths(settings.artifacts, settings.modalities)
+    check_strengths(settings.artifacts, settings.sequences)
     seed, index = whole_number("seed", seed, 0), whole_number("index", index, 0)
     sequence = np.random.SeedSequence([seed, index])
     streams = [np.random.Generator(np.random.PCG64(child)) for child in sequence.spawn(4)]
     tissue, anatomy, parameters = _make_tissue(streams[:2], settings)
     stream = partial(_sequence_stream, seed, index)
-    codes = _sequences_to_make(settings.modalities)
+    codes = _sequences_to_make(settings.sequences)
     ideal, parameters["contrast"] = ideal_images(streams[2], tissue, settings, codes, stream)
     texture = draw_texture(streams[3], tissue.grid)
     whole = Grid.whole(settings.spacing_mm)
@@ -177,7 +177,7 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     drawn, imposed = {}, {}
     for code in codes:
         image, acquired, mean = scanning.scan(code, ideal[code])
-        if code not in settings.modalities:
+        if code not in settings.sequences:
             continue
         scan = Scan(image, tissue.brain, tissue.grid, acquired.slice_axis, air_mm=cavities)
         scan, imposed[code] = _spoil(scan, code, shell, settings, partial(artifact_stream, seed, index, code))

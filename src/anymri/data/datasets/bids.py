@@ -21,10 +21,10 @@ from anymri.data.datasets.layout import EXTENSIONS, check_root, check_subject_id
 from anymri.data.files import replace_file
 from anymri.types import GLIOMA, Subject, UserError
 
-__all__ = ["INFOS", "find_session", "index_bids", "write_bids"]
+__all__ = ["INFOS", "NAMES", "find_session", "index_bids", "write_bids"]
 
 #: Modality code to folder, entities and suffix.
-_NAMES = {
+NAMES = {
     "t1c": ("anat", "ce-gadolinium", "T1w"),
     "t1_in": ("anat", "acq-inphase", "T1w"),
     "t1_out": ("anat", "acq-outphase", "T1w"),
@@ -79,7 +79,7 @@ def index_bids(root: Path | str) -> list[Subject]:
     return with_file_values(root, subjects)
 
 
-_ORDER = ("t1", "t1c", *(code for code in _NAMES if code not in ("t1", "t1c")))
+_ORDER = ("t1", "t1c", *(code for code in NAMES if code not in ("t1", "t1c")))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -137,7 +137,7 @@ def _modality(name: str) -> str | None:
     if stem is None:
         return None
     *entities, suffix = stem.split("_")
-    for code, (_, entity, wanted) in _NAMES.items():
+    for code, (_, entity, wanted) in NAMES.items():
         key, _, value = entity.partition("-")
         has = any(e.startswith("ce-") if key == "ce" else e.lower() == f"{key}-{value}" for e in entities)
         if suffix == wanted and (has or not entity):
@@ -197,13 +197,13 @@ def write_bids(
     if not re.fullmatch(r"sub-[0-9A-Za-z]+(_ses-[0-9A-Za-z]+)?", subject_id):
         subject_id = "sub-" + re.sub(r"[^0-9A-Za-z]", "", subject_id)
     root, inside = Path(root), subject_id.replace("_", "/")
-    arrays = make_arrays(volumes, label, _NAMES, {})
+    arrays = make_arrays(volumes, label, NAMES, {})
     files = {}
     for code, array in arrays.items():
         if code == "label":
             files[f"derivatives/manual/{inside}/anat/{subject_id}_dseg.nii.gz"] = array
             continue
-        kind, entity, suffix = _NAMES[code]
+        kind, entity, suffix = NAMES[code]
         files[f"{inside}/{kind}/{'_'.join(part for part in (subject_id, entity, suffix) if part)}.nii.gz"] = array
     write_files(root, files, spacing_mm)
     for place, name in ((root, "anymri"), (root / "derivatives" / "manual", "manual label maps")):
