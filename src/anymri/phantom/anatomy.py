@@ -22,7 +22,7 @@ from anymri.errors import UserError
 from anymri.phantom.noise import smooth_noise
 from anymri.phantom.settings import Grid
 
-__all__ = ["Anatomy", "Shape", "Template", "draw_shape", "load_template", "render_anatomy", "rotation"]
+__all__ = ["Anatomy", "Shape", "Template", "TemplateMap", "draw_shape", "load_template", "render_anatomy", "rotation"]
 
 #: MNI coordinates (z, y, x) of the template's first voxel, and of the middle of its brain.
 _TEMPLATE_ORIGIN_MM = np.array([-72.0, -134.0, -98.0])
@@ -36,30 +36,59 @@ _MEAN_SCALE = 0.93
 
 
 @dataclass(frozen=True)
-class Template:
-    """Tissue maps of the average brain, arrays (z, y, x) in MNI orientation.
+class TemplateMap:
+    """The part of a template map that is not zero, with one voxel around it.
 
     Parameters
     ----------
-    grey, white, brain, ventricle : ndarray of float64
+    values : ndarray of float64, shape (z, y, x)
+    start : tuple of int
+        First voxel (z, y, x) of the part in the whole template.
+    """
+
+    values: np.ndarray
+    start: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Template:
+    """Tissue maps of the average brain, (z, y, x) in MNI orientation.
+
+    Parameters
+    ----------
+    grey, white, brain, ventricle : TemplateMap
         Share of each voxel, 0 to 1. CSF is what is brain but neither grey nor white.
-    towards_ventricle : ndarray of float64, shape (3, z, y, x)
-        Direction of steepest rise of the blurred ventricles; length at most 1, fading with distance.
+    towards_ventricle : tuple of three TemplateMap
+        Direction (z, y, x) of steepest rise of the blurred ventricles; length at most 1, fading with distance. All
+        three are kept in the same box.
     step_mm : int
         Voxel size.
     """
 
-    grey: np.ndarray
-    white: np.ndarray
-    brain: np.ndarray
-    ventricle: np.ndarray
-    towards_ventricle: np.ndarray
+    grey: TemplateMap
+    white: TemplateMap
+    brain: TemplateMap
+    ventricle: TemplateMap
+    towards_ventricle: tuple[TemplateMap, ...]
     step_mm: int
 
-    def sample(self, image: np.ndarray, coordinates_mm: np.ndarray) -> np.ndarray:
-        """Linear interpolation of a template map at MNI coordinates (3, D, H, W); 0 outside."""
-        index = (coordinates_mm - _TEMPLATE_ORIGIN_MM[:, None, None, None]) / self.step_mm
-        return ndimage.map_coordinates(image, index, order=1, mode="constant", prefilter=False)
+    def _index(self, image: TemplateMap, coordinates_mm: np.ndarray) -> np.ndarray:
+        """Fractional voxels of `image`."""
+        shape = (3, *[1] * (coordinates_mm.ndim - 1))
+        index = coordinates_mm - _TEMPLATE_ORIGIN_MM.reshape(shape)
+        index /= self.step_mm
+        index -= np.reshape(image.start, shape)  # exact: both sides are multiples of the same power of two
+        return index
+
+    def sample(self, image: TemplateMap, coordinates_mm: np.ndarray) -> np.ndarray:
+        """Linear interpolation of a template map at MNI coordinates (3, ...); 0 outside."""
+        index = self._index(image, coordinates_mm)
+        return ndimage.map_coordinates(image.values, index, order=1, mode="constant", prefilter=False)
+
+    def reaches(self, image: TemplateMap, coordinates_mm: np.ndarray) -> np.ndarray:
+        """Where a map may differ from 0: bool, shape of one row of the MNI coordinates (3, ...)."""
+        rows = zip(self._index(image, coordinates_mm), image.values.shape, strict=True)
+        return np.logical_and.reduce([(row >= 0) & (row <= size - 1) for row, size in rows])
 
 
 @dataclass(frozen=True)
@@ -148,6 +177,17 @@ def _find_ventricles(csf: np.ndarray) -> np.ndarray:
     return csf * ndimage.binary_dilation(inside, iterations=2)
 
 
+def _crop(*images: np.ndarray) -> tuple[TemplateMap, ...]:
+    """Keep of each map the box in which any of them is not zero, and one voxel around it."""
+    shown = np.any([image != 0 for image in images], axis=0)
+    box = []
+    for axis, size in enumerate(shown.shape):
+        places = np.nonzero(shown.any(axis=tuple(other for other in range(3) if other != axis)))[0]
+        box.append(slice(max(0, int(places[0]) - 1), min(size, int(places[-1]) + 2)))
+    start = (box[0].start, box[1].start, box[2].start)
+    return tuple(TemplateMap(np.ascontiguousarray(image[box[0], box[1], box[2]]), start) for image in images)
+
+
 @lru_cache(maxsize=3)
 def load_template(step_mm: int) -> Template:
     """Read, smooth and thin out the template; kept in memory for the next subject.
@@ -168,11 +208,11 @@ def load_template(step_mm: int) -> Template:
     maps = [grey, white, brain, ventricle]
     if step_mm > 1:
         maps = [ndimage.gaussian_filter(image, 0.35 * step_mm) for image in maps]
-    maps = [np.ascontiguousarray(image[::step_mm, ::step_mm, ::step_mm]) for image in maps]
+    maps = [image[::step_mm, ::step_mm, ::step_mm] for image in maps]
     slope = np.stack(np.gradient(ndimage.gaussian_filter(maps[3], 7.0 / step_mm)))
     slope /= np.sqrt((slope**2).sum(axis=0)).max()
-    grey, white, brain, ventricle = maps
-    return Template(grey, white, brain, ventricle, slope, step_mm)
+    grey_map, white_map, brain_map, ventricle_map = (_crop(image)[0] for image in maps)
+    return Template(grey_map, white_map, brain_map, ventricle_map, _crop(*slope), step_mm)
 
 
 def rotation(angles: np.ndarray) -> np.ndarray:
@@ -220,9 +260,10 @@ def draw_shape(generator: np.random.Generator, spacing_mm: float) -> Shape:
             coordinates[row] += matrix[row, column] * (axes[column] - centre[column])
         for distance_mm, amplitude_mm in levels:
             coordinates[row] += amplitude_mm * smooth_noise(generator, grid, distance_mm)
-    pull = [template.sample(slope, coordinates) for slope in template.towards_ventricle]
-    for row in range(3):
-        coordinates[row] += ventricle_mm * pull[row]
+    near = template.reaches(template.towards_ventricle[0], coordinates)
+    points = coordinates[:, near]
+    for row, slope in enumerate(template.towards_ventricle):
+        coordinates[row][near] += ventricle_mm * template.sample(slope, points)
     parameters = {
         "scale": scale.tolist(),
         "angles_degrees": np.degrees(angles).tolist(),
@@ -262,19 +303,27 @@ def render_anatomy(
     brain_share = template.sample(template.brain, coordinates)
     edge = generator.uniform(0.45, 0.85)
     brain = brain_share > edge + 0.1 * np.tanh(smooth_noise(generator, grid, 20.0))
-    grey = template.sample(template.grey, coordinates)
-    white = template.sample(template.white, coordinates)
-    csf = np.clip(brain_share - grey - white, 0, 1)
-    width = np.exp(atrophy - 0.5 + 0.4 * smooth_noise(generator, grid, 14.0))
+    points = coordinates[:, brain]
+    grey, white, ventricle = (
+        template.sample(image, points) for image in (template.grey, template.white, template.ventricle)
+    )
+    csf = np.clip(brain_share[brain] - grey - white, 0, 1)
+    width = np.exp(atrophy - 0.5 + 0.4 * smooth_noise(generator, grid, 14.0)[brain])
     grey, white, csf = (np.maximum(share, 0) ** sharpness for share in (grey, white, csf))
     csf = csf * width + 1e-6
     total = csf + grey + white
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        image = np.zeros(grid.shape)
+        image[brain] = values
+        return image
+
     return Anatomy(
         grid=grid,
-        csf=np.where(brain, csf / total, 0.0),
-        grey=np.where(brain, grey / total, 0.0),
-        white=np.where(brain, white / total, 0.0),
-        ventricle=np.where(brain, template.sample(template.ventricle, coordinates), 0.0),
+        csf=spread(csf / total),
+        grey=spread(grey / total),
+        white=spread(white / total),
+        ventricle=spread(ventricle),
         brain=brain,
         coordinates_mm=coordinates,
         parameters={**shape.parameters, "sharpness": sharpness, "atrophy": atrophy, "brain_edge": edge},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -77,6 +77,7 @@ def _make_tissue(streams: list[np.random.Generator], settings: PhantomSettings) 
     pathology = PATHOLOGY_TABLE[settings.pathology]
     plan = pathology.plan(pathology_stream, shape, settings)
     anatomy = render_anatomy(anatomy_stream, shape, plan.push_mm if plan is not None else None, atrophy)
+    del shape  # its coordinates are large, and those of the anatomy hold from here on
     tissue = pathology.grow(pathology_stream, plan, anatomy, settings)
     return tissue, anatomy, {"anatomy": anatomy.parameters, "pathology": tissue.parameters}
 
@@ -163,12 +164,14 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     sequence = np.random.SeedSequence([seed, index])
     streams = [np.random.Generator(np.random.PCG64(child)) for child in sequence.spawn(4)]
     tissue, anatomy, parameters = _make_tissue(streams[:2], settings)
+    cavities = find_cavities(anatomy.coordinates_mm, tissue.grid)
+    del anatomy  # large; so are all shares, of which the artifacts need one
     stream = partial(_sequence_stream, seed, index)
     codes = _sequences_to_make(settings.sequences)
     ideal, parameters["contrast"] = ideal_images(streams[2], tissue, settings, codes, stream)
+    tissue = replace(tissue, shares={"csf": tissue.shares["csf"]})
     texture = draw_texture(streams[3], tissue.grid)
     whole = Grid.whole(settings.spacing_mm)
-    cavities = find_cavities(anatomy.coordinates_mm, tissue.grid)
     shell = None
     if settings.artifacts or settings.artifact_rate:
         shell = draw_shell(artifact_stream(seed, index, "head", "shell"), tissue.brain, tissue.grid)
@@ -176,7 +179,7 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     images: dict[str, np.ndarray] = {}
     drawn, imposed = {}, {}
     for code in codes:
-        image, acquired, mean = scanning.scan(code, ideal[code])
+        image, acquired, mean = scanning.scan(code, ideal.pop(code))
         if code not in settings.sequences:
             continue
         scan = Scan(image, tissue.brain, tissue.grid, acquired.slice_axis, air_mm=cavities)

@@ -69,9 +69,11 @@ def connected(region: np.ndarray, seed: np.ndarray) -> np.ndarray:
 
 def combine(anatomy: Anatomy, added: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Shares of the compartments that occur; each added one displaces what is there, in the order given."""
-    shares = {"csf": anatomy.csf, "grey": anatomy.grey, "white": anatomy.white}
+    shares = {"csf": anatomy.csf.copy(), "grey": anatomy.grey.copy(), "white": anatomy.white.copy()}
     for name, share in added.items():
-        shares = {other: value * (1 - share) for other, value in shares.items()}
+        rest = 1 - share
+        for value in shares.values():
+            value *= rest
         shares[name] = shares.get(name, 0.0) + share * anatomy.brain
     return in_order(shares)
 
@@ -79,8 +81,13 @@ def combine(anatomy: Anatomy, added: dict[str, np.ndarray]) -> dict[str, np.ndar
 def fill(
     shares: dict[str, np.ndarray], total: np.ndarray, parts: dict[str, np.ndarray], brain: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Give the share `total` of every voxel to new compartments, whose shares are `parts` and sum to it."""
-    shares = {name: value * (1 - total) for name, value in shares.items()}
+    """Give the share `total` of every voxel to new compartments, whose shares are `parts` and sum to it.
+
+    Overwrites the arrays of `shares`: at 1 mm each has tens of megabytes.
+    """
+    rest = 1 - total
+    for value in shares.values():
+        value *= rest
     for name, part in parts.items():
         shares[name] = shares.get(name, 0.0) + part * brain
     return in_order(shares)
