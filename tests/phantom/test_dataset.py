@@ -223,7 +223,10 @@ def small_recipe(folder: Path, digest: str) -> Path:
 def test_a_recipe_is_written_and_checked(two, tmp_path):
     good = checksum(make_subject(9, 0, PhantomSettings(spacing_mm=5.0)))
     folder = generate_recipe(small_recipe(tmp_path, good), tmp_path / "out", progress=False)
-    assert all(contents(two)[name] == data for name, data in contents(folder).items())
+    written = contents(folder)
+    split = json.loads(written.pop("split.json"))
+    assert split["folds"] == [{"train": ["BraTS-GLI-00000-000"], "validation": [], "test": []}]
+    assert all(contents(two)[name] == data for name, data in written.items())
     with pytest.raises(UserError, match="checksum differs"):
         verify_recipe(small_recipe(tmp_path, "0" * 64))
 

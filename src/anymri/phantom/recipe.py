@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from anymri.data.split import Split, write_split
 from anymri.errors import UserError
 from anymri.phantom.dataset import write_subjects
 from anymri.phantom.settings import PhantomSettings
@@ -128,14 +129,14 @@ def verify_recipe(name_or_path: str | Path, indices: list[int] | None = None) ->
 
 
 def generate_recipe(name_or_path: str | Path, out: Path | str, workers: int = 1, progress: bool = True) -> Path:
-    """Write the data set of a recipe and compare its checksums.
+    """Write the data set of a recipe, compare its checksums, and put its division into ``split.json`` beside it.
 
     Parameters
     ----------
     name_or_path : str or path-like
         E.g. ``"phantom40"``.
     out : path-like
-        Folder of the data set.
+        Folder of the data set; training and test subjects are listed in its ``split.json``.
     workers : int, default=1
         Processes.
     progress : bool, default=True
@@ -161,4 +162,6 @@ def generate_recipe(name_or_path: str | Path, out: Path | str, workers: int = 1,
         progress=progress,
     )
     _compare(recipe, digests)
+    parts = {"train": tuple(recipe.subject_ids("train")), "validation": (), "test": tuple(recipe.subject_ids("test"))}
+    write_split(Path(out) / "split.json", Split((parts,), seed=None))
     return Path(out)
