@@ -112,9 +112,9 @@ class TrainingSection:
         Decay of the exponential moving average of the weights; None = no average.
     augment : str, default="standard"
         Name in `anymri.data.augment.AUGMENTATIONS`.
-    foreground : float, default=2/3
-        Share of crops centred on a labelled voxel. Lower it (0 to 1/3) where crops are large beside the lesions:
-        networks trained mostly on lesions find one in every window.
+    foreground : float, default=1/3
+        Share of crops centred on a labelled voxel, as in nnU-Net. 0 where a lesion is in nearly every crop anyway:
+        networks trained mostly on lesions find one in every window. More for small, rare lesions.
     checkpoint_every : int, default=1
         Epochs between checkpoints.
     validate_every : int, default=0
@@ -140,7 +140,7 @@ class TrainingSection:
     accumulate: PositiveInt = 1
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     augment: str = "standard"
-    foreground: Annotated[float, Field(ge=0, le=1)] = 2 / 3
+    foreground: Annotated[float, Field(ge=0, le=1)] = 1 / 3
     checkpoint_every: PositiveInt = 1
     validate_every: Annotated[int, Field(ge=0)] = 0
     threads: PositiveInt | None = None

@@ -43,7 +43,7 @@ class PatchLoader:
         See `anymri.data.augment`.
     steps_per_epoch : int or None, default=None
         None = one pass over the subjects, rounded up to whole batches.
-    foreground : float, default=2/3
+    foreground : float, default=1/3
         Share of crops centred on a labelled voxel: of a label drawn from those the subject has, with equal
         probability, a random voxel.
 
@@ -70,7 +70,7 @@ class PatchLoader:
         augment: str = "standard",
         *,
         steps_per_epoch: int | None = None,
-        foreground: float = 2 / 3,
+        foreground: float = 1 / 3,
     ) -> None:
         if not subject_ids:
             raise UserError("no subject to load; check the split, its fold and its part")

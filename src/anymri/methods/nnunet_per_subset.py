@@ -208,7 +208,7 @@ class NnUNetPerSubset(Method):
     Only the channels of the subset need to exist, so subjects that lack other modalities train too.
 
     Deviations: augmentation is that of the training loop (nnU-Net: rotation, scaling, noise, blur, contrast, low
-    resolution, gamma, mirroring); windows are drawn as for all methods (nnU-Net: a third must contain foreground);
+    resolution, gamma, mirroring); windows are drawn as for all methods;
     prediction is not averaged over mirrored windows; no post-processing. Convolution biases in front of the norms
     are kept for nnU-Net's weights and not added.
 
