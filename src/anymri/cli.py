@@ -386,15 +386,16 @@ def report(
     results: Annotated[list[Path], typer.Argument(help="Results tables.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML page.")] = Path("report.html"),
     title: Annotated[str | None, typer.Option("--title", help="Heading of the page.")] = None,
+    cost: Annotated[Path | None, typer.Option("--cost", help="cost.csv with seconds and memory of the runs.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make one self-contained page of results tables: the fifteen rows, heat map, pictures.
+    """Make one self-contained page of results tables: the fifteen rows, heat map, ranks, cost, pictures.
 
     Example: anymri report unet.parquet u_hved.parquet -o report.html
     """
     from anymri.benchmark.report import build_report
 
-    page = build_report(results, output, title=title)
+    page = build_report(results, output, title=title, costs=cost)
     _say(as_json, {"report": page}, f"wrote {page}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymri.benchmark.report import build_report
+from anymri.benchmark.report.comparison import comparable, region_scores
 from anymri.benchmark.report.tables import (
     REGION_NAMES,
     Results,
@@ -18,7 +19,7 @@ from anymri.benchmark.report.tables import (
     region_order,
     table3,
 )
-from anymri.benchmark.statistics import compare_pairs, rank_methods, subject_scores, summarise
+from anymri.benchmark.statistics import compare_pairs, mean_interval, rank_methods
 from anymri.benchmark.worth import NOTHING, expected_gain, sequence_worth, subset_values
 from anymri.data.files import replace_file
 from anymri.evaluation.results import join_tables
@@ -39,7 +40,7 @@ def write_outputs(tables: Sequence[Path], out: Path, title: str = "") -> Path:
         Results of the finished cells.
     out : Path
         Folder of the benchmark: gets ``results.parquet``, ``report.html`` (with ``.md``, ``.csv`` and ``.tex``),
-        ``statistics.md`` and ``worth.md``.
+        ``statistics.md`` and ``worth.md``. A ``cost.csv`` in it (see `anymri.benchmark.cost`) enters the report.
     title : str
 
     Returns
@@ -48,7 +49,8 @@ def write_outputs(tables: Sequence[Path], out: Path, title: str = "") -> Path:
         The report.
     """
     join_tables(tables, out / "results.parquet")
-    page = build_report(tables, out / "report.html", title=title or None)
+    costs = out / "cost.csv"
+    page = build_report(tables, out / "report.html", title=title or None, costs=costs if costs.is_file() else None)
     results = read_results(tables)
     if column_order(results):
         pages = {"report.tex": to_latex, "statistics.md": statistics_page, "worth.md": worth_page}
@@ -124,7 +126,8 @@ def _escape(text: str) -> str:
 def statistics_page(results: Results) -> str:
     """Means with bootstrap intervals, paired tests and ranks, as Markdown.
 
-    Methods are compared on the subjects and subsets that all of them were scored on. Intervals: 95 %, bootstrap over
+    Methods are compared on the subjects and subsets that all of them were scored on; a method that serves fewer
+    subsets than the others is left out and named. Intervals: 95 %, bootstrap over
     subjects. Tests: two-sided Wilcoxon signed-rank on each subject's mean over subsets, Holm-corrected over all pairs
     of a region. Ranks: Friedman, with Nemenyi's critical difference.
     """
@@ -136,23 +139,22 @@ def statistics_page(results: Results) -> str:
             "subjects and subsets that all of them have.\n"
         ),
     ]
+    compared = comparable(results)
+    shared = sorted(compared.subsets)
+    if compared.left_out:
+        few = ", ".join(f"{name} ({count})" for name, count in compared.left_out.items())
+        text.append(f"Not compared, because they serve fewer subsets: {few}.\n")
     for region in region_order(results):
-        frame = results.frame
-        part = frame[(frame["metric"] == "dice") & (frame["target"] == region)]
-        served = part.groupby("column", observed=True)["subset"].agg(lambda names: {str(name) for name in names})
-        shared = sorted(set.intersection(*served))
         text.append(f"## {_long_name(region)}\n")
         if not shared:
             text.append("No subset that all methods serve.\n")
             continue
-        part = part[part["subset"].isin(shared)]
-        scores = subject_scores(part, "dice", region, by="column", subsets=shared)
+        scores = region_scores(results, region, compared)
         text.append(f"{len(shared)} subsets that all methods serve: {', '.join(shared)}. n = {len(scores)} subjects.\n")
-        means = summarise(part, "dice", region, by="column")
-        means = means[means["subset"] == "mean"].sort_values("mean", ascending=False)
+        intervals = {str(name): mean_interval(scores[name].to_numpy()) for name in scores}
         rows = [
-            [str(row.column), f"{100 * row.mean:.1f}", f"{100 * row.low:.1f} to {100 * row.high:.1f}"]
-            for row in means.itertuples()
+            [name, f"{100 * one.mean:.1f}", f"{100 * one.low:.1f} to {100 * one.high:.1f}"]
+            for name, one in sorted(intervals.items(), key=lambda item: -item[1].mean)
         ]
         text.append(_table(["method", "mean", "95 % interval"], rows))
         if scores.shape[1] > 1 and len(scores) > 0:

@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anymri import __version__
+from anymri.benchmark.cost import read_costs
+from anymri.benchmark.report.accuracy_cost import cost_figure, cost_points
+from anymri.benchmark.report.comparison import (
+    comparable,
+    compared_scores,
+    interval_figure,
+    leading_pair,
+    rank_figure,
+    scatter_figure,
+)
 from anymri.benchmark.report.figures import curve_figure, heat_map
+from anymri.benchmark.report.published_numbers import published_groups, single_sequence_table
 from anymri.benchmark.report.tables import (
     BASELINES,
     REGION_NAMES,
@@ -39,10 +50,10 @@ __all__ = ["build_report"]
 PICTURE_BUDGET = 3_600_000
 #: Up to so many methods the regions stand side by side, as in the review; beyond, one table per region, with so many
 #: methods at most, so that it fits on a printed page.
-METHODS_SIDE_BY_SIDE, METHODS_PER_TABLE = 5, 10
+METHODS_SIDE_BY_SIDE, METHODS_PER_TABLE = 5, 8
 
 
-def build_report(results: Sequence[Path], out: Path, title: str | None = None) -> Path:
+def build_report(results: Sequence[Path], out: Path, title: str | None = None, costs: Path | None = None) -> Path:
     """Write one self-contained HTML page of results tables, and the Dice table as ``.md`` and ``.csv`` beside it.
 
     Parameters
@@ -53,6 +64,9 @@ def build_report(results: Sequence[Path], out: Path, title: str | None = None) -
     out : Path
         The page, e.g. ``report.html``.
     title : str or None, default=None
+    costs : Path or None, default=None
+        ``cost.csv`` of `anymri.benchmark.cost`: seconds and memory for the figure of accuracy against cost. Without
+        it, that figure shows the number of parameters alone, which results tables hold.
 
     Returns
     -------
@@ -68,8 +82,9 @@ def build_report(results: Sequence[Path], out: Path, title: str | None = None) -
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name a file, e.g. {out / 'report.html'}")
     read = read_results(results)
+    measured = None if costs is None else read_costs(costs)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _write(out, _render(read, title or "anymri: every subset of sequences"))
+    _write(out, _render(read, title or "anymri: every subset of sequences", measured))
     if column_order(read):
         _write(out.with_suffix(".md"), to_markdown(read))
         _write(out.with_suffix(".csv"), _long_table(read).to_csv(index=False, lineterminator="\n"))
@@ -82,15 +97,15 @@ def _write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _render(results: Results, title: str) -> str:
+def _render(results: Results, title: str, costs: pd.DataFrame | None) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("anymri.benchmark.report", "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template("report.html.j2").render(_content(results, title))
+    return environment.get_template("report.html.j2").render(_content(results, title, costs))
 
 
-def _content(results: Results, title: str) -> dict[str, Any]:
+def _content(results: Results, title: str, costs: pd.DataFrame | None) -> dict[str, Any]:
     columns, regions = column_order(results), region_order(results)
     pictures, legend, notes = _pictures(results)
     entries = provenance(results)
@@ -99,6 +114,7 @@ def _content(results: Results, title: str) -> dict[str, Any]:
         "version": __version__,
         "summary": _summary(results),
         "seen_note": _seen_note(results),
+        "stamps": sorted({str(entry["stamp"]) for entry in results.settings if entry.get("stamp")}),
         "notes": notes,
         "tables": _tables(results) if columns else [],
         "highlights": len(columns) > 1,
@@ -106,12 +122,40 @@ def _content(results: Results, title: str) -> dict[str, Any]:
         "dots": [modality_label(code) for code in dot_order(results)],
         "heat_map": heat_map(results) if columns else "",
         "curves": curve_figure(results) if columns else "",
+        "comparison": _comparison(results) if columns else None,
+        "cost": cost_figure(cost_points(results, costs), _methods(results)) if columns else "",
+        "single": single_sequence_table(results) if columns else {},
+        "published": published_groups(results) if columns else [],
         "enhancing": _enhancing(results) if "enhancing_tumor" in regions and "t1c" in results.modalities else [],
         "synthesis": _synthesis(results),
         "pictures": pictures,
         "legend": legend,
         "provenance": [{**entry, "details": _details(entry)} for entry in entries],
         "sources": ", ".join(path.name for path in results.paths),
+    }
+
+
+def _methods(results: Results) -> dict[str, str]:
+    """Method of every column."""
+    pairs = results.frame[["column", "method"]].drop_duplicates().astype(str)
+    return dict(pairs.itertuples(index=False, name=None))
+
+
+def _comparison(results: Results) -> dict[str, Any] | None:
+    """Figures of methods against each other, and on what they were compared."""
+    compared = comparable(results)
+    scores = compared_scores(results, compared)
+    if not scores:
+        return None
+    ranked = {region: table for region, table in scores.items() if len(table) > 1 and table.shape[1] > 1}
+    pair = leading_pair(scores)
+    return {
+        "subsets": len(compared.subsets),
+        "left_out": [f"{column} ({count})" for column, count in compared.left_out.items()],
+        "intervals": interval_figure(scores),
+        "ranks": rank_figure(ranked) if ranked else "",
+        "pair": pair,
+        "scatter": scatter_figure(results, scores, pair) if pair else "",
     }
 
 
@@ -179,8 +223,8 @@ def _groups(regions: list[str], methods: int) -> list[tuple[list[str], slice]]:
     """Regions and columns of each table."""
     if methods <= METHODS_SIDE_BY_SIDE:
         return [(regions, slice(None))]
-    starts = range(0, methods, METHODS_PER_TABLE)
-    return [([region], slice(start, start + METHODS_PER_TABLE)) for region in regions for start in starts]
+    each = -(-methods // -(-methods // METHODS_PER_TABLE))  # as many in each table, but for the last
+    return [([region], slice(start, start + each)) for region in regions for start in range(0, methods, each)]
 
 
 def _row_cells(

@@ -23,7 +23,7 @@ from anymri.benchmark.report.tables import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["curve_figure", "heat_map"]
+__all__ = ["LINES", "PAGE_WIDTH", "curve_figure", "heat_map", "line_style", "open_svg", "shorten", "standalone", "text"]
 
 #: Lightness ramp of one hue, from 0 to 100 per cent Dice; ends differ in lightness, so it prints in grey as well.
 RAMP = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))
@@ -46,8 +46,15 @@ def ramp_colour(share: float) -> tuple[str, str]:
     return "#" + "".join(f"{value:02x}" for value in mixed), "#000000" if light else "#ffffff"
 
 
-def _shorten(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
+    """Text of at most `length` characters, cut off visibly."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def text(place: tuple[float, float], content: str, size: float = 11.0, anchor: str = "start", more: str = "") -> str:
+    """One escaped ``<text>`` element."""
+    where = f'x="{place[0]:.1f}" y="{place[1]:.1f}"'
+    return f'<text {where} font-size="{size:g}" text-anchor="{anchor}"{more}>{escape(content)}</text>'
 
 
 def heat_map(results: Results) -> str:
@@ -67,7 +74,7 @@ def heat_map(results: Results) -> str:
     beside = max(1, min(len(regions), (PAGE_WIDTH - left) // (panel + gap)))
     tail = 5 * min(max(len(columns[-1]), 4), 24)
     width, height = left + beside * (panel + gap) + tail, block * -(-len(regions) // beside)
-    parts = [_open_svg(width, height, "Dice of every subset and method, per cent")]
+    parts = [open_svg(width, height, "Dice of every subset and method, per cent")]
     for p, region in enumerate(regions):
         x0, y0 = left + p % beside * (panel + gap), p // beside * block
         title = REGION_NAMES.get(region, (region, region))[1]
@@ -75,7 +82,7 @@ def heat_map(results: Results) -> str:
         parts += _row_labels(rows, (left - 8, y0 + top), cell_h) if p % beside == 0 else []
         for j, column in enumerate(columns):
             place = f"translate({x0 + (j + 0.5) * cell_w + 3:.1f} {y0 + top - 6}) rotate(-50)"
-            parts.append(f'<text transform="{place}" font-size="10.5">{escape(_shorten(column, 26))}</text>')
+            parts.append(f'<text transform="{place}" font-size="10.5">{escape(shorten(column, 26))}</text>')
             parts += _heat_column(table, (region, column), rows, (x0 + j * cell_w, y0 + top), (cell_w, cell_h))
     return "".join([*parts, "</svg>"])
 
@@ -113,7 +120,7 @@ def _heat_column(
 
 
 def curve_figure(results: Results) -> str:
-    """Mean Dice against the number of available sequences, one panel per region, one line per method.
+    """Mean Dice against the number of missing sequences, one panel per region, one line per method.
 
     Returns
     -------
@@ -121,29 +128,31 @@ def curve_figure(results: Results) -> str:
         One ``<svg>`` element. A point is the mean over all subsets of that size, each weighing the same.
     """
     table = table3(results).drop(index="mean")
-    sizes = sorted({name.count("+") + 1 for name in table.index})
+    missing = len(results.modalities) - 1 - table.index.str.count(r"\+")
+    by_missing = table.groupby(missing).mean()
+    counts = [int(count) for count in by_missing.index]
     columns, regions = column_order(results), region_order(results)
-    by_size = table.groupby(table.index.str.count(r"\+") + 1).mean()
     plot_w, plot_h, gap, left, top = 250, 190, 46, 40, 30
     legend = 18 * ((len(columns) + 2) // 3) + 10
     width, height = left + len(regions) * (plot_w + gap), top + plot_h + 46 + legend
-    parts = [_open_svg(width, height, "Mean Dice against the number of available sequences")]
+    parts = [open_svg(width, height, "Mean Dice against the number of missing sequences")]
     for p, region in enumerate(regions):
         x0 = left + p * (plot_w + gap)
         title = escape(REGION_NAMES.get(region, (region, region))[1])
         parts.append(f'<text x="{x0}" y="16" font-size="13" font-weight="600">{title}</text>')
-        parts += _axes((x0, top), (plot_w, plot_h), sizes)
+        parts += _axes((x0, top), (plot_w, plot_h), counts)
         for j, column in enumerate(columns):
-            if (region, column) in by_size.columns:
-                parts += _line(by_size[(region, column)], (x0, top), (plot_w, plot_h), sizes, j, column)
+            if (region, column) in by_missing.columns:
+                parts += _line(by_missing[(region, column)], (x0, top), (plot_w, plot_h), counts, j, column)
     for j, column in enumerate(columns):
         x, y = left + (j % 3) * (width - left) / 3, top + plot_h + 54 + 18 * (j // 3)
-        parts.append(f'<line x1="{x:.0f}" y1="{y}" x2="{x + 24:.0f}" y2="{y}" {_stroke(j)}/>')
-        parts.append(f'<text x="{x + 30:.0f}" y="{y + 4}" font-size="11.5">{escape(_shorten(column, 44))}</text>')
+        parts.append(f'<line x1="{x:.0f}" y1="{y}" x2="{x + 24:.0f}" y2="{y}" {line_style(j)}/>')
+        parts.append(f'<text x="{x + 30:.0f}" y="{y + 4}" font-size="11.5">{escape(shorten(column, 44))}</text>')
     return "".join([*parts, "</svg>"])
 
 
-def _stroke(index: int) -> str:
+def line_style(index: int) -> str:
+    """Colour and dashes of the line of one method, by its place in `column_order`."""
     dash = ("", ' stroke-dasharray="6 3"', ' stroke-dasharray="2 3"')[index // len(LINES) % 3]
     return f'fill="none" stroke="{LINES[index % len(LINES)]}" stroke-width="2.2"{dash}'
 
@@ -158,7 +167,7 @@ def _axes(origin: tuple[int, int], size: tuple[int, int], sizes: Sequence[int]) 
         x, y = _x(origin, size, place, len(sizes)), origin[1] + size[1] + 16
         parts.append(f'<text x="{x:.1f}" y="{y}" text-anchor="middle" font-size="10.5">{count}</text>')
     x, y = origin[0] + size[0] / 2, origin[1] + size[1] + 32
-    parts.append(f'<text x="{x:.0f}" y="{y}" text-anchor="middle" font-size="10.5">available sequences</text>')
+    parts.append(f'<text x="{x:.0f}" y="{y}" text-anchor="middle" font-size="10.5">missing sequences</text>')
     return parts
 
 
@@ -175,16 +184,36 @@ def _line(
         if values.get(count) == values.get(count)
     ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
-    parts = [f'<polyline points="{path}" {_stroke(index)}/>']
+    parts = [f'<polyline points="{path}" {line_style(index)}/>']
     for x, y, count in points:
-        tip = escape(f"{column}, {count} available: {float(values[count]):.1f}")
+        tip = escape(f"{column}, {count} missing: {float(values[count]):.1f}")
         colour = LINES[index % len(LINES)]
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}"><title>{tip}</title></circle>')
     return parts
 
 
-def _open_svg(width: float, height: float, label: str) -> str:
+def open_svg(width: float, height: float, label: str) -> str:
+    """Start of a figure with its size and what it shows, for those who cannot see it."""
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" '
         f'aria-label="{escape(label)}" font-family="inherit">'
+    )
+
+
+#: What the page's style sheet gives a figure.
+STANDALONE = (
+    "svg{font-family:system-ui,'Segoe UI',Roboto,'Liberation Sans',sans-serif;color:#1a2530;background:#fff}"
+    "text{fill:#1a2530}.grid{stroke:#d5dde3}.soft{fill:#5a6872}"
+    "@media(prefers-color-scheme:dark){svg{color:#e4eaee;background:#12181d}text{fill:#e4eaee}.grid{stroke:#34414b}"
+    ".soft{fill:#9dabb5}}"
+)
+
+
+def standalone(figure: str) -> str:
+    """A figure of the page as an SVG file of its own, light or dark as the reader's system."""
+    return (
+        figure.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+            ">", f"><style>{STANDALONE}</style>", 1
+        )
+        + "\n"
     )

@@ -116,14 +116,13 @@ def read_results(paths: Iterable[Path]) -> Results:
 def _name_columns(frame: pd.DataFrame) -> pd.Series:
     """Table column of every row: the method, and whatever else is needed to tell two columns apart.
 
-    Folds and seeds of one setting share a column. Runs that score the same subject with the same fold and seed are
-    different settings, whatever their names say, and get a column each.
+    Folds, seeds and the networks of a system with one network a subset share a column. Runs that score the same
+    subject and subset with the same fold and seed are different settings, whatever their names say, and get a column
+    each.
     """
-    keys = ["protocol", "dataset", "method", "preset", "run", "fold", "seed", "subject"]
+    keys = ["protocol", "dataset", "method", "preset", "run", "fold", "seed", "subject", "subset"]
     runs = frame[keys].drop_duplicates()
-    clash = runs.groupby(["protocol", "dataset", "method", "preset", "fold", "seed", "subject"])["run"].transform(
-        "nunique"
-    )
+    clash = runs.groupby([key for key in keys if key != "run"])["run"].transform("nunique")
     clashing = set(runs.loc[clash > 1, ["method", "preset"]].itertuples(index=False, name=None))
     several = {name: frame.loc[frame["method"] == name, "preset"].nunique() > 1 for name in frame["method"].unique()}
     protocols, datasets = frame["protocol"].nunique() > 1, frame["dataset"].nunique() > 1

@@ -1,0 +1,105 @@
+"""What the networks of a benchmark cost: one window encoded and decoded, for all sequences and for each alone.
+
+``python -m anymri.benchmark.cost bench/runs/* -o bench/cost.csv`` measures; `anymri report --cost` and a benchmark that
+finds ``cost.csv`` in its folder show it beside the accuracy. Seconds belong to one machine and are never in
+``results.parquet``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anymri.data.files import replace_file
+from anymri.types import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COST_COLUMNS", "measure_runs", "read_costs", "write_costs"]
+
+#: Columns that a ``cost.csv`` must have.
+COST_COLUMNS = ("run", "subset", "parameters", "encode_s", "decode_s", "peak_mb")
+
+
+def measure_runs(runs: Sequence[Path], shape: Sequence[int] = (64, 64, 64), repetitions: int = 3) -> pd.DataFrame:
+    """Cost of the networks of run folders.
+
+    Parameters
+    ----------
+    runs : sequence of Path
+        Run folders or weights files.
+    shape : sequence of int, default=(64, 64, 64)
+        Window (D, H, W) in voxels, rounded up to a multiple of a network's divisor; a network with a fixed window
+        keeps its own, and one of slices takes the last two.
+    repetitions : int, default=3
+
+    Returns
+    -------
+    DataFrame
+        The fields of `anymri.evaluation.complexity.Cost` and ``run``, one row a run and subset: all sequences
+        together, and each alone, as far as the network serves them.
+    """
+    import pandas as pd
+
+    from anymri.evaluation.complexity import cost_table, measure_costs
+    from anymri.zoo import open_model
+
+    tables = []
+    for run in runs:
+        method = open_model(run)
+        spec = method.spec
+        wanted = [spec.subset_name(spec.modalities), *spec.modalities]
+        served = wanted if method.subsets == "any" else list(method.subsets)
+        divisor = method.divisor
+        window = method.patch or tuple(divisor * -(-int(size) // divisor) for size in shape)[-method.spatial_dims :]
+        table = cost_table(measure_costs(method, window, subsets=served, repetitions=repetitions))
+        table.insert(0, "run", str(method.extra.get("run") or method.name))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_costs(costs: pd.DataFrame, path: Path) -> None:
+    """Write ``cost.csv``, whole or not at all."""
+    with replace_file(path) as file:
+        file.write(costs.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_costs(path: Path) -> pd.DataFrame:
+    """Read ``cost.csv``.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or lacks a column.
+    """
+    import pandas as pd
+
+    try:
+        costs = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{path}: not a readable table of costs ({reason}); make one with anymri.benchmark.cost"
+        ) from None
+    missing = [name for name in COST_COLUMNS if name not in costs]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]!r}; make it with python -m anymri.benchmark.cost")
+    return costs
+
+
+def main() -> None:
+    """Measure run folders and write ``cost.csv``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders or weights files")
+    parser.add_argument("-o", "--output", type=Path, default=Path("cost.csv"))
+    parser.add_argument("--shape", nargs=3, type=int, default=(64, 64, 64), help="window in voxels")
+    arguments = parser.parse_args()
+    write_costs(measure_runs(arguments.runs, arguments.shape), arguments.output)
+    print(f"wrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
