@@ -9,6 +9,7 @@ import argparse
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,8 +38,8 @@ def make_rows(method: str, subjects: int) -> list[dict]:
     rng = np.random.default_rng(zlib.crc32(method.encode()))
     quality = 0.55 if method == "threshold" else rng.uniform(0.9, 1.12)
     hardness = np.random.default_rng(0).normal(0, 0.08, subjects)
-    base = {"run": f"made-up-{method}", "protocol": "made-up", "preset": "tiny", "method": method, "dataset": "made_up"}
-    base |= {"fold": 0, "seed": 0, "seen_in_training": False, "unit": "1"}
+    base: dict[str, Any] = {"run": f"made-up-{method}", "method": method, "dataset": "made_up"}
+    base |= {"protocol": "made-up", "preset": "tiny", "fold": 0, "seed": 0, "seen_in_training": False, "unit": "1"}
     rows = []
     for s in range(subjects):
         for subset in GLIOMA.subsets():
@@ -71,7 +72,12 @@ def draw_pictures(folder: Path, method: str) -> None:
     for rank in ("best", "median", "worst"):
         blocks = rng.integers(0, 255, (240, 720), dtype=np.uint8)
         Image.fromarray(blocks // 16 * 16).save(folder / f"{rank}.png")
-        entry = {"run": f"made-up-{method}", "protocol": "made-up", "dataset": "made_up", "method": method}
+        entry: dict[str, Any] = {
+            "run": f"made-up-{method}",
+            "protocol": "made-up",
+            "dataset": "made_up",
+            "method": method,
+        }
         entry |= {"subject": "made-up", "subset": "t1+t1c+t2+flair", "rank": rank, "file": f"{rank}.png"}
         entries.append({**entry, "dice": {"whole_tumor": 0.5}, "seen_in_training": False})
     content = {"legend": "Noise in place of pictures.", "pictures": entries}
@@ -86,7 +92,12 @@ def write_report(folder: Path, methods: int = 20, subjects: int = 100) -> Path:
     for method in method_names(methods):
         path = folder / f"{method}.parquet"
         parameters = int(10 ** rng.uniform(5, 7.5))
-        settings = {"run": f"made-up-{method}", "modalities": list(GLIOMA.modalities), "stamp": STAMP, "fold": 0}
+        settings: dict[str, Any] = {
+            "run": f"made-up-{method}",
+            "modalities": list(GLIOMA.modalities),
+            "stamp": STAMP,
+            "fold": 0,
+        }
         settings |= {"subsets": [GLIOMA.subset_name(subset) for subset in GLIOMA.subsets()], "parameters": parameters}
         write_table(path, [{name: row[name] for name in COLUMNS} for row in make_rows(method, subjects)], settings)
         draw_pictures(path.with_name(f"{path.stem}.pictures"), method)
