@@ -18,12 +18,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from anymri.phantom import PhantomSettings, PhantomSubject, make_subject
 from anymri.phantom.artifacts import ARTIFACTS, Scan, artifact_stream, draw_shell, impose_artifacts, put_in_head
-from anymri.phantom.settings import PATHOLOGIES, Grid
+from anymri.phantom.settings import PATHOLOGIES, SEQUENCES, Grid
 
 BY_HAND = "<!-- written by hand below this line; the command keeps it -->"
 SEED, INDEX, STRENGTH = 7, 3, 0.6
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TILE = (104, 88)  # height and width of a picture in voxels of 2 mm
+TOP = {"cbf": 97.0, "cbv": 97.0}
 COLOURS = np.array([[0, 0, 0], [80, 160, 255], [80, 220, 120], [255, 210, 60], [255, 90, 90]], np.uint8)
 
 
@@ -37,13 +38,16 @@ class View:
 
     @classmethod
     def of(cls, images: Mapping[str, np.ndarray], label: np.ndarray) -> View:
-        """The slice with most of most labels, else one through the ventricles; bright up to the 99.7th percentile."""
+        """The slice with most of most labels, else one through the ventricles; bright up to the 99.7th percentile.
+
+        Vessels would fill the grey scale of maps of blood flow and volume, which end at the 97th.
+        """
         shown = np.any([image > 0 for image in images.values()], axis=0)
         kinds = np.stack([(label == value).sum(axis=(1, 2)) for value in range(1, 5)])
         counts = kinds.sum(axis=0) * (kinds > 3).sum(axis=0)
         slices, rows, columns = (np.nonzero(shown.any(axis=axes))[0] for axes in ((1, 2), (0, 2), (0, 1)))
         place = int(counts.argmax()) if counts.any() else int(slices[0] + 0.55 * len(slices))
-        tops = {code: float(np.percentile(image[image > 0], 99.7)) for code, image in images.items()}
+        tops = {code: float(np.percentile(image[image > 0], TOP.get(code, 99.7))) for code, image in images.items()}
         return cls(place, (int(rows.mean()), int(columns.mean())), tops)
 
     def cut(self, image: np.ndarray) -> np.ndarray:
@@ -115,11 +119,11 @@ def study_tiles(view: View, images: Mapping[str, np.ndarray], label: np.ndarray)
     return [*(view.grey(image, code) for code, image in images.items()), view.label(label)]
 
 
-def pathology_rows() -> Rows:
+def pathology_rows(codes: Sequence[str]) -> Rows:
     """A row for each pathology, a column for each sequence and the label map."""
     for name in PATHOLOGIES:
         for grade in ("low", "high") if name == "glioma" else ("mixed",):
-            subject = study(pathology=name, grade=grade)
+            subject = study(pathology=name, grade=grade, modalities=tuple(codes))
             view = View.of(subject.images, subject.label)
             title = f"{grade}-grade_{name}" if grade != "mixed" else name
             yield (
@@ -194,6 +198,13 @@ Labels: 1 blue, 2 green, 3 yellow, 4 red. Glioma, metastases: 1 necrotic or non-
 
 ![pathologies](phantom-gallery/pathologies.jpg)
 
+## Every sequence by pathology
+
+The four above and all others that the phantom can make ([how](../reference/phantom.md#sequences)) but MD, which is as ADC.
+Maps of blood flow and volume are as bright as their 97th percentile.
+
+![every sequence by pathology](phantom-gallery/sequences-by-pathology.jpg)
+
 ## Artifacts by sequence
 
 Strength {strength}; imposed on the whole head and skull-stripped afterwards, as in most data sets. `phase_cancellation`
@@ -243,9 +254,11 @@ def main() -> None:
         return
     names = [name for name in ARTIFACTS if name != "phase_cancellation"]
     diseases = [name for name in PATHOLOGIES if name not in ("none", "glioma_resected")]
+    every = [code for code in SEQUENCES if code != "md"]
     pictures = options.out / "phantom-gallery"
     sheets = {
-        "pathologies": (pathology_rows(), [*codes, "label"]),
+        "pathologies": (pathology_rows(codes), [*codes, "label"]),
+        "sequences-by-pathology": (pathology_rows(every), [*every, "label"]),
         "artifacts-by-sequence": (sequence_rows(names), codes),
         "artifacts-by-strength": (strength_rows(names), [f"{strength:g}" for strength in STRENGTHS]),
         "artifacts-by-pathology": (disease_rows(names, diseases), [name.replace("_", " ")[:13] for name in diseases]),
