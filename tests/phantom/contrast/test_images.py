@@ -166,6 +166,7 @@ def test_scanners_vary_the_four_only_if_asked():
         ({"protocols": {"t1:tr_ms": -500}}, "tr_ms is -500; choose a number above 0"),
         ({"protocols": {"t2:te_ms": float("nan")}}, "te_ms is nan"),
         ({"protocols": {"t1:te_ms": 900}}, "must be shorter than TR"),
+        ({"protocols": {"t2:te_ms": 2000}}, "leave no signal"),
         ({"protocols": {"flair:ti_s": 2.2}}, "unknown protocol quantity 'flair:ti_s'; choose flair:tr_ms"),
         ({"protocols": {"t1:ti_ms": 900}}, "unknown protocol quantity 't1:ti_ms'"),
         ({"protocols": {"dwi:te_ms": 80}}, "names no sequence of this study that has a protocol; choose t1, t1c"),

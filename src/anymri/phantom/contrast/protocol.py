@@ -77,6 +77,10 @@ class Protocol:
                 raise UserError(
                     f"phantom: {name} is {value:g}; choose a number {'of 0 or more' if may_be_zero else 'above 0'}"
                 )
+        if self.te_ms > 1000 or self.b_s_mm2 > 10_000:
+            raise UserError(
+                f"phantom: TE {self.te_ms:g} ms and b {self.b_s_mm2:g} s/mm2 leave no signal; at most 1000 and 10000"
+            )
         if not self.te_ms < self.tr_ms or not self.ti_ms < self.tr_ms:
             raise UserError(
                 f"phantom: TE {self.te_ms:g} and TI {self.ti_ms:g} ms must be shorter than TR {self.tr_ms:g} ms"
@@ -228,7 +232,7 @@ def check_overrides(overrides: Mapping[str, float], sequences: tuple[str, ...]) 
         if name == "b_s_mm2" and value == 0 and {"adc", "md"} & set(sequences):
             raise UserError("phantom: without diffusion weighting (b_s_mm2 0) there is no adc; choose b above 0")
     for sequence in dict.fromkeys(key.partition(":")[0] for key in overrides):
-        for seed in range(16):  # the ranges are narrow: sixteen draws at both fields meet their ends closely enough
+        for seed in range(16):  # a value that only some draws of the other quantities allow is refused too
             generator = np.random.default_rng(seed)
             field_t = (1.5, 3.0)[seed % 2]
             drawn = (
