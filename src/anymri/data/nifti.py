@@ -346,7 +346,8 @@ def check_study(volumes: dict[str, Volume], label: Volume | None = None) -> None
             continue
         what = "affine" if first.geometry.shape == other.geometry.shape else "shape"
         raise UserError(
-            f"{other.source}: has another {what} than {first.source}; register and resample the sequences to one grid"
+            f"{other.source}: has another {what} than {first.source}; if the images are as they came from the scanner, "
+            "say so (--raw), else resample the sequences to one grid"
         )
     for (code, one), (other_code, other) in combinations(volumes.items(), 2):
         if _same_image(one, other):

@@ -195,7 +195,8 @@ def _normalise(
     brain = np.isfinite(volume.array) & (volume.array != 0)
     if brain.mean() > 1 - MIN_BACKGROUND:
         raise UserError(
-            f"{volume.source}: has no empty background; this version needs skull-stripped images (0 outside the brain)"
+            f"{volume.source}: has no empty background, so it is not skull-stripped; if it shows a whole head, "
+            "say so (--raw)"
         )
     values = volume.array[brain].astype(np.float64)
     mean, std = (values.mean(), values.std()) if values.size else (0.0, 0.0)

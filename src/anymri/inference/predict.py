@@ -15,8 +15,10 @@ from nibabel.spatialimages import SpatialImage
 import anymri
 from anymri.data.nifti import Volume, read_image, to_nibabel
 from anymri.data.preprocess import Study, preprocess_study
+from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
 from anymri.inference.labels import label_map
 from anymri.inference.quality import check_quality
+from anymri.inference.raw_result import RawResult, make_raw_result
 from anymri.inference.restore import restore_image, restore_probability
 from anymri.inference.result import LabelScheme, Result, View, label_scheme, segmentation_image, write_result
 from anymri.inference.sliding_window import Precision, SubjectPrediction, predict_subject
@@ -28,7 +30,7 @@ from anymri.zoo import ModelCard, get_card, open_model, weights_path
 __all__ = ["Model", "Result", "load", "predict_study", "write_result"]
 
 Array = np.ndarray[Any, Any]
-Image = str | Path | SpatialImage
+Image = str | Path | SpatialImage | Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +63,12 @@ class Model:
         outputs: tuple[str, ...] | None = None,
         samples: int = 0,
         precision: Precision = "auto",
+        raw: RawOptions | None = None,
     ) -> Result:
         """Segment and complete one study; see `predict_study`."""
-        return predict_study(images, model=self, labels=labels, outputs=outputs, samples=samples, precision=precision)
+        return predict_study(
+            images, model=self, labels=labels, outputs=outputs, samples=samples, precision=precision, raw=raw
+        )
 
 
 def load(model: str | Path | Method | Family | Model = "default") -> Model:
@@ -104,13 +109,14 @@ def predict_study(
     outputs: tuple[str, ...] | None = None,
     samples: int = 0,
     precision: Precision = "auto",
+    raw: RawOptions | None = None,
 ) -> Result:
     """Segment a study with whatever sequences there are, and fill in the missing ones.
 
     Parameters
     ----------
-    images : mapping of str to path or nibabel image
-        Modality code to skull-stripped image; all on one grid.
+    images : mapping of str to path, nibabel image or Volume
+        Modality code to skull-stripped image, all on one grid; with `raw`, to the scanner's images.
     model : str, path-like, Method, Family or Model, default="default"
         See `load`.
     labels : {"anymri", "brats2021"}, default="anymri"
@@ -121,6 +127,9 @@ def predict_study(
         Samples drawn to see how far they agree, for methods that sample; 0 or at least 2.
     precision : {"auto", "32", "bf16"}, default="auto"
         ``auto`` computes in bfloat16 where the processor does so natively.
+    raw : RawOptions or None, default=None
+        How to align the images and find the brain first; the result is then on the grid of the reference sequence.
+        None = the images are aligned brains.
 
     Returns
     -------
@@ -138,7 +147,9 @@ def predict_study(
     subset = _check_request(images, opened)
     if samples == 1:
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
-    volumes = {code: read_image(images[code]) for code in subset}
+    given = {code: _read(images[code]) for code in subset}
+    prepared = None if raw is None else prepare_raw(given, raw)
+    volumes = given if prepared is None else prepared.images
     study = preprocess_study(volumes, opened.extra.get("spacing_mm"), spec=spec)
     options: dict[str, Any] = {"window": opened.extra.get("window"), "precision": precision}
     tensors = (torch.from_numpy(study.image), torch.from_numpy(study.statistics), torch.from_numpy(study.boxes))
@@ -147,6 +158,9 @@ def predict_study(
     if samples:
         trust["sample_agreement"] = _draw_samples(opened, tensors, subset, samples, options)
     view = _restore(prediction, study, volumes, spec)
+    extra = None
+    if prepared is not None:
+        view, extra = _bring_back(prediction, view, prepared, spec)
     return Result(
         segmentation=segmentation_image(view, spec, scheme),
         completed={code: to_nibabel(array, view.geometry) for code, array in view.completed.items()},
@@ -156,10 +170,15 @@ def predict_study(
         label_values=scheme,
         trust=trust,
         warnings=tuple(check_quality(volumes)),
-        provenance=_provenance(opened, images, volumes, study),
+        provenance=_provenance(opened, images, given, study),
         spec=spec,
         view=view,
+        raw=extra,
     )
+
+
+def _read(image: Image) -> Volume:
+    return image if isinstance(image, Volume) else read_image(image)
 
 
 def _check_request(images: Mapping[str, Image], model: Model) -> tuple[str, ...]:
@@ -223,6 +242,39 @@ def _restore(prediction: SubjectPrediction, study: Study, volumes: Mapping[str, 
     return View(images=given, label=label, completed=completed, entropy=uncertain, geometry=native)
 
 
+def _bring_back(
+    prediction: SubjectPrediction, view: View, prepared: RawStudy, spec: DataSpec
+) -> tuple[View, RawResult]:
+    """From the aligned grid to the grid of the reference, and label maps to those of the other sequences."""
+    reference = prepared.reference
+    labels: dict[str, Array] = {}
+    if prediction.probability is not None and prediction.head is not None:
+        aligned = restore_probability(prediction.probability, prepared.grid)
+        certain = np.zeros(len(aligned), np.float32)  # what lies beyond the aligned grid is background
+        if "background" in prediction.head.channels:
+            certain[prediction.head.channels.index("background")] = 1
+        for code in prepared.native:
+            moved = [
+                prepared.to_native(part, code, outside=float(value))
+                for part, value in zip(aligned, certain, strict=True)
+            ]
+            labels[code] = label_map(np.stack(moved), prediction.head, spec)
+    native = {code: prepared.to_native(array, reference) for code, array in view.images.items()}
+    brain = prepared.to_native(prepared.brain_mask.astype(np.float32), reference) > 0.5
+    completed = {
+        code: np.where(brain, prepared.to_native(array, reference), 0).astype(np.float16).astype(np.float32)
+        for code, array in view.completed.items()
+    }
+    moved_view = View(
+        images={code: np.where(brain, array, np.float32(0)) for code, array in native.items()},
+        label=labels.pop(reference, None),
+        completed=completed,
+        entropy=None if view.entropy is None else prepared.to_native(view.entropy, reference),
+        geometry=prepared.native[reference],
+    )
+    return moved_view, make_raw_result(prepared, labels)
+
+
 def _volumes_ml(view: View, spec: DataSpec, trust: dict[str, Any]) -> dict[str, float]:
     """Volumes as anybody can count them in the segmentation file, of the regions the model knows."""
     if view.label is None:
@@ -238,7 +290,9 @@ def _provenance(
     inputs = {}
     for code, volume in volumes.items():
         given = images[code]
-        name = Path(given).name if isinstance(given, (str, Path)) else "image in memory"
+        name = "image in memory"
+        if isinstance(given, (str, Path, Volume)):
+            name = Path(given.source if isinstance(given, Volume) else given).name
         inputs[code] = {"name": name, "sha256_of_voxels": hashlib.sha256(volume.array.tobytes()).hexdigest()}
     return {
         "program": f"anymri {anymri.__version__}",

@@ -22,6 +22,7 @@ from anymri.inference.pictures import (
 from anymri.modalities import MODALITIES
 
 if TYPE_CHECKING:
+    from anymri.inference.raw_result import RawResult
     from anymri.inference.result import Result
 
 __all__ = ["study_page"]
@@ -66,6 +67,7 @@ def study_page(result: Result) -> str:
         measured=_measured(result),
         agreement=[(NAMES.get(name, name), value) for name, value in result.trust.get("sample_agreement", {}).items()],
         warnings=result.warnings,
+        raw=None if result.raw is None else _raw_part(result.raw),
         provenance=[(key, value) for key, value in result.provenance.items() if key != "inputs"],
     )
 
@@ -134,6 +136,26 @@ def _completed_pictures(result: Result) -> list[dict[str, str]]:
         name = MODALITIES[code].long_name
         strips.append({"name": name, "uri": data_uri(montage_png(pictures)), "text": f"Synthetic {name}, three planes"})
     return strips
+
+
+def _raw_part(raw: RawResult) -> dict[str, Any]:
+    """Picture and figures of how a raw study was prepared."""
+    rows = []
+    for code, facts in raw.provenance["sequences"].items():
+        aligned = facts["to_reference"]
+        if isinstance(aligned, dict):
+            aligned = (
+                f"moved {aligned['translation_mm']:.1f} mm and {aligned['rotation_degrees']:.1f} degrees; mutual "
+                f"information {aligned['mutual_information_before']:.2f} before, "
+                f"{aligned['mutual_information_after']:.2f} after"
+            )
+        sizes = " x ".join(f"{size:.2f}" for size in facts["spacing_mm"][::-1])
+        rows.append((MODALITIES[code].long_name, sizes, aligned))
+    brain = raw.provenance["brain_mask"]
+    return {
+        "uri": data_uri(raw.picture), "rows": rows, "brain_ml": brain["brain_ml"], "method": brain["method"],
+        "reference": MODALITIES[raw.reference].long_name,
+    }  # fmt: skip
 
 
 def _entropy_picture(result: Result) -> str | None:

@@ -16,6 +16,7 @@ import numpy as np
 from anymri.data.files import make_folder
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import to_nibabel, write_image
+from anymri.inference.raw_result import RawResult, write_raw
 from anymri.inference.report import study_page
 from anymri.types import DataSpec, UserError
 
@@ -88,6 +89,8 @@ class Result:
     spec : DataSpec
     view : View
         For pictures.
+    raw : RawResult or None
+        For raw studies: other native grids, transforms, how it was prepared.
     """
 
     segmentation: Any
@@ -101,6 +104,7 @@ class Result:
     provenance: dict[str, Any]
     spec: DataSpec
     view: View = field(repr=False)
+    raw: RawResult | None = field(default=None, repr=False)
 
 
 def label_scheme(labels: str, spec: DataSpec) -> dict[str, int]:
@@ -208,6 +212,8 @@ def _write_files(result: Result, folder: Path) -> None:
             "notice": NOTICE,
         }
         _write_text(folder / "completed" / f"{code}_synthetic.json", _json(facts))
+    if result.raw is not None:
+        write_raw(result.raw, folder, _scheme_table(result.spec, result.label_values))
     _write_text(folder / "result.json", _json(result_facts(result)))
     _write_text(folder / "report.html", study_page(result))
 
@@ -241,10 +247,15 @@ def _without_nan(value: Any) -> Any:
 
 
 def _in_scheme(label: Array, spec: DataSpec, scheme: dict[str, int]) -> Array:
+    return _scheme_table(spec, scheme)[label]
+
+
+def _scheme_table(spec: DataSpec, scheme: dict[str, int]) -> Array:
+    """Value in the specification to value in the file."""
     table = np.arange(256, dtype=np.uint8)
     for name, value in spec.labels.items():
         table[value] = scheme[name]
-    return table[label]
+    return table
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,0 +1,113 @@
+"""The images of a raw study, wherever they are: single files, a folder of NIfTI, a BIDS session, DICOM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from anymri.data.dicom import Series, is_dicom_study, open_study, read_series, scan_series
+from anymri.data.nifti import Volume, read_image
+from anymri.types import UserError
+
+__all__ = ["Found", "find_raw"]
+
+Say = Callable[[str], None]
+
+
+class Found(NamedTuple):
+    """Images of a study.
+
+    Attributes
+    ----------
+    images : dict of str to Volume
+        Modality code to image.
+    reasons : list of dict
+        For DICOM studies what each series is and why; nothing of the person.
+    """
+
+    images: dict[str, Volume]
+    reasons: list[dict[str, object]]
+
+
+def find_raw(
+    study: Path | None, files: Mapping[str, str], wanted: Iterable[str], say: Say = lambda text: None
+) -> Found:
+    """Read the images of a raw study.
+
+    Parameters
+    ----------
+    study : Path or None
+        Folder of NIfTI files, BIDS session, DICOM folder or zip archive.
+    files : mapping of str to str
+        Modality code to file, or for a DICOM study to the number of a series; goes before what is found.
+    wanted : iterable of str
+        Codes that the model takes; others are passed over.
+    say : callable, optional
+        Told in a line what each DICOM series is taken for.
+
+    Returns
+    -------
+    Found
+
+    Raises
+    ------
+    UserError
+        If nothing usable is found or a choice does not exist.
+    """
+    allowed = list(wanted)
+    for code in files:
+        if code not in allowed:
+            raise UserError(f"--series {code}={files[code]}: the model takes {', '.join(allowed)}")
+    numbers = {code: int(text) for code, text in files.items() if text.isdigit()}
+    paths = {code: text for code, text in files.items() if code not in numbers}
+    images: dict[str, Volume] = {}
+    reasons: list[dict[str, object]] = []
+    if study is not None and is_dicom_study(study):
+        images, reasons = _read_dicom(study, numbers, allowed, paths, say)
+    elif numbers:
+        code = next(iter(numbers))
+        raise UserError(f"--series {code}={numbers[code]}: numbers choose series of a DICOM study; give a file here")
+    elif study is not None:
+        from anymri.data.index import find_study
+
+        found = find_study(study)
+        images = {code: read_image(path) for code, path in found.items() if code in allowed and code not in paths}
+    images |= {code: read_image(path) for code, path in paths.items()}
+    if not images:
+        raise UserError(f"{study}: holds none of {', '.join(allowed)}; name them with --series t1=...")
+    return Found({code: images[code] for code in allowed if code in images}, reasons)
+
+
+def _read_dicom(
+    study: Path, numbers: dict[str, int], allowed: list[str], taken: Iterable[str], say: Say
+) -> tuple[dict[str, Volume], list[dict[str, object]]]:
+    with open_study(study) as folder:
+        found = scan_series(folder, numbers)
+        images = {series.modality: read_series(series) for series in found if series.modality in allowed}
+        _identify_silent([series for series in found if series.reason == "header silent"], allowed, images, taken)
+    for series in found:
+        say(f"series {series.number}: {series.modality or 'not used'} ({series.reason})")
+    return {code: volume for code, volume in images.items() if code is not None}, [one.describe() for one in found]
+
+
+def _identify_silent(
+    silent: list[Series], allowed: list[str], images: dict[str | None, Volume], taken: Iterable[str]
+) -> None:
+    """Tell series apart by their images where the headers say nothing; never in place of one that a header names."""
+    from anymri.data.raw.identify import identify_contrast
+
+    for series in silent:
+        try:
+            volume = read_series(series)
+            code, reason = identify_contrast(volume)
+        except UserError as error:
+            series.reason = f"header silent; image not usable: {str(error).partition(': ')[2]}"
+            continue
+        if code is None or code not in allowed:
+            series.reason = f"header silent; {reason}"
+        elif code in images or code in taken:
+            series.reason = f"header silent; {reason}, but there is a {code} already"
+        else:
+            series.modality, series.reason = code, f"header silent; {reason}"
+            images[code] = volume
