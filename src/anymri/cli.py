@@ -13,10 +13,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from anymri import cli_data
+from anymri import cli_data, cli_predict
 from anymri.cli_options import Json, Precision, Quiet, Seed, Threads, Workers
 from anymri.cli_options import key_values as _key_values
-from anymri.cli_options import label_scheme as _label_scheme
 from anymri.cli_options import numbers as _numbers
 from anymri.cli_options import precision as _precision
 from anymri.cli_options import say as _say
@@ -402,91 +401,7 @@ def report(
 # ---------------------------------------------------------------------------------------------------- prediction
 
 
-@app.command()
-def predict(
-    study: Annotated[
-        Path | None, typer.Argument(help="Folder of one study: known file names, BIDS or DICOM; or a zip of DICOM.")
-    ] = None,
-    t1: Annotated[Path | None, typer.Option("--t1", help="T1-weighted image.")] = None,
-    t1c: Annotated[Path | None, typer.Option("--t1c", help="Contrast-enhanced T1-weighted image.")] = None,
-    t2: Annotated[Path | None, typer.Option("--t2", help="T2-weighted image.")] = None,
-    flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Bundled model, weights file or run folder.")] = "default",
-    output: Annotated[Path, typer.Option("--output", "-o", help="Result folder.")] = Path("anymri-result"),
-    labels: Annotated[
-        str, typer.Option("--labels", help="anymri (3 = enhancing) or brats2021 (4 = enhancing).")
-    ] = "anymri",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="The images are as the scanner made them: heads, not aligned.")
-    ] = False,
-    series: Annotated[
-        list[str] | None,
-        typer.Option("--series", help="MODALITY=FILE, or MODALITY=NUMBER of a DICOM series; repeatable."),
-    ] = None,
-    skip: Annotated[
-        str, typer.Option("--skip", help="--raw: steps to leave out, of bias,coregistration,template.")
-    ] = "",
-    brain_mask: Annotated[
-        str, typer.Option("--brain-mask", help="--raw: auto, template, hd-bet, synthstrip, none or a mask's file.")
-    ] = "auto",
-    normalise: Annotated[str, typer.Option("--normalise", help="--raw: zscore, percentile or histogram.")] = "zscore",
-    precision: Precision = "auto",
-    threads: Threads = 0,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Segment a study, fill in its missing sequences and say how far to trust it.
-
-    Takes any non-empty subset of sequences: skull-stripped and aligned, or with --raw (DICOM: always) as scanned.
-
-    Example: anymri predict --t1 T1.nii.gz --flair FLAIR.nii.gz -o result
-    """
-    images = {code: path for code, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path}
-    if study is not None and images:
-        raise UserError(f"{study}: given beside single files; give a study folder or single files, not both")
-    chosen = _key_values(series, "--series", "t1=3")
-    if study is None and not images and not chosen:
-        raise UserError("no sequence was given; give at least one of --t1, --t1c, --t2, --flair, or a study folder")
-    from anymri.data.dicom import is_dicom_study
-    from anymri.data.index import find_study
-    from anymri.data.raw.source import find_raw
-    from anymri.data.raw.study import RawOptions
-    from anymri.inference.predict import load, predict_study, write_result
-    from anymri.inference.result import check_output
-
-    check_output(output, overwrite)
-    _use_threads(threads)
-    raw = raw or (study is not None and is_dicom_study(study))
-    if not raw and (skip or brain_mask != "auto" or normalise != "zscore"):
-        raise UserError("--skip, --brain-mask and --normalise prepare raw studies; add --raw, or leave them out")
-    steps = tuple(step.strip() for step in skip.split(",") if step.strip())
-    options = RawOptions(skip=steps, brain_mask=brain_mask, normalise=normalise) if raw else None
-    opened = load(model)
-    files = {code: str(path) for code, path in images.items()} | chosen
-    given: dict[str, Any] = dict(files)
-    if raw:
-        tell = (lambda text: None) if quiet or as_json else (lambda text: typer.echo(text, err=True))
-        given = dict(find_raw(study, files, opened.method.spec.modalities, tell).images)
-    elif study is not None:
-        given = {**find_study(study), **chosen}
-    result = predict_study(
-        given, model=opened, labels=_label_scheme(labels), precision=_precision(precision), raw=options
-    )
-    folder = write_result(result, output, overwrite=overwrite)
-    lines = [f"warning: {warning}" for warning in result.warnings]
-    lines += [", ".join(f"{region} {value:.1f} ml" for region, value in result.volumes_ml.items())]
-    lines += [f"filled in {', '.join(result.completed)}"] if result.completed else []
-    _say(
-        as_json,
-        {
-            "result": folder,
-            "volumes_ml": result.volumes_ml,
-            "completed": [*result.completed],
-            "warnings": result.warnings,
-        },
-        "\n".join([*filter(None, lines), f"wrote {folder}; open {folder}/report.html"]),
-    )
+app.command()(cli_predict.predict)
 
 
 @app.command()
