@@ -200,8 +200,8 @@ Labels: 1 blue, 2 green, 3 yellow, 4 red. Glioma, metastases: 1 necrotic or non-
 
 ## Every sequence by pathology
 
-The four above and all others that the phantom can make ([how](../reference/phantom.md#sequences)) but MD, which is as ADC.
-Maps of blood flow and volume are as bright as their 97th percentile.
+The four above and all others that the phantom can make ([how](../reference/phantom.md#sequences)) but MD, which is as
+ADC. Maps of blood flow and volume are as bright as their 97th percentile.
 
 ![every sequence by pathology](phantom-gallery/sequences-by-pathology.jpg)
 
