@@ -59,23 +59,24 @@ def timed(action: Callable[[], object]) -> tuple[float, float]:
 def measure(spacing_mm: float, subjects: int, lines: int) -> None:
     """Print the figures of one voxel size; called in a fresh process."""
     seed, ours, floor = 40, [], []
+    settings = PhantomSettings(spacing_mm=spacing_mm)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        first, _ = timed(lambda: generate(folder / "first", 1, seed, spacing_mm, start=100, progress=False))
+        first, _ = timed(lambda: generate(folder / "first", 1, seed, settings, start=100, progress=False))
         memory = []
         for index in range(subjects):
 
             def one(index: int = index) -> None:
-                generate(folder / "ours", 1, seed, spacing_mm, start=index, progress=False)
+                generate(folder / "ours", 1, seed, settings, start=index, progress=False)
 
             ours.append(timed(one))
             memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-            subject = make_subject(seed, index, PhantomSettings(spacing_mm=spacing_mm))
+            subject = make_subject(seed, index, settings)
             floor.append(timed(lambda subject=subject: write_floor(folder / "floor", subject.subject_id, subject)))  # type: ignore[misc]
             del subject
         if lines:
             profile = cProfile.Profile()
-            profile.runcall(generate, folder / "profiled", 1, seed, spacing_mm, progress=False)
+            profile.runcall(generate, folder / "profiled", 1, seed, settings, progress=False)
     cpu, wall = (statistics.median(column) for column in zip(*ours, strict=True))
     least = statistics.median(seconds for seconds, _ in floor)
     limit_s, limit_gib = LIMITS.get(spacing_mm, (None, None))

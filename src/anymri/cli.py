@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from anymri import cli_data, cli_predict
-from anymri.cli_options import Json, Precision, Quiet, Seed, Threads, Workers
+from anymri.cli_options import Json, Precision, Quiet, Seed, Skull, Threads, Unaligned, Workers
 from anymri.cli_options import key_values as _key_values
 from anymri.cli_options import numbers as _numbers
 from anymri.cli_options import precision as _precision
@@ -72,6 +72,8 @@ def phantom(
     artifact_rate: Annotated[
         float, typer.Option("--artifact-rate", help="Share of images with one more, random artifact.")
     ] = 0.0,
+    skull: Skull = False,
+    unaligned: Unaligned = False,
     missing: Annotated[
         list[str] | None, typer.Option("--missing", help="MODALITY=RATE of subjects that lack it; repeatable.")
     ] = None,
@@ -99,6 +101,7 @@ def phantom(
     settings = PhantomSettings(
         spacing_mm=spacing, pathology=pathology, contrast=contrast, grade=grade, artifacts=strengths,
         artifact_rate=artifact_rate, protocols=_numbers(protocol, "--protocol", "flair:ti_ms=2200"), scanner=scanner,
+        skull=skull, unaligned=unaligned,
         modalities=None if modalities is None else tuple(code.strip() for code in modalities.split(",")),
     )  # fmt: skip
     folder = generate(

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +19,7 @@ from anymri.phantom.layouts import LAYOUTS, Layout, find_layout
 from anymri.phantom.pathology import PATHOLOGY_TABLE
 from anymri.phantom.settings import PhantomSettings
 from anymri.phantom.subject import PhantomSubject, make_subject, subject_id, whole_number
+from anymri.phantom.unaligned import Placement, draw_placement, write_unaligned
 
 __all__ = ["LAYOUTS", "generate", "write_subjects"]
 
@@ -80,6 +81,15 @@ def _drop(subject: PhantomSubject, missing: Mapping[str, float]) -> list[str]:
             return dropped
 
 
+def _placements(subject: PhantomSubject, codes: Iterable[str]) -> dict[str, Placement]:
+    """How each sequence of an unaligned study was measured; the head moves after the first."""
+    seed, index, acquired = (subject.parameters[name] for name in ("seed", "index", "artifacts"))
+    return {
+        code: draw_placement(seed, index, code, acquired[code]["slice_axis"], subject.spacing_mm, first=number == 0)
+        for number, code in enumerate(codes)
+    }
+
+
 def _write_subject(
     index: int, out: Path, seed: int, settings: PhantomSettings, layout: Layout, missing: Mapping[str, float]
 ) -> tuple[int, str]:
@@ -96,8 +106,19 @@ def _write_subject(
     temporary = record.with_name(f".{record.name}.{os.getpid()}.part")
     try:
         label = layout.label(subject.label, settings.pathology)
-        get_dataset(layout.dataset).write(out, name, images, label, (settings.spacing_mm,) * 3)
         content = {**subject.parameters, "missing": dropped, "sha256": digest}
+        if settings.unaligned:
+            placements = _placements(subject, images)
+            write_unaligned(out, name, images, subject.label, settings.spacing_mm, placements)
+            content["placements"] = {
+                code: {
+                    **asdict(each),
+                    "anatomy_to_sequence": each.matrix(subject.label.shape, settings.spacing_mm).tolist(),
+                }
+                for code, each in placements.items()
+            }
+        else:
+            get_dataset(layout.dataset).write(out, name, images, label, (settings.spacing_mm,) * 3)
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
         temporary.replace(record)
     except OSError as error:
@@ -151,6 +172,8 @@ def write_subjects(
     chosen = find_layout(layout, settings.pathology)
     if settings.modalities is None:
         settings = replace(settings, modalities=chosen.modalities)
+    if settings.unaligned and chosen.dataset != "folder":
+        raise UserError(f"phantom: the layout {layout} has one grid a study; write unaligned studies as a folder")
     check_strengths(settings.artifacts, settings.sequences)
     missing = _check_missing(missing, settings.sequences)
     _check_sequences(chosen, settings.sequences, missing)

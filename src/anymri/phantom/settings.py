@@ -81,6 +81,10 @@ class PhantomSettings:
     scanner : {"plain", "varied"}, default="plain"
         ``varied``: T1, T1c, T2 and FLAIR too get the in-plane resolution, slice gap and image filter of a drawn kind of
         scanner, as all other sequences always do.
+    skull : bool, default=False
+        The whole head, not stripped: skull, scalp and air with noise around the same brain. Maps stay without.
+    unaligned : bool, default=False
+        Each sequence is written on a grid of its own, the head having moved: a raw study. Needs `skull`.
 
     Raises
     ------
@@ -100,6 +104,8 @@ class PhantomSettings:
     modalities: tuple[str, ...] | None = None
     protocols: Mapping[str, float] = field(default_factory=dict)
     scanner: str = "plain"
+    skull: bool = False
+    unaligned: bool = False
 
     def __post_init__(self) -> None:
         number = isinstance(self.spacing_mm, int | float) and math.isfinite(self.spacing_mm)
@@ -117,6 +123,8 @@ class PhantomSettings:
                 raise UserError(f"phantom: {name} is {value}; it is a share from 0 to 1")
         if self.scanner not in SCANNERS:
             raise UserError(f"phantom: unknown scanner {self.scanner!r}; choose one of {', '.join(SCANNERS)}")
+        if self.unaligned and not self.skull:
+            raise UserError("phantom: an unaligned study is a raw one, with skull; ask for both or neither")
         self._check_sequences()
 
     def _check_sequences(self) -> None:

@@ -19,6 +19,7 @@ from anymri.phantom.artifacts import (
     draw_shell,
     impose_artifacts,
     put_in_head,
+    show_head,
     strengths_for,
 )
 from anymri.phantom.artifacts.acquisition import Artifacts, apply_artifacts, draw_artifacts, draw_texture
@@ -133,6 +134,8 @@ def _spoil(
     strengths = strengths_for(code, settings.artifacts, settings.artifact_rate, stream("which"))
     if not any(strengths.values()):
         return scan, {}
+    if settings.skull and code not in MAPS:  # in its head already
+        return impose_artifacts(scan, strengths, stream)
     spoiled, record = impose_artifacts(put_in_head(scan, shell, code), strengths, stream)
     return cut_back(spoiled, scan.grid), record
 
@@ -173,7 +176,7 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     texture = draw_texture(streams[3], tissue.grid)
     whole = Grid.whole(settings.spacing_mm)
     shell = None
-    if settings.artifacts or settings.artifact_rate:
+    if settings.artifacts or settings.artifact_rate or settings.skull:
         shell = draw_shell(artifact_stream(seed, index, "head", "shell"), tissue.brain, tissue.grid)
     scanning = _Scanning(tissue, texture, streams[3], stream, settings, draw_scanner(stream("scanner")))
     images: dict[str, np.ndarray] = {}
@@ -183,9 +186,13 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
         if code not in settings.sequences:
             continue
         scan = Scan(image, tissue.brain, tissue.grid, acquired.slice_axis, air_mm=cavities)
+        in_head = settings.skull and code not in MAPS
+        if in_head and shell is not None:
+            scan = show_head(stream(f"{code} head"), scan, shell, code, acquired)
         scan, imposed[code] = _spoil(scan, code, shell, settings, partial(artifact_stream, seed, index, code))
         images[code] = np.zeros(whole.shape, np.float32)
-        images[code][tissue.grid.slices] = np.where(scan.seen, np.clip(np.rint(scan.image * mean), 1, 32767), 0)
+        values = np.clip(np.rint(scan.image * mean), 0 if in_head else 1, 32767)
+        images[code][scan.grid.slices] = values if in_head else np.where(scan.seen, values, 0)
         drawn[code] = {**acquired.to_dict(), "mean": mean}
     label = np.zeros(whole.shape, np.uint8)
     label[tissue.grid.slices] = tissue.label

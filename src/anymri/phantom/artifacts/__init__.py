@@ -5,7 +5,7 @@ one, each with a strength from 0 to 1, on the physics of `kspace`, `field` and `
 `head` is what lies around the brain while they act.
 """
 
-from anymri.phantom.artifacts.head import cut_back, draw_shell, put_in_head
+from anymri.phantom.artifacts.head import cut_back, draw_shell, put_in_head, show_head
 from anymri.phantom.artifacts.table import (
     ARTIFACTS,
     Scan,
@@ -24,5 +24,6 @@ __all__ = [
     "draw_shell",
     "impose_artifacts",
     "put_in_head",
+    "show_head",
     "strengths_for",
 ]

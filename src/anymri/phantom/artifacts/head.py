@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from anymri.phantom.artifacts.acquisition import Artifacts, rician_noise
+from anymri.phantom.artifacts.coverage import thick_slices
 from anymri.phantom.artifacts.table import Scan
 from anymri.phantom.noise import smooth_noise
 from anymri.phantom.settings import MAPS, Grid
 
-__all__ = ["Shell", "cut_back", "draw_shell", "put_in_head"]
+__all__ = ["Shell", "cut_back", "draw_shell", "put_in_head", "show_head"]
 
 #: How far beyond the brain's box the head is drawn, where the imaged volume allows it.
 _MARGIN_MM = 16.0
@@ -19,6 +21,8 @@ _MARGIN_MM = 16.0
 #: in diffusion and SPIR, absent from maps of diffusion and blood supply.
 _FAT_SIGNAL = {"t1": 1.5, "t1c": 1.4, "t2": 1.1, "flair": 0.9, "pd": 1.0, "mprage": 1.6, "dir": 1.0, "t1_in": 1.7}
 _FAT_SIGNAL |= {"t1_out": 1.6, "dwi": 0.1, "t2_spir": 0.1} | dict.fromkeys(MAPS, 0.0)
+#: The same where fat is suppressed, for pictures of the head.
+_FAT_SUPPRESSED = {"t2_spir": 0.1, "dwi": 0.05}
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,47 @@ def put_in_head(scan: Scan, shell: Shell, sequence: str) -> Scan:
     seen[where] = scan.seen
     fat = np.divide(fat_signal, image, out=np.zeros_like(image), where=image > 0)
     return replace(scan, image=image, seen=seen, fat=fat, grid=shell.grid)
+
+
+def show_head(generator: np.random.Generator, scan: Scan, shell: Shell, sequence: str, acquired: Artifacts) -> Scan:
+    """The scan of a brain in its head and in air, over the whole imaged volume, not stripped.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+    scan : Scan
+        Of the brain, acquired.
+    shell : Shell
+    sequence : str
+    acquired : Artifacts
+        Resolution and noise, for what lies around the brain.
+
+    Returns
+    -------
+    Scan
+        `seen` is still the brain, against which artifacts are measured.
+
+    Notes
+    -----
+    The brain is that of the stripped image, to the last bit; scalp and skull have no bias field, and the brain does not
+    blur into them. Bone and air give noise only.
+    """
+    whole = Grid.whole(scan.grid.spacing_mm)
+    strength = _FAT_SUPPRESSED.get(sequence, _FAT_SIGNAL.get(sequence, 1.2))
+    layers = [ndimage.gaussian_filter(share, acquired.blur_mm / whole.spacing_mm) for share in (shell.fat, shell.water)]
+    fat, water = (
+        thick_slices(layer, acquired.slice_axis, acquired.slice_mm, whole.spacing_mm, acquired.gap_mm)
+        for layer in layers
+    )
+    fat, water = fat * strength * scan.level, water * scan.level
+    image, share = np.zeros(whole.shape), np.zeros(whole.shape)
+    image[shell.grid.slices] = fat + water
+    share[shell.grid.slices] = np.divide(fat, fat + water, out=np.zeros_like(fat), where=fat + water > 0)
+    image = rician_noise(generator, image, acquired.noise * scan.level)
+    seen = np.zeros(whole.shape, bool)
+    seen[scan.grid.slices] = scan.seen
+    image[seen], share[seen] = scan.image[scan.seen], 0.0
+    return replace(scan, image=image, seen=seen, fat=share, grid=whole)
 
 
 def cut_back(scan: Scan, grid: Grid) -> Scan:
