@@ -42,7 +42,7 @@ def test_sigmoid_target_names_regions():
     assert target[0].tolist() == [[0, 0, 0, 1], [0, 1, 0, 1], [0, 1, 1, 1]]
 
 
-@pytest.mark.parametrize("kind", ["unit", "symmetric", "mean"])
+@pytest.mark.parametrize("kind", ["unit", "symmetric", "mean", "deviations"])
 def test_intensity_goes_there_and_back(kind):
     statistics = torch.tensor([100.0, 20.0, 10.0, 200.0, 12.0, 20.0, 180.0, 195.0]).reshape(1, 1, len(STATISTICS))
     raw = torch.tensor([50.0, 100.0, 150.0]).reshape(1, 1, 3)
@@ -52,7 +52,7 @@ def test_intensity_goes_there_and_back(kind):
     mapped = scale.apply(cached, statistics)
     torch.testing.assert_close(scale.invert(mapped, statistics), cached, atol=1e-4, rtol=0)
     background = scale.apply(torch.zeros(1, 1, 1), statistics).item()
-    assert background == {"unit": 0.0, "symmetric": -1.0, "mean": 0.0}[kind]
+    assert background == {"unit": 0.0, "symmetric": -1.0, "mean": 0.0, "deviations": -1.0}[kind]
 
 
 # ------------------------------------------------------------------------------------------------- specification
@@ -153,10 +153,12 @@ def test_intensity_by_hand():
     assert Intensity("symmetric").apply(image, statistics).flatten().tolist() == pytest.approx([-1.0, -0.3, -1.0, 1.0])
     assert Intensity("unit", clip=False).apply(image, statistics)[0, 0, 3].item() == pytest.approx(1.25)
     assert Intensity("mean").apply(image, statistics).flatten().tolist() == pytest.approx([0.0, 1.2, 0.0, 3.0])
+    deviations = Intensity("deviations", width=8.0).apply(image, statistics).flatten().tolist()
+    assert deviations == pytest.approx([-0.625, 0.125, -0.625, 1.0])  # background is raw 0, five deviations down
     assert torch.equal(Intensity().apply(image, statistics), image)
 
 
-@pytest.mark.parametrize("kind", ["zscore", "unit", "symmetric", "mean"])
+@pytest.mark.parametrize("kind", ["zscore", "unit", "symmetric", "mean", "deviations"])
 def test_intensity_keeps_absent_channels_nan_and_the_others_clean(kind):
     statistics = torch.tensor([100.0, 20.0, 10.0, 200.0, 12.0, 20.0, 180.0, 195.0]).repeat(1, 2, 1)
     statistics[0, 1] = torch.nan

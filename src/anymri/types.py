@@ -305,13 +305,15 @@ class Intensity:
 
     Parameters
     ----------
-    kind : {"zscore", "unit", "symmetric", "mean"}
+    kind : {"zscore", "unit", "symmetric", "mean", "deviations"}
         ``zscore``: unchanged. ``unit``: [low, high] to [0, 1]. ``symmetric``: [low, high] to [-1, 1]. ``mean``:
-        raw value over the brain's mean.
+        raw value over the brain's mean. ``deviations``: z-scores of [-width, width] to [-1, 1].
     low, high : str
         Names in `STATISTICS` of the range's ends, used by ``unit`` and ``symmetric``.
     clip : bool, default=True
         Whether values outside the range are clipped to it.
+    width : float, default=5.0
+        Standard deviations, used by ``deviations``.
 
     Notes
     -----
@@ -319,16 +321,20 @@ class Intensity:
     whose background stays 0 as in the cache.
     """
 
-    kind: Literal["zscore", "unit", "symmetric", "mean"] = "zscore"
+    kind: Literal["zscore", "unit", "symmetric", "mean", "deviations"] = "zscore"
     low: str = "min"
     high: str = "max"
     clip: bool = True
+    width: float = 5.0
 
     def _scale_shift(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
         """Factor and offset from RAW values, each of shape (B, M)."""
         get = {name: statistics[..., i] for i, name in enumerate(STATISTICS)}
         if self.kind == "mean":
             return 1 / get["mean"], torch.zeros_like(get["mean"])
+        if self.kind == "deviations":
+            reach = self.width * get["std"]
+            return 1 / reach, -get["mean"] / reach
         width = (get[self.high] - get[self.low]).clamp_min(1e-6)
         if self.kind == "unit":
             return 1 / width, -get[self.low] / width
@@ -464,6 +470,8 @@ class OptimizerSettings:
     power : float, default=0.9
     step_divisor : float, default=4.0
     step_count : int, default=5
+    hold : float, default=0.0
+        Share of the stage at the full rate, before the schedule runs over the rest.
     warmup : float, default=0.0
         Share of the stage with linearly rising learning rate.
     clip_norm : float or None, default=None
@@ -480,5 +488,6 @@ class OptimizerSettings:
     power: float = 0.9
     step_divisor: float = 4.0
     step_count: int = 5
+    hold: float = 0.0
     warmup: float = 0.0
     clip_norm: float | None = None

@@ -22,6 +22,8 @@ from anymri.types import OptimizerSettings
         (OptimizerSettings(schedule="step"), 2 / 6, 1 / 16),
         (OptimizerSettings(schedule="step"), 5 / 6, 4.0**-5),
         (OptimizerSettings(schedule="step"), 0.999, 4.0**-5),
+        (OptimizerSettings(schedule="poly", power=1.0, hold=0.5), 0.5, 1.0),
+        (OptimizerSettings(schedule="poly", power=1.0, hold=0.5), 0.75, 0.5),
         # A tenth of warm-up in steps of a hundredth: the first step has a tenth of the rate, not none.
         (OptimizerSettings(warmup=0.1), 0.0, 0.1),
         (OptimizerSettings(warmup=0.1), 0.04, 0.5),

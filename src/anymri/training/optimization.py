@@ -69,6 +69,7 @@ def lr_factor(settings: OptimizerSettings, progress: float, step_share: float) -
         Share of the stage that one step is, so that a warm-up's first step already moves.
     """
     warm = min(1.0, (progress + step_share) / settings.warmup) if settings.warmup > 0 else 1.0
+    progress = max(0.0, (progress - settings.hold) / (1 - settings.hold)) if settings.hold < 1 else 0.0
     if settings.schedule == "poly":
         return warm * (1 - progress) ** settings.power
     if settings.schedule == "cosine":
