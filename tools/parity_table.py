@@ -24,6 +24,7 @@ import record_mm_gan  # noqa: E402
 import record_mmcformer  # noqa: E402
 import record_mmformer  # noqa: E402
 import record_nnunet_per_subset  # noqa: E402
+import record_resvit  # noqa: E402
 import record_rfnet  # noqa: E402
 import record_robust_seg  # noqa: E402
 import record_smu_net  # noqa: E402
@@ -55,9 +56,9 @@ Made by `python tools/parity_table.py`.
 
 TAIL = """
 U-HeMIS has no PyTorch code of its authors: it shares encoder and decoder with U-HVED, and has the published 1,096,848
-parameters. HeMIS has no code of its authors at all. Official U-HVED and RobustSeg are TensorFlow 1; a port is compared.
-Where the released code defines losses in PyTorch (RFNet, ACN, SMU-Net, MM-GAN), each term agrees to 1e-4 of its value
-(`tests/methods/test_<name>.py`).
+parameters. HeMIS, REPLICA and the unified ResViT have no code of their authors at all. Official U-HVED and RobustSeg
+are TensorFlow 1; a port is compared. Where the released code defines losses in PyTorch (RFNet, ACN, SMU-Net, MM-GAN,
+ResViT), each term agrees to 1e-4 of its value (`tests/methods/test_<name>.py`).
 
 ## Load an authors' checkpoint
 
@@ -81,6 +82,7 @@ method.save("rfnet.safetensors")  # anymri predict --model rfnet.safetensors
 | `m3ae` | entry `state_dict` | `official` | t1, t1c, t2, flair | 1st to 99th percentile to [0, 1] |
 | `mm_gan` | entry `state_dict` of the generator | `official` | t1, t2, t1c, flair | over the brain's mean |
 | `mmcformer` | the whole checkpoint | `official:<subset>` | available first; flair, t1, t1c, t2 | range to [0, 1] |
+| `resvit` | `latest_net_G.pth` | `official:<sources>-><target>` | as given in `source` | [-1, 1], range not stated |
 | `nnunet_per_subset` | entry `network_weights` | `official:<subset>` | t1, t1c, t2, flair | z-score |
 
 Channels are mapped by name on import. Intensities are the method's own scale, from each sequence's own brain: close
@@ -206,6 +208,20 @@ def mm_gan() -> Row:
     return record_mm_gan.REPOSITORY, parameters(method), sum(golden.parameters.values()), differences
 
 
+def resvit() -> Row:
+    """One source, on small slices; counted at the published 256 x 256."""
+    golden = Golden("resvit")
+    weights = record_resvit.filled(golden.shapes["generator"], "generator")
+    task = f"{'+'.join(record_resvit.SOURCES)}->{record_resvit.TARGET}"
+    method: Any = import_checkpoint("resvit", weights, f"official:{task}")
+    image = torch.cat([record_resvit.slices(code) for code in GLIOMA.modalities], dim=1).transpose(0, 1)[None]
+    made = method.predict(image, GLIOMA.available(record_resvit.SOURCES)[None]).image
+    difference = golden.difference("resvit", made[0, GLIOMA.index(record_resvit.TARGET)].contiguous())
+    tables = 2 * (256 - (record_resvit.SIZE // 16) ** 2) * method.config.hidden
+    theirs = golden.parameters["generator"] + golden.parameters["discriminator"]
+    return record_resvit.REPOSITORY, parameters(method) + tables, theirs, {task: difference}
+
+
 def mmcformer() -> Row:
     """Both paths, without the layers that are never called; arrays are (z, x, y)."""
     golden = Golden("mmcformer")
@@ -237,6 +253,7 @@ METHODS: tuple[Callable[[], Row], ...] = (
     mmcformer,
     mmformer,
     nnunet_per_subset,
+    resvit,
     rfnet,
     robust_seg,
     smu_net,

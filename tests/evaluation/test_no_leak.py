@@ -25,6 +25,11 @@ from anymri.types import GLIOMA
 SUBSETS = GLIOMA.subsets()
 NAMES = [GLIOMA.subset_name(subset) for subset in SUBSETS]
 WINDOW = (16, 16, 16)
+#: Settings for methods that take whole slices: few windows, few channels.
+SMALLER: dict[str, dict] = {
+    name: {"size": (96, 96), "width": 2, "hidden": 8, "heads": 2, "layers": 1, "mlp": 8, "judge_width": 2}
+    for name in ("resvit", "resvit_unified")
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def _open(name: str, cache: Cache, three, subsets=SUBSETS) -> Evaluation:
 
     def build(**config):
         torch.manual_seed(0)
-        method = create(name, preset="tiny", **config)
+        method = create(name, preset="tiny", **SMALLER.get(name, {}), **config)
         for key, buffer in method.named_buffers():
             if key == "median_statistics":
                 buffer.copy_(torch.from_numpy(three.cache.entry(three.names[0]).statistics)[None])
