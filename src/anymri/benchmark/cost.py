@@ -33,7 +33,7 @@ def measure_runs(runs: Sequence[Path], shape: Sequence[int] = (64, 64, 64), repe
         Run folders or weights files.
     shape : sequence of int, default=(64, 64, 64)
         Window (D, H, W) in voxels, rounded up to a multiple of a network's divisor; a network with a fixed window
-        keeps its own, and one of slices takes the last two.
+        keeps its own.
     repetitions : int, default=3
 
     Returns
@@ -45,6 +45,7 @@ def measure_runs(runs: Sequence[Path], shape: Sequence[int] = (64, 64, 64), repe
     import pandas as pd
 
     from anymri.evaluation.complexity import cost_table, measure_costs
+    from anymri.methods.base import divisors
     from anymri.zoo import open_model
 
     tables = []
@@ -53,8 +54,8 @@ def measure_runs(runs: Sequence[Path], shape: Sequence[int] = (64, 64, 64), repe
         spec = method.spec
         wanted = [spec.subset_name(spec.modalities), *spec.modalities]
         served = wanted if method.subsets == "any" else list(method.subsets)
-        divisor = method.divisor
-        window = method.patch or tuple(divisor * -(-int(size) // divisor) for size in shape)[-method.spatial_dims :]
+        steps = zip(shape, divisors(method), strict=True)
+        window = method.patch or tuple(step * -(-int(size) // step) for size, step in steps)
         table = cost_table(measure_costs(method, window, subsets=served, repetitions=repetitions))
         table.insert(0, "run", str(method.extra.get("run") or method.name))
         tables.append(table)
