@@ -1,0 +1,93 @@
+"""Score a synthesis run beside the two trivial baselines, in the brain and in the tumour, and draw one subject.
+
+    python tools/synthesis.py RUN --cache CACHE --split split.json [--subsets t1,t1+t2] [--picture out.png]
+
+Prints a Markdown table: mean over the test subjects of PSNR in the brain, SSIM, and PSNR in the tumour.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anymri.data.split import read_split
+from anymri.evaluation.baselines import BASELINES, collect_moments, fill_in
+from anymri.evaluation.plan import Asked, Evaluation, predict_entry
+from anymri.evaluation.synthesis import score_synthesis_by_place
+
+METRICS = ("psnr", "ssim", "psnr_tumor")
+
+
+def candidates(work: Evaluation, subject: str, moments: list[Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Subset, target and what the method and each baseline put there; and the real image and tumour."""
+    entry = work.cache.entry(subject)
+    image, found = np.asarray(entry.image, np.float32), []
+    for subset, prediction in predict_entry(work, entry, work.subsets_of(subject), ("image",)):
+        shown = {code: image[work.spec.index(code)] for code in subset}
+        for channel in np.flatnonzero(prediction.synthesised.numpy()):
+            target = work.spec.modalities[channel]
+            assert prediction.image is not None
+            made = {name: fill_in(name, moments, work.spec, target, shown) for name in BASELINES}
+            made |= {"method": prediction.image[channel].numpy(), "real": image[channel]}
+            found.append((work.spec.subset_name(subset), target, made))
+    return found
+
+
+def draw(path: Path, made: dict[str, Any], title: str) -> None:
+    """One axial slice of the real sequence, the method's and the baselines'."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    depth = int(np.argmax((made["real"] != 0).sum(axis=(1, 2))))
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3.4))
+    for axis, name in zip(axes, ("real", "method", *BASELINES), strict=True):
+        shown = np.where(made["real"][depth] != 0, made[name][depth], -3)
+        axis.imshow(shown, cmap="gray", vmin=-3, vmax=3, origin="lower")
+        axis.set_title(name.replace("_", " "))
+        axis.axis("off")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=70)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--subsets", default=None)
+    parser.add_argument("--picture", type=Path, default=None)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    subsets = options.subsets.split(",") if options.subsets else None
+    work = Evaluation.prepare(options.run, options.cache, Asked(precision="32", overlap=0.25), subsets=subsets)
+    split = read_split(options.split)
+    moments = [collect_moments(work.cache.entry(name), work.spec) for name in split.part("train", 0)]
+    rows: dict[tuple[str, str], dict[str, list[list[float]]]] = {}
+    for subject in split.part("test", 0):
+        entry = work.cache.entry(subject)
+        for subset, target, made in candidates(work, subject, moments):
+            if options.picture is not None:
+                draw(options.picture, made, f"{subset} to {target}, {subject}")
+                options.picture = None
+            for name in (*BASELINES, "method"):
+                scores = score_synthesis_by_place(
+                    target, made[name], made["real"], made["real"] != 0, np.asarray(entry.label) > 0
+                )
+                values = {score.metric: score.value for score in scores}
+                cell = rows.setdefault((subset, target), {})
+                cell.setdefault(name, []).append([values.get(metric, np.nan) for metric in METRICS])
+    print("| Shown | Made | copy best available | linear regression | method |\n|---|---|---|---|---|")
+    for (subset, target), cell in rows.items():
+        texts = ["{:.2f} / {:.3f} / {:.2f}".format(*np.nanmean(cell[name], 0)) for name in (*BASELINES, "method")]
+        print(f"| {subset} | {target} | {' | '.join(texts)} |")
+
+
+if __name__ == "__main__":
+    main()
