@@ -131,16 +131,16 @@ def check_picture(study: RawStudy) -> bytes:
     reference = _grey(study, study.reference)
     board = _board(study.grid)
     rows = []
-    outlined = [(code, _grey(study, code)) for code in study.heads]
-    for code, image in outlined:
-        drawn = [(image, study.brain_mask.astype(np.uint8))]
+    for code in study.heads:
+        image = _grey(study, code)
+        drawn: list[tuple[Array, Array | None]] = [(image, study.brain_mask.astype(np.uint8))]
         if code != study.reference:
             drawn.append((np.where(board, image, reference), None))
-        for picture, label in drawn:
+        for shown, label in drawn:
             options: dict[str, Any] = {"spacing_mm": spacing, "box": box, "limits": (0.0, 1.0), "height": 220}
             rows.append(
                 [
-                    slice_picture(picture, label, plane=plane, index=middle[plane], stamp=code, **options)
+                    slice_picture(shown, label, plane=plane, index=middle[plane], stamp=code, **options)
                     for plane in PLANES
                 ]
             )

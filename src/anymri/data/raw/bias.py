@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.geometry import Geometry
-from anymri.data.raw.grids import sample, upright_grid, world_box
+from anymri.data.raw.grids import one_thread, sample, upright_grid, world_box
 
 __all__ = ["correct_bias", "foreground"]
 
@@ -32,6 +32,7 @@ def foreground(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     return image > 0.5 * bright
 
 
+@one_thread()
 def correct_bias(array: NDArray[np.float32], geometry: Geometry) -> tuple[NDArray[np.float32], float]:
     """Divide an image by its estimated bias field.
 
@@ -66,7 +67,6 @@ def correct_bias(array: NDArray[np.float32], geometry: Geometry) -> tuple[NDArra
         part.SetSpacing([SHRUNK_MM] * 3)
     filtered = sitk.N4BiasFieldCorrectionImageFilter()
     filtered.SetMaximumNumberOfIterations(list(ITERATIONS))
-    filtered.SetNumberOfThreads(1)
     filtered.Execute(image, region)
     field = sitk.GetArrayFromImage(filtered.GetLogBiasFieldAsImage(image)).astype(np.float32)
     field -= field[inside].mean()

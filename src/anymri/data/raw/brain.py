@@ -83,7 +83,7 @@ def estimate_brain(
     """
     image = sample(array, geometry, frame, frame_to_image)
     seen = covered(geometry, frame, frame_to_image)
-    mni_to_frame = np.linalg.inv(frame_to_image) @ mni_to_image
+    mni_to_frame: Matrix = np.linalg.inv(frame_to_image) @ mni_to_image
     refits = 0 if is_slab(geometry) else REFITS  # the shape of a brain cannot be seen in a slab
     for number in range(refits + 1):
         priors, near = _priors(frame, np.linalg.inv(mni_to_frame))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,23 @@ from scipy import ndimage
 
 from anymri.data.geometry import Geometry
 
-__all__ = ["covered", "sample", "upright_grid", "world_box"]
+__all__ = ["covered", "one_thread", "sample", "upright_grid", "world_box"]
 
-Matrix = NDArray[np.float64]
+#: World matrix, shape (4, 4).
+Matrix = NDArray[np.floating[Any]]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """SimpleITK with one thread: sums over several differ in their last digits from run to run."""
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def sample(
@@ -89,7 +104,9 @@ def covered(geometry: Geometry, target: Geometry, target_to_source: Matrix | Non
     return inside
 
 
-def upright_grid(low_mm: Sequence[float], high_mm: Sequence[float], spacing_mm: float) -> Geometry:
+def upright_grid(
+    low_mm: Sequence[float] | NDArray[np.float64], high_mm: Sequence[float] | NDArray[np.float64], spacing_mm: float
+) -> Geometry:
     """Grid along the world's axes that covers a box.
 
     Parameters

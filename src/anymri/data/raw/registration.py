@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anymri.data.geometry import Geometry
 from anymri.data.raw.bias import foreground
-from anymri.data.raw.grids import Matrix, sample, upright_grid, world_box
+from anymri.data.raw.grids import Matrix, one_thread, sample, upright_grid, world_box
 from anymri.data.raw.template import BRAIN_CENTRE_MM, load_template
 
 __all__ = [
@@ -107,7 +107,8 @@ def register_rigid(fixed: Working, moving: Working) -> tuple[Matrix, dict[str, f
     inside = fixed.array >= _HEAD
     centre = _centre(fixed)
     before = mutual_information(fixed, moving, np.eye(4))
-    best, score = np.eye(4), before
+    best: Matrix = np.eye(4)
+    score = before
     for shift in (np.zeros(3), _centre(moving) - centre):
         start = sitk.Euler3DTransform()
         start.SetCenter((_FLIP[:3, :3] @ centre).tolist())
@@ -186,6 +187,7 @@ def is_slab(geometry: Geometry) -> bool:
     return min(size * step for size, step in zip(geometry.shape_dhw, geometry.spacing_mm, strict=True)) < SLAB_MM
 
 
+@one_thread()
 def fit_brain(found: Working, seen: NDArray[np.bool_], mni_to_found: Matrix) -> Matrix:
     """Fit the shape of the average brain to a brain that was found, from a map that is nearly right.
 
@@ -217,7 +219,6 @@ def fit_brain(found: Working, seen: NDArray[np.bool_], mni_to_found: Matrix) -> 
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 0.02, 40, 0.6)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(affine, inPlace=True)
-    method.SetNumberOfThreads(1)
     method.SetMetricFixedMask(_mask(template.compared, template.geometry, shrink=2))
     method.SetMetricMovingMask(_mask(seen, found.geometry, shrink=1))
     still = sitk.Shrink(_to_itk(Working(template.brain, template.geometry), 2.0), [2] * 3)
@@ -325,6 +326,7 @@ def _starts(image: Working) -> list[Any]:
     return starts
 
 
+@one_thread()
 def _optimise(
     transform: Any,
     fixed: Working,
@@ -348,7 +350,6 @@ def _optimise(
     if keep_scale:  # the last parameter of a similarity
         method.SetOptimizerWeights([1.0] * 6 + [0.0])
     method.SetInitialTransform(transform, inPlace=True)
-    method.SetNumberOfThreads(1)
     still, moved = (_to_itk(part, blur_mm) for part in (fixed, moving))
     if shrink > 1:
         still = sitk.Shrink(still, [shrink] * 3)

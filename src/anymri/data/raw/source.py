@@ -84,16 +84,14 @@ def _read_dicom(
 ) -> tuple[dict[str, Volume], list[dict[str, object]]]:
     with open_study(study) as folder:
         found = scan_series(folder, numbers)
-        images = {series.modality: read_series(series) for series in found if series.modality in allowed}
+        images = {one.modality: read_series(one) for one in found if one.modality and one.modality in allowed}
         _identify_silent([series for series in found if series.reason == "header silent"], allowed, images, taken)
     for series in found:
         say(f"series {series.number}: {series.modality or 'not used'} ({series.reason})")
-    return {code: volume for code, volume in images.items() if code is not None}, [one.describe() for one in found]
+    return images, [one.describe() for one in found]
 
 
-def _identify_silent(
-    silent: list[Series], allowed: list[str], images: dict[str | None, Volume], taken: Iterable[str]
-) -> None:
+def _identify_silent(silent: list[Series], allowed: list[str], images: dict[str, Volume], taken: Iterable[str]) -> None:
     """Tell series apart by their images where the headers say nothing; never in place of one that a header names."""
     from anymri.data.raw.identify import identify_contrast
 

@@ -175,7 +175,7 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
     if "template" not in options.skip or tool == "template":
         mni, affine_facts = registration.register_template(small[reference])
     grid, grid_to_reference = _choose_grid(native[reference], mni, options)
-    grid_to_native = {code: to_reference[code] @ grid_to_reference for code in volumes}
+    grid_to_native: dict[str, Matrix] = {code: to_reference[code] @ grid_to_reference for code in volumes}
     mask, mask_facts = _brain_mask(volumes, arrays, reference, mni, grid, grid_to_reference, tool)
     heads = {code: sample(arrays[code], native[code], grid, grid_to_native[code]) for code in volumes}
     images, intensity = {}, {}
