@@ -303,7 +303,7 @@ def test_slice_networks_get_windows_of_slices_padded_within_slices_alone():
     flat = predict_subject(method, image, statistics, boxes, [("t2", "flair")], window=(3, 6, 6))[("t2", "flair")]
     whole = predict_subject(Recorder().eval(), image, statistics, boxes, [("t2", "flair")])[("t2", "flair")]
     torch.testing.assert_close(flat.probability, whole.probability)
-    assert {origin[0] for origin, *_ in method.encoded} == {0, 2, 4, 6, 7}
+    assert {origin[0] for origin, *_ in method.encoded} == {0, 2, 3, 5}
     assert {tuple(shape) for shape in method.sizes} == {(3, 8, 8)}
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import SUBSETS, build_preset, draw_fewer, make_batch, run_turns, served, size_for
 
-from anymri.inference.sliding_window import has_bf16
 from anymri.methods import Family, Method, StepContext, SubsetNotTrained, get_method, list_methods
 from anymri.methods._template import Template
 from anymri.methods.base import divisors
+from anymri.training.machine import trains_in_bf16
 from anymri.types import GLIOMA, DataSpec, UserError
 
 #: Parameters and buffers (regular expressions) that hold modalities along an axis instead of by name.
@@ -34,8 +34,8 @@ PER_CHANNEL = {
     "unet": {r"down\.0\.first\.conv\.weight": 1, r".*\.modulation\.weight": 1, r"image_head\..*": 0},
 }
 
-#: Where bfloat16 is only emulated, oneDNN's weight gradients of small volumes read memory nobody wrote.
-HAS_BF16 = has_bf16(torch.device("cpu"))
+#: Without AMX oneDNN's weight gradients of small volumes read memory nobody wrote.
+HAS_BF16 = trains_in_bf16("cpu")
 
 FIVE = DataSpec(
     ("t1", "t1c", "t2", "flair", "dwi"), labels={"lesion": 1, "core": 2}, regions={"lesion": ("lesion", "core")}

@@ -361,9 +361,9 @@ def test_out_of_memory_names_the_key_to_lower(make_config, tmp_path, monkeypatch
 
 def test_auto_precision_follows_the_processor(make_config, monkeypatch):
     settings = make_config(precision="auto").training
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     assert choose_device(settings) == ("cpu", "bf16")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": False})
     assert choose_device(settings) == ("cpu", "32")
 
 

@@ -122,7 +122,7 @@ def _report(out: Path, cache: Path, method: Any, seed: int) -> Path:
 def _show(page: Path, section: str) -> None:
     """Put a section between the table and what follows it."""
     text = page.read_text(encoding="utf-8")
-    heading = next(name for name in ("<h2>Heat map</h2>", "<h2>Provenance</h2>") if name in text)
+    heading = next(name for name in ('<h2 id="heat">', '<h2 id="provenance">') if name in text)
     temporary = page.with_name(page.name + ".tmp")
     temporary.write_text(text.replace(heading, section + heading, 1), encoding="utf-8")
     temporary.replace(page)

@@ -16,7 +16,15 @@ from anymri.config import TrainingSection
 from anymri.inference.sliding_window import has_bf16
 from anymri.types import Stage, UserError
 
-__all__ = ["choose_device", "make_fabric", "memory_error", "one_process", "seed_generators", "torch_settings"]
+__all__ = [
+    "choose_device",
+    "make_fabric",
+    "memory_error",
+    "one_process",
+    "seed_generators",
+    "torch_settings",
+    "trains_in_bf16",
+]
 
 
 def choose_device(settings: TrainingSection) -> tuple[str, Literal["32", "bf16"]]:
@@ -37,7 +45,18 @@ def choose_device(settings: TrainingSection) -> tuple[str, Literal["32", "bf16"]
         raise UserError("training.device=mps: not available here; set training.device=cpu or auto")
     if settings.precision != "auto":
         return device, settings.precision
-    return device, "bf16" if has_bf16(torch.device(device)) else "32"
+    return device, "bf16" if trains_in_bf16(device) else "32"
+
+
+def trains_in_bf16(device: str) -> bool:
+    """Whether gradients are right in bfloat16 here: on a CPU only with AMX, as it seems.
+
+    With AVX-512 alone, as without it, oneDNN's weight gradients of very small volumes were seen to hold memory that
+    nobody wrote. Prediction is not concerned.
+    """
+    if device == "cpu":
+        return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    return has_bf16(torch.device(device))
 
 
 def make_fabric(settings: TrainingSection) -> Fabric:
