@@ -104,8 +104,8 @@ class TrainingSection:
         Learning rate; groups with a rate of their own keep their ratio to it.
     seed : int, default=0
     precision : {"auto", "32", "bf16"}, default="auto"
-        ``auto``: bf16 where the processor multiplies it in hardware, else 32 bits. Where a CPU only emulates it,
-        bf16 is slow, and gradients of very small volumes can be wrong.
+        ``auto``: bf16 on a GPU that computes it and on a CPU with AMX, else 32 bits. On other CPUs gradients of very
+        small volumes can be wrong in bf16.
     accumulate : int, default=1
         Micro-batches an optimiser step.
     ema : float or None, default=None
