@@ -7,36 +7,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from by_hand import GRIDS, hand_made, random_batches, surface_distances_mm
 
 from anymri.evaluation import metrics
 from anymri.evaluation.calibration import brier
 from anymri.evaluation.classification import auroc, balanced_accuracy
 
-#: Fifty pairs of each shape and spacing, so that other libraries can be given whole batches.
-GRIDS = [
-    ((9, 8, 10), (1.0, 1.0, 1.0)),
-    ((4, 11, 9), (3.0, 0.9, 0.9)),
-    ((7, 7, 7), (1.0, 1.5, 2.0)),
-    ((10, 3, 8), (0.5, 4.0, 1.0)),
-]
-PAIRS_A_GRID = 50
-
-
-def random_pair(seed: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Two overlapping masks of random size and smoothness; many touch the border, some are a few voxels."""
-    from scipy.ndimage import uniform_filter
-
-    rng = np.random.default_rng(seed)
-    smooth = uniform_filter(rng.normal(size=shape), int(rng.integers(1, 4)))
-    other = smooth + rng.uniform(0.1, 1.5) * smooth.std() * rng.normal(size=shape)
-    level = rng.uniform(0.4, 1.0)
-    return smooth >= np.quantile(smooth, level), other >= np.quantile(other, level)
-
-
-BATCHES = [
-    (spacing, [random_pair(PAIRS_A_GRID * place + i, shape) for i in range(PAIRS_A_GRID)])
-    for place, (shape, spacing) in enumerate(GRIDS)
-]
+BATCHES = random_batches()
 PAIRS = [pair for _, pairs in BATCHES for pair in pairs]
 
 
@@ -92,6 +69,40 @@ def test_distances_of_200_pairs_against_monai(batch):
     for name, values in found.items():
         # MONAI computes in float32, and takes percentiles of it.
         assert values == pytest.approx(expected[name][:, 0].tolist(), rel=1e-4, abs=1e-5), name
+
+
+def check_distances_by_hand(pair, spacing):
+    to_r, to_p = surface_distances_mm(pair, spacing)
+    both = np.concatenate([to_r, to_p])
+    assert metrics.hausdorff(*pair, spacing, 100) == pytest.approx(both.max(), abs=1e-12)
+    assert metrics.hausdorff(*pair, spacing) == pytest.approx(max(np.percentile(d, 95) for d in (to_r, to_p)))
+    assert metrics.average_surface_distance(*pair, spacing) == pytest.approx(both.mean())
+    # Not a tolerance that some distance equals: 1.5 mm is, and rounding then decides.
+    within = float((both <= 1.45).mean())
+    assert metrics.normalised_surface_dice(*pair, spacing, 1.45) == pytest.approx(within)
+
+
+def test_distances_of_200_pairs_by_hand():
+    for spacing, pairs in BATCHES:
+        for pair in pairs:
+            check_distances_by_hand(pair, spacing)
+
+
+@pytest.mark.parametrize("case", hand_made())
+def test_hand_made_cases(case):
+    *pair, spacing = hand_made()[case]
+    p, r = pair
+    if p.any() and r.any():
+        check_distances_by_hand(pair, spacing)
+        assert metrics.dice(p, r) == 2 * (p & r).sum() / (p.sum() + r.sum())
+        return
+    same = float(not p.any() and not r.any())
+    diagonal = 0 if same else np.sqrt(sum((n * mm) ** 2 for n, mm in zip(p.shape, spacing, strict=True)))
+    for name in ("dice", "iou", "sensitivity", "precision"):
+        assert getattr(metrics, name)(p, r) == same, name
+    assert metrics.normalised_surface_dice(p, r, spacing, 1.0) == same
+    for value in (metrics.hausdorff(p, r, spacing), metrics.average_surface_distance(p, r, spacing)):
+        assert value == pytest.approx(diagonal)
 
 
 def test_hausdorff_of_200_pairs_against_scikit_image():
