@@ -14,8 +14,6 @@ __all__ = ["run_demo"]
 
 #: Phantom subjects of a demonstration, and their voxel edge in mm.
 SUBJECTS, SPACING_MM = 3, 2.0
-#: Window in voxels of 2 mm (D, H, W): a little more than most brains.
-WINDOW = (80, 96, 80)
 #: Training of ``--train``: a small network on a few phantoms, a few minutes on two cores.
 TRAIN_SUBJECTS, TRAIN_EPOCHS, TRAIN_STEPS = 12, 10, 30
 #: Its settings, which come with the package.
@@ -63,7 +61,8 @@ def run_demo(
     _prepare(out)
     console.print(f"[bold]anymri demo[/bold], seed {seed}; repeat it with --seed {seed}")
     console.print(f"1/4 making {subjects} digital brains")
-    study, cache = _phantom_cache(out / "phantoms", subjects, seed)
+    spacing = None if opened is None else opened.extra.get("spacing_mm")
+    study, cache = _phantom_cache(out / "phantoms", subjects, seed, spacing)
     if opened is None:
         console.print("2/4 training a small network on further digital brains")
         opened = load(str(_train(out, seed + 1)))
@@ -92,7 +91,9 @@ def _prepare(out: Path) -> None:
     (make_folder(out) / MARKER).touch()
 
 
-def _phantom_cache(root: Path, subjects: int, seed: int) -> tuple[dict[str, Path], Path]:
+def _phantom_cache(
+    root: Path, subjects: int, seed: int, spacing_mm: list[float] | None = None
+) -> tuple[dict[str, Path], Path]:
     """Phantoms on disk, indexed and preprocessed as anybody's data would be; files of the first one, and the cache."""
     from anymri.data.index import index_dataset, write_subjects
     from anymri.data.preprocess import preprocess
@@ -100,7 +101,7 @@ def _phantom_cache(root: Path, subjects: int, seed: int) -> tuple[dict[str, Path
 
     folder = generate(root / "brats2023", subjects, seed, PhantomSettings(spacing_mm=SPACING_MM))
     found = index_dataset(folder, "brats2023")
-    preprocess(write_subjects(root / "subjects.csv", found), root / "cache")
+    preprocess(write_subjects(root / "subjects.csv", found), root / "cache", spacing_mm=spacing_mm)
     return found[0].images, root / "cache"
 
 
@@ -111,8 +112,7 @@ def _report(out: Path, cache: Path, method: Any, seed: int) -> Path:
 
     results, pictures = out / "results.parquet", SubsetPictures(method.spec)
     # The distance takes as long as the rest and is not on the page; the pictures show more than the usual three do.
-    # One window holds a brain, so that nothing is computed twice.
-    quick: dict[str, Any] = {"window": WINDOW, "overlap": 0.0, "hd95": False, "pictures": False}
+    quick: dict[str, Any] = {"overlap": 0.25, "hd95": False, "pictures": False}
     table = evaluate(method, cache, results, watch=pictures, **quick)
     page = build_report([results], out / "report.html", title=f"anymri demonstration: digital brains, seed {seed}")
     _show(page, pictures.section(table))
