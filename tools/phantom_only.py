@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -46,10 +47,12 @@ def write_split(path: Path, folds: list[tuple[list[str], list[str]]]) -> None:
     path.write_text(json.dumps({"folds": parts, "seed": SEED}), encoding="utf-8")
 
 
-def run(recipe: str, work: Path, name: str, split: str = "split.json", fold: int = 0) -> Path:
+def run(
+    recipe: str, work: Path, name: str, split: str = "split.json", fold: int = 0, changes: Sequence[str] = ()
+) -> Path:
     """Train one recipe into a folder of the work folder."""
     data = [f"data.cache={work / 'cache'}", f"data.split={work / split}", f"data.fold={fold}"]
-    return train(load_run_config(RECIPES / recipe, data), work / name)
+    return train(load_run_config(RECIPES / recipe, [*data, *changes]), work / name)
 
 
 def score(model: Path, work: Path, out: Path, split: str = "split.json", fold: int = 0) -> None:
