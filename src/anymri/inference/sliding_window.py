@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from anymri.inference.kernels import SameKernels
 from anymri.inference.subject import SubjectPrediction
 from anymri.methods.base import divisors
 from anymri.types import DataSpec, Prediction, UserError, Where
@@ -55,7 +56,8 @@ class WindowSettings:
     weighting : {"uniform", "gaussian"}, default="uniform"
         Weight of a voxel in the average over windows.
     batch_size : int, default=1
-        Windows encoded together. Only 1 gives bit-exact results.
+        Windows encoded together; the results are those of one at a time (`anymri.inference.kernels`), to rounding
+        with bfloat16 or on a GPU.
     precision : {"32", "bf16", "auto"}, default="32"
         ``auto`` takes bfloat16 where the processor computes it natively.
     sample : int or None, default=None
@@ -320,11 +322,11 @@ class _Subject:
             torch.tensor([self.shape] * len(group), device=self.device),
             torch.zeros(len(group), 3, dtype=torch.bool, device=self.device),
         )
-        with self._autocast():
+        with self._arithmetic():
             features = self.method.encode(windows, shown, where)
         for index in needed:
             available = rows[index].expand(len(group), -1).to(self.device)
-            with self._autocast():
+            with self._arithmetic():
                 prediction = self.method.decode(
                     features, available, self.outputs, self._generators(origins, rows[index])
                 )
@@ -337,9 +339,9 @@ class _Subject:
     def _cut(self, origin: Sequence[int]) -> Tensor:
         return self.padded[(slice(None), *(slice(o, o + w) for o, w in zip(origin, self.window, strict=True)))]
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.settings.precision == "32" or (self.settings.precision == "auto" and not has_bf16(self.device)):
-            return nullcontext()
+            return SameKernels(self.settings.batch_size)
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _generators(self, origins: Tensor, available: Tensor) -> list[torch.Generator] | None:
