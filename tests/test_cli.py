@@ -110,7 +110,8 @@ PHANTOM = {
     "--layout=brats": "'brats'",
     "--modalities=t1,pet": "'pet'",
     "--modalities=": "unknown modality ''",
-    "--modalities=t1,t2,dwi": "no place for dwi",
+    "--anatomy=odd": "'odd'",
+    "--layout=chaos": "'chaos'",
     "--protocol=t1:tr_ms=-500": "tr_ms is -500",
     "--protocol=flair:ti=2": "'flair:ti'",
     "--protocol=t1:tr_ms": "KEY=VALUE",
@@ -129,6 +130,34 @@ PHANTOM = {
 def test_impossible_phantoms_are_refused(tmp_path, option):
     refused(run("phantom", tmp_path / "out", option), PHANTOM[option])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--layout=brats2023", "--modalities=t1,t2,dwi"], "no place for dwi"),
+        (["--anatomy=abdomen", "--pathology=stroke"], "--pathology is for brains"),
+        (["--anatomy=abdomen", "--layout=brats2023"], "choose chaos or duke_liver"),
+        (["--anatomy=abdomen", "--spacing=0.5"], "choose 1 to 8 mm"),
+    ],
+)
+def test_phantom_options_that_do_not_fit_together_are_refused(tmp_path, options, reason):
+    refused(run("phantom", tmp_path / "out", *options), reason)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        ([], "BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1n.nii.gz"),
+        (["--pathology=stroke", "--modalities=flair,dwi"], "dataset.yaml"),
+        (["--anatomy=abdomen"], "MR/1/T1DUAL/DICOM_anon/InPhase/IMG-0001-00001.dcm"),
+    ],
+)
+def test_a_phantom_without_a_layout_gets_one_that_fits(tmp_path, options, first):
+    answer = run("phantom", tmp_path / "out", "-n", 1, "--spacing=8", *options)
+    assert answer.code == 0, answer
+    assert (tmp_path / "out" / first).is_file(), sorted((tmp_path / "out").rglob("*"))[:9]
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

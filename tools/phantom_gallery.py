@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from anymri.phantom import PhantomSettings, PhantomSubject, make_subject
+from anymri.phantom.abdomen import ABDOMEN_SEQUENCES, make_abdomen
 from anymri.phantom.artifacts import ARTIFACTS, Scan, artifact_stream, draw_shell, impose_artifacts, put_in_head
 from anymri.phantom.settings import PATHOLOGIES, SEQUENCES, Grid
 
@@ -173,6 +174,35 @@ def random_rows() -> Rows:
         yield f"subject {index}", study_tiles(view, subject.images, subject.label)
 
 
+def anatomy_rows() -> Rows:
+    """Eight brains without disease, T1 and T2, plain and varied."""
+    for anatomy in ("plain", "varied"):
+        studies = [study(index, pathology="none", anatomy=anatomy) for index in range(8)]
+        views = [View.of(subject.images, subject.label) for subject in studies]
+        for code in ("t1", "t2"):
+            pairs = zip(views, studies, strict=True)
+            yield f"{anatomy}_{code}", [view.grey(subject.images[code], code) for view, subject in pairs]
+
+
+def head_rows() -> Rows:
+    """A glioma in its head: what a raw study shows, at the level of the tumour and below it."""
+    subject = study(skull=True)
+    view = View.of(study().images, subject.label)
+    for name, place in (("tumour", view.place), ("below", max(view.place - 14, 0))):
+        shown = replace(view, place=place)
+        yield name, [shown.grey(image, code) for code, image in subject.images.items()]
+
+
+def abdomen_rows() -> Rows:
+    """Three abdomens through the liver, at 3 mm."""
+    for index in range(3):
+        images, label, _ = make_abdomen(SEED, index)
+        place = int((label == 1).sum(axis=(1, 2)).argmax())
+        tiles = [np.clip(image[place] / np.percentile(image, 99.7) * 255, 0, 255) for image in images.values()]
+        shown = [np.repeat(tile[::-1, ::-1, None], 3, axis=2).astype(np.uint8) for tile in tiles]
+        yield f"subject {index}", [*shown, COLOURS[label[place][::-1, ::-1]]]
+
+
 def real_rows(folder: Path, codes: Sequence[str]) -> Rows:
     """A row for each real case ``CASE/{t1,...,seg}.nii.gz``, on every second voxel."""
     from anymri.data.nifti import read_image
@@ -228,6 +258,25 @@ FLAIR, strength {strength}.
 
 ![random contrast](phantom-gallery/random-contrast.jpg)
 
+## Anatomy, plain and varied
+
+Eight brains without disease. `--anatomy varied` deforms them further, draws ventricles, atrophy and asymmetry more widely and
+adds the deep nuclei.
+
+![anatomy](phantom-gallery/anatomy.jpg)
+
+## Whole heads
+
+`--skull`: the same glioma with skull and scalp, at the level of the tumour and 28 mm below.
+
+![heads](phantom-gallery/heads.jpg)
+
+## Abdomens
+
+`--anatomy abdomen`: T1 in and out of phase, T2-SPIR, labels (1 liver, 2 right kidney, 3 left kidney, 4 spleen), 3 mm.
+
+![abdomens](phantom-gallery/abdomens.jpg)
+
 """
 
 
@@ -263,6 +312,9 @@ def main() -> None:
         "artifacts-by-strength": (strength_rows(names), [f"{strength:g}" for strength in STRENGTHS]),
         "artifacts-by-pathology": (disease_rows(names, diseases), [name.replace("_", " ")[:13] for name in diseases]),
         "random-contrast": (random_rows(), [*codes, "label"]),
+        "anatomy": (anatomy_rows(), [f"subject {index}" for index in range(8)]),
+        "heads": (head_rows(), codes),
+        "abdomens": (abdomen_rows(), [*ABDOMEN_SEQUENCES, "label"]),
     }
     for name, (rows, columns) in sheets.items():
         if options.only and name not in options.only:

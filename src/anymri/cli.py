@@ -13,10 +13,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from anymri import cli_data, cli_predict
-from anymri.cli_options import Json, Precision, Quiet, Seed, Skull, Threads, Unaligned, Workers
+from anymri import cli_data, cli_phantom, cli_predict
+from anymri.cli_options import Json, Precision, Quiet, Seed, Threads, Workers
 from anymri.cli_options import key_values as _key_values
-from anymri.cli_options import numbers as _numbers
 from anymri.cli_options import precision as _precision
 from anymri.cli_options import say as _say
 from anymri.cli_options import use_threads as _use_threads
@@ -36,82 +35,7 @@ app = typer.Typer(
 # ---------------------------------------------------------------------------------------------------- data
 
 
-@app.command()
-def phantom(
-    out: Annotated[Path, typer.Argument(help="Folder of the new data set.")],
-    subjects: Annotated[int, typer.Option("--subjects", "-n", min=1, help="How many subjects.")] = 3,
-    seed: Seed = 0,
-    spacing: Annotated[float, typer.Option("--spacing", help="Isotropic voxel edge in mm.")] = 2.0,
-    pathology: Annotated[
-        str,
-        typer.Option(
-            "--pathology",
-            help="glioma, glioma_resected, metastases, multiple_sclerosis, wmh, stroke, stroke_subacute or none.",
-        ),
-    ] = "glioma",
-    layout: Annotated[str, typer.Option("--layout", help="On-disk layout.")] = "brats2023",
-    modalities: Annotated[
-        str | None,
-        typer.Option("--modalities", help="Sequences, e.g. t1,t2,dwi,adc,tmax; by default those of the layout."),
-    ] = None,
-    contrast: Annotated[str, typer.Option("--contrast", help="physics, or random (domain randomisation).")] = "physics",
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--protocol", help="MODALITY:QUANTITY=NUMBER, e.g. flair:ti_ms=2200, dwi:b_s_mm2=800; repeatable."
-        ),
-    ] = None,
-    scanner: Annotated[
-        str, typer.Option("--scanner", help="plain, or varied: resolution, gaps and filters as makers differ.")
-    ] = "plain",
-    grade: Annotated[str, typer.Option("--grade", help="Of gliomas: mixed, low or high.")] = "mixed",
-    artifact: Annotated[
-        list[str] | None,
-        typer.Option("--artifact", help="NAME=STRENGTH (0 to 1) or MODALITY:NAME=STRENGTH; repeatable."),
-    ] = None,
-    artifact_rate: Annotated[
-        float, typer.Option("--artifact-rate", help="Share of images with one more, random artifact.")
-    ] = 0.0,
-    skull: Skull = False,
-    unaligned: Unaligned = False,
-    missing: Annotated[
-        list[str] | None, typer.Option("--missing", help="MODALITY=RATE of subjects that lack it; repeatable.")
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Frozen recipe, e.g. phantom40; checksums verified.")
-    ] = None,
-    workers: Workers = 1,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Make a data set of digital brains with known anatomy and pathology.
-
-    Example: anymri phantom brains --subjects 10 --seed 1 --missing t1c=0.3
-
-    Example: anymri phantom strokes --pathology stroke --layout isles2015
-    """
-    from anymri.phantom import PhantomSettings, generate, generate_recipe
-
-    if recipe:
-        folder = generate_recipe(recipe, out, workers=workers, progress=not quiet)
-        _say(as_json, {"folder": folder, "recipe": recipe}, f"wrote {recipe} to {folder}")
-        return
-    rates = _numbers(missing, "--missing", "t1c=0.3")
-    strengths = _numbers(artifact, "--artifact", "flair:motion=0.5")
-    settings = PhantomSettings(
-        spacing_mm=spacing, pathology=pathology, contrast=contrast, grade=grade, artifacts=strengths,
-        artifact_rate=artifact_rate, protocols=_numbers(protocol, "--protocol", "flair:ti_ms=2200"), scanner=scanner,
-        skull=skull, unaligned=unaligned,
-        modalities=None if modalities is None else tuple(code.strip() for code in modalities.split(",")),
-    )  # fmt: skip
-    folder = generate(
-        out, subjects, seed, settings, layout=layout, missing=rates or None, workers=workers, progress=not quiet
-    )
-    _say(
-        as_json,
-        {"folder": folder, "subjects": subjects, "seed": seed},
-        f"wrote {subjects} subjects (seed {seed}) to {folder}",
-    )
+app.command()(cli_phantom.phantom)
 
 
 @app.command()

@@ -17,10 +17,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Precision = Annotated[
     str, typer.Option("--precision", help="auto, 32 (exact) or bf16 (faster where the processor has it).")
 ]
-Skull = Annotated[bool, typer.Option("--skull", help="The whole head, not stripped.")]
-Unaligned = Annotated[
-    bool, typer.Option("--unaligned", help="Each sequence on a grid of its own, the head moved; with --skull.")
-]
 
 
 def say(as_json: bool, values: dict[str, Any], text: str) -> None:

@@ -1,12 +1,14 @@
 """The abdomen: organs of plausible size and side, contrast, determinism, the round trip through CHAOS."""
 
+import json
+
 import numpy as np
 import pytest
 
 from anymri.data.datasets import get_dataset
 from anymri.data.nifti import read_image
 from anymri.errors import UserError
-from anymri.phantom.abdomen import draw_abdomen, make_abdomen, write_chaos_phantom
+from anymri.phantom.abdomen import draw_abdomen, generate_abdomens, make_abdomen
 
 
 def test_organs_have_plausible_volumes_and_sides():
@@ -33,7 +35,7 @@ def test_fat_is_bright_in_t1_and_suppressed_in_spir():
 
 
 def test_chaos_reads_what_was_written(tmp_path):
-    write_chaos_phantom(tmp_path, 1, 2, 6.0)
+    generate_abdomens(tmp_path, 1, 2, 6.0, progress=False)
     images, label, _ = make_abdomen(2, 0, 6.0)
     subjects = get_dataset("chaos").index(tmp_path)
     assert [tuple(subject.images) for subject in subjects] == [("t1_in", "t1_out"), ("t2_spir",)]
@@ -46,3 +48,37 @@ def test_chaos_reads_what_was_written(tmp_path):
 def test_an_impossible_voxel_size_is_refused():
     with pytest.raises(UserError, match="choose 1 to 8 mm"):
         draw_abdomen(1, 0, 0.5)
+
+
+def test_duke_liver_reads_what_was_written(tmp_path):
+    generate_abdomens(tmp_path, 2, 2, 6.0, layout="duke_liver", progress=False)
+    images, label, _ = make_abdomen(2, 1, 6.0)
+    subjects = get_dataset("duke_liver").index(tmp_path)
+    assert [subject.subject_id for subject in subjects] == ["0001-1", "0001-2", "0002-1", "0002-2"]
+    for subject, code in zip(subjects[2:], ("t1_in", "t1_out"), strict=True):
+        read = read_image(subject.images[code])
+        np.testing.assert_array_equal(read.array, images[code])
+        np.testing.assert_array_equal(read_image(subject.label, "label").array, label == 1)
+        np.testing.assert_allclose(read.geometry.spacing_mm, 6.0, atol=1e-6)
+
+
+def test_what_was_drawn_is_recorded_and_workers_change_nothing(tmp_path):
+    generate_abdomens(tmp_path / "one", 2, 3, 8.0, progress=False)
+    generate_abdomens(tmp_path / "two", 2, 3, 8.0, workers=2, progress=False)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert files == sorted(
+        path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*") if path.is_file()
+    )
+    changed = [
+        name for name in files if (tmp_path / "one" / name).read_bytes() != (tmp_path / "two" / name).read_bytes()
+    ]
+    assert changed == []
+    record = json.loads((tmp_path / "one" / "provenance" / "1.json").read_text(encoding="utf-8"))
+    assert record["anatomy"]["size"] == make_abdomen(3, 0, 8.0)[2]["anatomy"]["size"]
+    assert set(record["protocols"]) == {"t1_in", "t1_out", "t2_spir"}
+
+
+def test_a_layout_of_brains_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no place for an abdomen; choose chaos or duke_liver"):
+        generate_abdomens(tmp_path / "new", 1, 0, layout="brats2023")
+    assert not (tmp_path / "new").exists()

@@ -373,16 +373,22 @@ def write_dicom(
     direction = image.GetDirection()
     tags = {
         "0008|0060": "MR",
+        "0008|0020": "20000101",  # study date and time, which would else be those of the writing
+        "0008|0030": "000000",
         "0008|0008": "DERIVED\\SECONDARY",
         "0020|000d": _identifier(f"study {series}"),
         "0020|000e": _identifier(f"series {series}"),
         "0020|0037": "\\".join(f"{direction[index]:.9g}" for index in (0, 3, 6, 1, 4, 7)),
         "0018|0088": f"{image.GetSpacing()[2]:.9g}",
+        # ITK writes these only in a process that has read a DICOM file before; bytes must not depend on that.
+        "0028|1052": "0",
+        "0028|1053": "1",
+        "0028|1054": "US",
     }
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for number in range(image.GetDepth()):
-        one = image[:, :, number]
+        one = image[:, :, number : number + 1]  # of three axes, or its spacing would be written as 1
         position = image.TransformIndexToPhysicalPoint((0, 0, number))
         own = {
             "0008|0018": _identifier(f"slice {number} {series}"),

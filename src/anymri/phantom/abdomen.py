@@ -8,6 +8,9 @@ References
 
 from __future__ import annotations
 
+import hashlib
+import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +21,12 @@ from anymri.phantom.artifacts.acquisition import rician_noise
 from anymri.phantom.contrast.images import tissue_signal
 from anymri.phantom.contrast.protocol import draw_further_protocol
 from anymri.phantom.contrast.tissues import TISSUES, draw_body
+from anymri.phantom.subject import whole_number
 
-__all__ = ["ABDOMEN_SEQUENCES", "draw_abdomen", "make_abdomen", "write_chaos_phantom"]
+__all__ = ["ABDOMEN_LAYOUTS", "ABDOMEN_SEQUENCES", "draw_abdomen", "generate_abdomens", "make_abdomen"]
 
 ABDOMEN_SEQUENCES = ("t1_in", "t1_out", "t2_spir")
+ABDOMEN_LAYOUTS = ("chaos", "duke_liver")
 #: Size of the imaged volume (D, H, W) and the body's half axes (H, W), in mm.
 _FIELD_MM = (220.0, 260.0, 380.0)
 _BODY_MM = (110.0, 160.0)
@@ -41,6 +46,11 @@ _ORGANS = (
 _LABELS = {"liver": 1, "right_kidney": 2, "left_kidney": 3, "spleen": 4}
 #: Marrow: what a voxel of the spine consists of; the rest is bone without signal.
 _SPINE = {"fat": 0.4, "muscle": 0.4}
+
+
+def _check_spacing(spacing_mm: float) -> None:
+    if not 1 <= spacing_mm <= 8:
+        raise UserError(f"phantom: spacing {spacing_mm} mm is not possible; choose 1 to 8 mm for an abdomen")
 
 
 def _stream(seed: int, index: int, name: str) -> np.random.Generator:
@@ -75,8 +85,7 @@ def draw_abdomen(seed: int, index: int, spacing_mm: float) -> tuple[dict[str, np
     Ellipsoids and tubes, each sized and shifted anew and bent together by a smooth deformation; bowel is an uneven
     mixture of muscle and fat. The shapes are ours, the sizes near [1]_. No vessels but the aorta, no ribs, no stomach.
     """
-    if not 1 <= spacing_mm <= 8:
-        raise UserError(f"phantom: spacing {spacing_mm} mm is not possible; choose 1 to 8 mm for an abdomen")
+    _check_spacing(spacing_mm)
     generator = _stream(seed, index, "anatomy")
     shape = tuple(round(size / spacing_mm) for size in _FIELD_MM)
     place = np.stack(np.meshgrid(*((np.arange(size) + 0.5) * spacing_mm for size in shape), indexing="ij"))
@@ -142,22 +151,87 @@ def make_abdomen(seed: int, index: int, spacing_mm: float = 3.0) -> tuple[dict[s
     return images, label, {"anatomy": anatomy, "field_t": field_t, "protocols": protocols}
 
 
-def write_chaos_phantom(out: Path, subjects: int, seed: int, spacing_mm: float = 3.0) -> Path:
-    """Write abdomens in the layout ``chaos``: two studies a patient, T1-DUAL and T2-SPIR.
+def generate_abdomens(
+    out: Path | str,
+    subjects: int,
+    seed: int,
+    spacing_mm: float = 3.0,
+    *,
+    layout: str = "chaos",
+    workers: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Write abdomens in the layout of a real data set, with ``provenance/<patient>.json`` of everything drawn.
 
     Parameters
     ----------
-    out : Path
+    out : path-like
         Folder of the data set.
     subjects : int
     seed : int
-    spacing_mm : float
-    """
-    from anymri.data.datasets import get_dataset
+        The same seed gives the same bytes, whatever the number of workers.
+    spacing_mm : float, default=3.0
+        Isotropic voxel size, 1 to 8.
+    layout : {"chaos", "duke_liver"}, default="chaos"
+        ``chaos``: two studies a patient, T1-DUAL and T2-SPIR. ``duke_liver``: the T1 images in and out of phase, a
+        series each, and the liver alone as a label.
+    workers : int, default=1
+        Processes.
+    progress : bool, default=True
+        Show a progress bar.
 
-    for index in range(subjects):
-        images, label, _ = make_abdomen(seed, index, spacing_mm)
-        for protocol, codes in (("T1DUAL", ("t1_in", "t1_out")), ("T2SPIR", ("t2_spir",))):
-            study = {code: images[code] for code in codes}
-            get_dataset("chaos").write(out, f"{index + 1}-{protocol}", study, label, (spacing_mm,) * 3)
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    UserError
+        If an argument is out of range or the folder cannot be written.
+    """
+    from anymri.data.files import make_folder
+    from anymri.phantom.dataset import run_all
+
+    out, subjects, seed = Path(out), whole_number("subjects", subjects, 1), whole_number("seed", seed, 0)
+    if layout not in ABDOMEN_LAYOUTS:
+        names = " or ".join(ABDOMEN_LAYOUTS)
+        raise UserError(f"phantom: the layout {layout} has no place for an abdomen; choose {names}")
+    _check_spacing(spacing_mm)
+    workers = whole_number("workers", workers, 1)
+    make_folder(make_folder(out) / "provenance")
+    make = partial(_write_abdomen, out=out, seed=seed, spacing_mm=spacing_mm, layout=layout)
+    # Both layouts keep one table or folder of all patients, which several processes must not write at once.
+    run_all(make, list(range(subjects)), 1 if layout == "duke_liver" else min(workers, subjects), progress)
     return out
+
+
+def _write_abdomen(index: int, out: Path, seed: int, spacing_mm: float, layout: str) -> tuple[int, str]:
+    """Make and write one patient; returns its index and a checksum of its voxels."""
+    from anymri.data.datasets import get_dataset
+    from anymri.data.files import replace_file
+
+    images, label, parameters = make_abdomen(seed, index, spacing_mm)
+    digest = hashlib.sha256()
+    for array in (*images.values(), label):
+        digest.update(np.ascontiguousarray(array).data)
+    voxel = (spacing_mm,) * 3
+    if layout == "chaos":
+        studies = [("T1DUAL", ("t1_in", "t1_out")), ("T2SPIR", ("t2_spir",))]
+        labelled = label
+    else:
+        studies = [("1", ("t1_in",)), ("2", ("t1_out",))]
+        labelled = (label == _LABELS["liver"]).astype(np.uint8)
+    patient = str(index + 1) if layout == "chaos" else f"{index + 1:04d}"
+    record = {"seed": seed, "index": index, "spacing_mm": spacing_mm, "layout": layout, **parameters}
+    try:
+        for name, codes in studies:
+            study = {code: images[code] for code in codes}
+            get_dataset(layout).write(out, f"{patient}-{name}", study, labelled, voxel)
+        with replace_file(out / "provenance" / f"{patient}.json") as handle:
+            content = {**record, "sha256": digest.hexdigest()}
+            handle.write((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{out}: cannot write {patient} ({reason}); free some space or choose another folder") from None
+    return index, digest.hexdigest()

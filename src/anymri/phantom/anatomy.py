@@ -21,6 +21,7 @@ from scipy import ndimage
 from anymri.errors import UserError
 from anymri.phantom.noise import smooth_noise
 from anymri.phantom.settings import Grid
+from anymri.phantom.variation import Variation
 
 __all__ = ["Anatomy", "Shape", "Template", "TemplateMap", "draw_shape", "load_template", "render_anatomy", "rotation"]
 
@@ -227,7 +228,7 @@ def rotation(angles: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def draw_shape(generator: np.random.Generator, spacing_mm: float) -> Shape:
+def draw_shape(generator: np.random.Generator, spacing_mm: float, variation: Variation | None = None) -> Shape:
     """Draw a brain's size, pose, large and small deformation and ventricle size.
 
     Parameters
@@ -235,6 +236,8 @@ def draw_shape(generator: np.random.Generator, spacing_mm: float) -> Shape:
     generator : numpy.random.Generator
     spacing_mm : float
         Voxel size of the subject.
+    variation : Variation, optional
+        Further deformation and asymmetry; its size of the ventricles replaces the one drawn here.
     """
     template = load_template(max(1, int(spacing_mm)))
     scale = _MEAN_SCALE * np.exp(generator.normal(0, 0.03) + generator.normal(0, 0.02, 3))
@@ -245,7 +248,7 @@ def draw_shape(generator: np.random.Generator, spacing_mm: float) -> Shape:
     levels = [(60.0, generator.uniform(2.0, 4.0)), (26.0, generator.uniform(1.2, 2.4)), (11.0, 1.0)]
 
     centre = _VOLUME_CENTRE_MM + shift
-    half = _TEMPLATE_HALF_MM * scale + 10.0
+    half = _TEMPLATE_HALF_MM * scale + (10.0 if variation is None else 10.0 + variation.MARGIN_MM)
     whole = Grid.whole(spacing_mm)
     start = np.maximum(np.floor((centre - half) / spacing_mm).astype(int), 0)
     stop = np.minimum(np.ceil((centre + half) / spacing_mm).astype(int), whole.shape)
@@ -260,10 +263,13 @@ def draw_shape(generator: np.random.Generator, spacing_mm: float) -> Shape:
             coordinates[row] += matrix[row, column] * (axes[column] - centre[column])
         for distance_mm, amplitude_mm in levels:
             coordinates[row] += amplitude_mm * smooth_noise(generator, grid, distance_mm)
+    if variation is not None:
+        variation.bend(coordinates, grid)
     near = template.reaches(template.towards_ventricle[0], coordinates)
     points = coordinates[:, near]
+    push_mm = ventricle_mm if variation is None else variation.ventricle_push_mm(points)
     for row, slope in enumerate(template.towards_ventricle):
-        coordinates[row][near] += ventricle_mm * template.sample(slope, points)
+        coordinates[row][near] += push_mm * template.sample(slope, points)
     parameters = {
         "scale": scale.tolist(),
         "angles_degrees": np.degrees(angles).tolist(),
@@ -271,6 +277,8 @@ def draw_shape(generator: np.random.Generator, spacing_mm: float) -> Shape:
         "ventricle_mm": ventricle_mm,
         "deformation": [list(level) for level in levels],
     }
+    if variation is not None:
+        parameters["variation"] = variation.to_dict()
     return Shape(grid, coordinates, template, parameters)
 
 
@@ -279,6 +287,7 @@ def render_anatomy(
     shape: Shape,
     push_mm: np.ndarray | None = None,
     atrophy_range: tuple[float, float] = (0.5, 1.5),
+    variation: Variation | None = None,
 ) -> Anatomy:
     """Sample the template's tissue maps for one subject.
 
@@ -290,6 +299,8 @@ def render_anatomy(
         Displacement of tissue by a growing mass, in mm.
     atrophy_range : tuple of float
         Between which preferences for CSF to draw; 0.5 leaves the template's mean width of the sulci.
+    variation : Variation, optional
+        Further atrophy, and deep nuclei.
 
     Notes
     -----
@@ -308,6 +319,9 @@ def render_anatomy(
         template.sample(image, points) for image in (template.grey, template.white, template.ventricle)
     )
     csf = np.clip(brain_share[brain] - grey - white, 0, 1)
+    if variation is not None:
+        atrophy += variation.atrophy
+        variation.add_nuclei(points, csf, grey, white)
     width = np.exp(atrophy - 0.5 + 0.4 * smooth_noise(generator, grid, 14.0)[brain])
     grey, white, csf = (np.maximum(share, 0) ** sharpness for share in (grey, white, csf))
     csf = csf * width + 1e-6

@@ -21,7 +21,7 @@ from anymri.phantom.settings import PhantomSettings
 from anymri.phantom.subject import PhantomSubject, make_subject, subject_id, whole_number
 from anymri.phantom.unaligned import Placement, draw_placement, write_unaligned
 
-__all__ = ["LAYOUTS", "generate", "write_subjects"]
+__all__ = ["LAYOUTS", "generate", "run_all", "write_subjects"]
 
 
 def _check_missing(missing: Mapping[str, float] | None, sequences: tuple[str, ...]) -> dict[str, float]:
@@ -183,11 +183,11 @@ def write_subjects(
     if chosen.described:
         _describe(Path(out), settings.pathology, settings.sequences)
     make = partial(_write_subject, out=Path(out), seed=seed, settings=settings, layout=chosen, missing=missing)
-    return _run(make, indices, min(workers, len(indices)), progress)
+    return run_all(make, indices, min(workers, len(indices)), progress)
 
 
-def _run(make: partial, indices: list[int], workers: int, progress: bool) -> dict[int, str]:
-    """Call `make` for every index, in this process or several."""
+def run_all(make: partial, indices: list[int], workers: int, progress: bool) -> dict[int, str]:
+    """Call ``make(index) -> (index, checksum)`` for every index, in this process or several, with a progress bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

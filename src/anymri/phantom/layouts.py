@@ -9,10 +9,10 @@ import numpy as np
 
 from anymri.errors import UserError
 from anymri.phantom.pathology import PATHOLOGY_TABLE
-from anymri.phantom.settings import MODALITIES
+from anymri.phantom.settings import MODALITIES, PhantomSettings
 from anymri.phantom.subject import subject_id
 
-__all__ = ["LAYOUTS", "Layout", "find_layout"]
+__all__ = ["LAYOUTS", "Layout", "default_layout", "find_layout"]
 
 
 @dataclass(frozen=True)
@@ -116,3 +116,9 @@ def find_layout(name: str, pathology: str) -> Layout:
         fitting = [other for other, row in LAYOUTS.items() if row.fits(pathology)]
         raise UserError(f"phantom: the layout {name} has no labels for {pathology}; choose {' or '.join(fitting)}")
     return layout
+
+
+def default_layout(settings: PhantomSettings) -> str:
+    """Layout for who names none: ``brats2023`` where it has the labels and sequences, else ``folder``."""
+    fits = LAYOUTS["brats2023"].fits(settings.pathology) and settings.pathology != "none" and not settings.unaligned
+    return "brats2023" if fits and set(settings.sequences) <= set(MODALITIES) else "folder"

@@ -11,6 +11,7 @@ import numpy as np
 from anymri.errors import UserError
 
 __all__ = [
+    "ANATOMIES",
     "CONTRASTS",
     "FIELD_OF_VIEW_MM",
     "GRADES",
@@ -41,6 +42,7 @@ PATHOLOGIES = (
 GRADES = ("mixed", "low", "high")
 CONTRASTS = ("physics", "random")
 SCANNERS = ("plain", "varied")
+ANATOMIES = ("plain", "varied")
 
 #: Size of the imaged volume (D, H, W): that of the BraTS data sets.
 FIELD_OF_VIEW_MM = (155.0, 240.0, 240.0)
@@ -81,6 +83,9 @@ class PhantomSettings:
     scanner : {"plain", "varied"}, default="plain"
         ``varied``: T1, T1c, T2 and FLAIR too get the in-plane resolution, slice gap and image filter of a drawn kind of
         scanner, as all other sequences always do.
+    anatomy : {"plain", "varied"}, default="plain"
+        ``varied``: larger deformations, ventricles, atrophy and asymmetry, and deep nuclei; see
+        `anymri.phantom.variation`. ``plain``: as in the frozen phantom40.
     skull : bool, default=False
         The whole head, not stripped: skull, scalp and air with noise around the same brain. Maps stay without.
     unaligned : bool, default=False
@@ -104,6 +109,7 @@ class PhantomSettings:
     modalities: tuple[str, ...] | None = None
     protocols: Mapping[str, float] = field(default_factory=dict)
     scanner: str = "plain"
+    anatomy: str = "plain"
     skull: bool = False
     unaligned: bool = False
 
@@ -123,6 +129,8 @@ class PhantomSettings:
                 raise UserError(f"phantom: {name} is {value}; it is a share from 0 to 1")
         if self.scanner not in SCANNERS:
             raise UserError(f"phantom: unknown scanner {self.scanner!r}; choose one of {', '.join(SCANNERS)}")
+        if self.anatomy not in ANATOMIES:
+            raise UserError(f"phantom: unknown anatomy {self.anatomy!r}; choose one of {', '.join(ANATOMIES)}")
         if self.unaligned and not self.skull:
             raise UserError("phantom: an unaligned study is a raw one, with skull; ask for both or neither")
         self._check_sequences()

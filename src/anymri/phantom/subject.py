@@ -29,6 +29,7 @@ from anymri.phantom.artifacts.scanner import ACQUISITION_OF, Scanner, as_scanned
 from anymri.phantom.contrast import ideal_images
 from anymri.phantom.pathology import PATHOLOGY_TABLE, Tissue
 from anymri.phantom.settings import MAPS, MODALITIES, Grid, PhantomSettings
+from anymri.phantom.variation import Variation, draw_variation
 
 __all__ = ["PhantomSubject", "make_subject", "subject_id", "whole_number"]
 
@@ -70,14 +71,16 @@ def whole_number(name: str, value: int, lowest: int) -> int:
     return int(value)
 
 
-def _make_tissue(streams: list[np.random.Generator], settings: PhantomSettings) -> tuple[Tissue, Anatomy, dict]:
+def _make_tissue(
+    streams: list[np.random.Generator], settings: PhantomSettings, variation: Variation | None
+) -> tuple[Tissue, Anatomy, dict]:
     """Tissue and anatomy of a subject, with their drawn parameters."""
     anatomy_stream, pathology_stream = streams
-    shape = draw_shape(anatomy_stream, settings.spacing_mm)
+    shape = draw_shape(anatomy_stream, settings.spacing_mm, variation)
     atrophy = (0.3, 2.3) if settings.contrast == "random" else (0.5, 1.5)
     pathology = PATHOLOGY_TABLE[settings.pathology]
     plan = pathology.plan(pathology_stream, shape, settings)
-    anatomy = render_anatomy(anatomy_stream, shape, plan.push_mm if plan is not None else None, atrophy)
+    anatomy = render_anatomy(anatomy_stream, shape, plan.push_mm if plan is not None else None, atrophy, variation)
     del shape  # its coordinates are large, and those of the anatomy hold from here on
     tissue = pathology.grow(pathology_stream, plan, anatomy, settings)
     return tissue, anatomy, {"anatomy": anatomy.parameters, "pathology": tissue.parameters}
@@ -166,10 +169,11 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     seed, index = whole_number("seed", seed, 0), whole_number("index", index, 0)
     sequence = np.random.SeedSequence([seed, index])
     streams = [np.random.Generator(np.random.PCG64(child)) for child in sequence.spawn(4)]
-    tissue, anatomy, parameters = _make_tissue(streams[:2], settings)
+    stream = partial(_sequence_stream, seed, index)
+    variation = draw_variation(stream("variation")) if settings.anatomy == "varied" else None
+    tissue, anatomy, parameters = _make_tissue(streams[:2], settings, variation)
     cavities = find_cavities(anatomy.coordinates_mm, tissue.grid)
     del anatomy  # large; so are all shares, of which the artifacts need one
-    stream = partial(_sequence_stream, seed, index)
     codes = _sequences_to_make(settings.sequences)
     ideal, parameters["contrast"] = ideal_images(streams[2], tissue, settings, codes, stream)
     tissue = replace(tissue, shares={"csf": tissue.shares["csf"]})
