@@ -260,8 +260,8 @@ FLAIR, strength {strength}.
 
 ## Anatomy, plain and varied
 
-Eight brains without disease. `--anatomy varied` deforms them further, draws ventricles, atrophy and asymmetry more widely and
-adds the deep nuclei.
+Eight brains without disease. `--anatomy varied` deforms them further, draws ventricles, atrophy and asymmetry more
+widely and adds the deep nuclei.
 
 ![anatomy](phantom-gallery/anatomy.jpg)
 
