@@ -2,8 +2,8 @@
 
 References
 ----------
-.. [1] T. Rohlfing et al., The SRI24 multichannel atlas of normal adult human brain structure, Human Brain Mapping 31(5),
-   2010, DOI 10.1002/hbm.20906: where the deep nuclei lie.
+.. [1] T. Rohlfing et al., The SRI24 multichannel atlas of normal adult human brain structure, Human Brain Mapping
+   31(5), 2010, DOI 10.1002/hbm.20906: where the deep nuclei lie.
 .. [2] A. Toga, P. Thompson, Mapping brain asymmetry, Nat Rev Neurosci 4, 2003, DOI 10.1038/nrn1009: petalia,
    torque and the wider left lateral ventricle.
 """
