@@ -189,6 +189,8 @@ def test_a_file_in_the_way_is_named(tmp_path):
         (("train", ".", "-o", "run"), (".",)),
         (("evaluate", "nobody", "--data", "nowhere"), ("nowhere", "anymri preprocess")),
         (("evaluate", "nobody", "--data", "nowhere", "--precision", "8"), ("--precision 8",)),
+        (("evaluate", "nobody", "--data", "nowhere", "--window", "64,64"), ("--window 64,64", "64,64,64")),
+        (("evaluate", "nobody", "--data", "nowhere", "--window", "64,0,64"), ("--window 64,0,64", "64,64,64")),
         (("report", "nowhere.parquet"), ("nowhere.parquet", "anymri evaluate")),
         (("report", "here.csv"), ("here.csv", "anymri evaluate")),
         (("report", "."), (".",)),

@@ -19,6 +19,7 @@ from anymri.cli_options import key_values as _key_values
 from anymri.cli_options import precision as _precision
 from anymri.cli_options import say as _say
 from anymri.cli_options import use_threads as _use_threads
+from anymri.cli_options import voxels as _voxels
 from anymri.errors import UserError
 
 #: Exit code after Ctrl-C, as shells expect it.
@@ -244,8 +245,11 @@ def evaluate(
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Cache of the same files at their own spacing: score there.")
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time; 1 is bit-exact.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time.")] = 1,
     overlap: Annotated[float, typer.Option("--overlap", help="Share that neighbouring windows have in common.")] = 0.5,
+    window: Annotated[
+        str | None, typer.Option("--window", help="Size D,H,W in voxels, e.g. 64,64,64; default: that of the training.")
+    ] = None,
     precision: Precision = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
@@ -260,7 +264,8 @@ def evaluate(
     _use_threads(threads)
     table = run_evaluation(
         model, data, output, split=split_file, fold=fold, part=part, subsets=subset, reference=reference,
-        batch_size=batch_size, overlap=overlap, precision=_precision(precision), progress=not quiet,
+        batch_size=batch_size, overlap=overlap, window=_voxels(window, "--window"), precision=_precision(precision),
+        progress=not quiet,
     )  # fmt: skip
     dice = table[table.metric == "dice"].groupby("target", observed=True).value.mean()
     lines = [f"{target:<18} mean Dice {value:.3f}" for target, value in dice.items()]

@@ -67,3 +67,13 @@ def numbers(pairs: list[str] | None, option: str, example: str) -> dict[str, flo
         return {key: float(value) for key, value in key_values(pairs, option, example).items()}
     except ValueError:
         raise UserError(f"{option}: what follows = is not a number; write e.g. {option} {example}") from None
+
+
+def voxels(text: str | None, option: str) -> tuple[int, int, int] | None:
+    """Read a size ``D,H,W``."""
+    if text is None:
+        return None
+    sizes = [part.strip() for part in text.split(",")]
+    if len(sizes) != 3 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise UserError(f"{option} {text}: not three sizes in voxels; write e.g. {option} 64,64,64")
+    return int(sizes[0]), int(sizes[1]), int(sizes[2])

@@ -275,6 +275,18 @@ def test_windows_overlap_as_asked_and_the_table_says_so(three, mean_method, tmp_
             evaluate(mean_method, three.cache.folder, tmp_path / "r.parquet", **wrong, **QUIET)
 
 
+def test_windows_have_the_size_asked_for_and_the_table_says_so(three, mean_method, tmp_path):
+    from anymri.evaluation.results import read_table
+
+    whole = evaluate(mean_method, three.cache.folder, tmp_path / "w.parquet", **QUIET)
+    small = evaluate(mean_method, three.cache.folder, tmp_path / "s.parquet", window=(8, 12, 8), **QUIET)
+    assert list(read_table(tmp_path / "s.parquet")[1]["settings"]["window"]) == [8, 12, 8]
+    assert np.allclose(whole.value, small.value, atol=1e-4, equal_nan=True)  # the method works voxel by voxel
+    for wrong in ((8, 12), (8, 0, 8)):
+        with pytest.raises(UserError, match="three sizes"):
+            evaluate(mean_method, three.cache.folder, tmp_path / "r.parquet", window=wrong, **QUIET)
+
+
 def test_mistakes_are_one_line_and_leave_nothing(three, mean_method, tmp_path):
     out = tmp_path / "r.parquet"
 

@@ -108,8 +108,7 @@ def evaluate(
     UserError
         If model, cache, split, a subset or a subject is unknown, they do not fit together, or nothing can be scored.
     """
-    if not 0 <= overlap < 1 or batch_size < 1:
-        raise UserError(f"overlap {overlap}, batch size {batch_size}: give a share from 0 to below 1 and at least 1")
+    _check(overlap, batch_size, window)
     asked = Asked(
         outputs=outputs,
         batch_size=batch_size,
@@ -124,22 +123,32 @@ def evaluate(
     work.watch = watch
     work.choose_subjects(split, fold, part, subjects)
     out = Path(out)
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder; name a file, e.g. {out / 'results.parquet'}")
-    out.parent.mkdir(parents=True, exist_ok=True)
     parts = _open_parts(out, work)
-    total = sum(len(work.subsets_of(subject)) for subject in work.subjects)
-    with _progress_bar(total, progress) as advance:
-        for subject in work.subjects:
-            _score_to_file(work, subject, parts / f"{subject}.parquet", advance)
-        rows = [row for subject in work.subjects for row in results.read_rows(parts / f"{subject}.parquet")]
-        if not rows:
-            raise UserError(f"{cache}: nothing to score; no chosen subject has a label or a sequence to compare with")
-        table = results.write_table(out, rows, work.facts())
+    rows = _score_subjects(work, parts, progress)
+    if not rows:
+        shutil.rmtree(parts)
+        raise UserError(f"{cache}: nothing to score; no chosen subject has a label or a sequence to compare with")
+    table = results.write_table(out, rows, work.facts())
     if pictures:
         draw_extremes(work, table, out)
     shutil.rmtree(parts)
     return table
+
+
+def _check(overlap: float, batch_size: int, window: tuple[int, int, int] | None) -> None:
+    if not 0 <= overlap < 1 or batch_size < 1:
+        raise UserError(f"overlap {overlap}, batch size {batch_size}: give a share from 0 to below 1 and at least 1")
+    if window is not None and (len(window) != 3 or min(window) < 1):
+        raise UserError(f"window {window}: give three sizes in voxels (D, H, W), each at least 1")
+
+
+def _score_subjects(work: Evaluation, parts: Path, progress: bool) -> list[dict[str, Any]]:
+    """Rows of all subjects; those that an interrupted evaluation left in `parts` are read, not scored again."""
+    total = sum(len(work.subsets_of(subject)) for subject in work.subjects)
+    with _progress_bar(total, progress) as advance:
+        for subject in work.subjects:
+            _score_to_file(work, subject, parts / f"{subject}.parquet", advance)
+    return [row for subject in work.subjects for row in results.read_rows(parts / f"{subject}.parquet")]
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -149,6 +158,9 @@ def evaluate(
 
 def _open_parts(out: Path, work: Evaluation) -> Path:
     """Folder of finished subjects; one that belongs to another model, data set or question is emptied."""
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file, e.g. {out / 'results.parquet'}")
+    out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_name(out.stem + ".parts")
     card, identity = parts / "identity.txt", work.identity()
     if not card.is_file() or card.read_text(encoding="utf-8") != identity:
