@@ -68,7 +68,10 @@ def index(
     counts = missingness(subjects)
     lines = [f"{name:>24} {count}" for name, count in counts.items()]
     if counts["label"]:
-        lines.append(f"label maps are read as {', '.join(f'{value} {name}' for name, value in spec.labels.items())}")
+        read_as = ", ".join(f"{value} {name}" for name, value in spec.labels.items())
+        guessed = dataset == "folder" and not (root / "dataset.yaml").is_file()
+        hint = "; if they mean something else, say so in a dataset.yaml in the folder" if guessed else ""
+        lines.append(f"label maps are read as {read_as}{hint}")
     _say(
         as_json,
         {"subjects": output, "counts": counts, "picture": drawn, "spec": spec.to_dict()},

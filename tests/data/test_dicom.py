@@ -81,6 +81,14 @@ def test_a_zip_archive_reads_as_its_folder(study: Path, tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_what_is_wrong_with_an_archive_names_the_archive(tmp_path: Path) -> None:
+    archive = tmp_path / "notes.zip"
+    with zipfile.ZipFile(archive, "w") as target:
+        target.writestr("notes.txt", "nothing to see")
+    with pytest.raises(UserError, match=r"^.*notes\.zip: holds no DICOM image"), open_study(archive) as folder:
+        scan_series(folder)
+
+
 def test_a_read_series_carries_no_name(study: Path) -> None:
     volume = read_series(scan_series(study)[1])
     assert volume.geometry.header is None

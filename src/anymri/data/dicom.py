@@ -106,7 +106,10 @@ def open_study(path: Path) -> Iterator[Path]:
                         shutil.copyfileobj(source, target)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError):
             raise UserError(f"{path}: is a damaged or encrypted archive; copy or unpack it again") from None
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except UserError as error:  # people know the archive, not where it was unpacked
+            raise UserError(str(error).replace(folder, str(path))) from None
 
 
 def scan_series(folder: Path, overrides: Mapping[str, int] | None = None) -> list[Series]:

@@ -122,7 +122,9 @@ def test_sampling_follows_the_world_matrix():
         ({"csf": 0.4, "grey": 0.8, "white": 1.0}, "t1"),
         ({"csf": 2.0, "grey": 1.3, "white": 1.0}, "t2"),
         ({"csf": 0.4, "grey": 1.2, "white": 1.0}, "flair"),
+        ({"csf": 1.24, "grey": 1.28, "white": 1.0}, "t2"),  # a slab with little CSF, thick slices
         ({"csf": 1.2, "grey": 1.15, "white": 1.0}, "pd"),
+        ({"csf": 1.35, "grey": 1.17, "white": 1.0}, "pd"),
         ({"csf": 1.0, "grey": 1.0, "white": 1.0}, None),
     ],
 )
