@@ -163,7 +163,7 @@ def test_page_has_all_sections_and_fifteen_rows(page):
         assert heading in page
     assert page.count('<td class="dot">') == 15 * 4
     assert page.count("n 4, 1 ET-free") == 15 * 2
-    assert page.count("<svg") == 7, "heat map, curves, intervals, ranks with two keys, subjects"
+    assert page.count("<svg") == 9, "heat map, curves, intervals, ranks of three regions with two keys, subjects"
     assert "prefers-color-scheme: dark" in page
     assert "@media print" in page
 
@@ -241,6 +241,19 @@ def test_figures_are_well_formed(made_up):
             assert 0 <= float(rect.get("x")) <= box[2]
             assert 0 <= float(rect.get("y")) <= box[3]
     assert len(re.findall("<rect", heat_map(results))) == 15 * 2 * 3
+
+
+def test_panels_without_room_side_by_side_are_figures_of_their_own(dice_rows, table_writer, tmp_path):
+    """A printed page keeps a figure whole, which it cannot if all panels below each other are one figure."""
+    paths = [table_writer(tmp_path / f"{i}.parquet", dice_rows(f"method_{i:02d}", subjects=2)) for i in range(20)]
+    panels = heat_map(read_results(paths)).split("</svg>")
+    assert len(panels) == 4
+    assert panels[-1] == ""
+    for panel in panels[:-1]:
+        root = ElementTree.fromstring(panel + "</svg>")
+        height = float(root.get("viewBox").split()[3])
+        assert height < 600
+        assert all(0 <= float(rect.get("y")) < height for rect in root.iter("rect"))
 
 
 def test_heat_map_text_can_be_read_on_its_colour():

@@ -153,7 +153,7 @@ def _comparison(results: Results) -> dict[str, Any] | None:
         "subsets": len(compared.subsets),
         "left_out": [f"{column} ({count})" for column, count in compared.left_out.items()],
         "intervals": interval_figure(scores),
-        "ranks": rank_figure(ranked) if ranked else "",
+        "ranks": "".join(rank_figure({region: table}) for region, table in ranked.items()),
         "pair": pair,
         "scatter": scatter_figure(results, scores, pair) if pair else "",
     }

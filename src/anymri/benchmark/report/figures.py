@@ -63,7 +63,8 @@ def heat_map(results: Results) -> str:
     Returns
     -------
     str
-        One ``<svg>`` element.
+        One ``<svg>`` element if the panels fit side by side, else one a row of panels, which a printed page can keep
+        whole.
     """
     table = table3(results)
     rows, columns, regions = subset_order(results), column_order(results), region_order(results)
@@ -73,10 +74,13 @@ def heat_map(results: Results) -> str:
     # Panels stand side by side as long as the page is wide enough, else below each other.
     beside = max(1, min(len(regions), (PAGE_WIDTH - left) // (panel + gap)))
     tail = 5 * min(max(len(columns[-1]), 4), 24)
-    width, height = left + beside * (panel + gap) + tail, block * -(-len(regions) // beside)
-    parts = [open_svg(width, height, "Dice of every subset and method, per cent")]
+    width = left + beside * (panel + gap) + tail
+    parts: list[str] = []
     for p, region in enumerate(regions):
-        x0, y0 = left + p % beside * (panel + gap), p // beside * block
+        x0, y0 = left + p % beside * (panel + gap), 0
+        if p % beside == 0:
+            parts += ["</svg>"] if p else []
+            parts.append(open_svg(width, block, "Dice of every subset and method, per cent"))
         title = REGION_NAMES.get(region, (region, region))[1]
         parts.append(f'<text x="{x0}" y="{y0 + 14}" font-size="13" font-weight="600">{escape(title)}</text>')
         parts += _row_labels(rows, (left - 8, y0 + top), cell_h) if p % beside == 0 else []
