@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, required=True, help="folder of the real cases to score on")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything made")
+    parser.add_argument("--folds", type=int, nargs="*", help="which real studies to leave out, from 0; default: all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], help="changes to the recipe, e.g. training.precision=bf16")
     arguments = parser.parse_args()
@@ -45,7 +46,7 @@ def main() -> None:
     score(run(RECIPE, work, "random", changes=changes), work, work / "random.parquet")
     fixed = [*changes, f"data.cache={work / 'fixed'}", "data.split=null"]
     score(run(RECIPE, work, "fixed_contrast", changes=fixed), work, work / "fixed_contrast.parquet")
-    for fold in range(len(known)):
+    for fold in range(len(known)) if arguments.folds is None else arguments.folds:
         network = run(RECIPE, work, f"real{fold}", "real.json", fold, changes)
         score(network, work, work / f"real{fold}.parquet", "real.json", fold)
         floor = run("phantom40/threshold.yaml", work, f"threshold{fold}", "real.json", fold)

@@ -136,6 +136,7 @@ def _train(out: Path, seed: int) -> Path:
     _, cache = _phantom_cache(out / "training", TRAIN_SUBJECTS, seed)
     changes = [
         f"data.cache={cache}", "data.split=null", f"training.epochs={TRAIN_EPOCHS}",
-        f"training.steps_per_epoch={TRAIN_STEPS}", f"training.seed={seed}",
+        f"training.steps_per_epoch={TRAIN_STEPS}", f"training.seed={seed}", "training.patch=[48, 48, 48]",
+        "method.config.lr=0.003",
     ]  # fmt: skip
     return train(load_run_config(RECIPE, changes), out / "run")
