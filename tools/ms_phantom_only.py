@@ -27,9 +27,7 @@ from anymri.inference.sliding_window import SubjectPrediction
 from anymri.phantom import PhantomSettings, generate
 
 PHANTOMS, SEED, SPACING_MM = 150, 2028, 2.0
-SETTINGS = PhantomSettings(
-    spacing_mm=SPACING_MM, pathology="multiple_sclerosis", contrast="random", anatomy="varied"
-)  # fmt: skip
+SETTINGS = PhantomSettings(spacing_mm=SPACING_MM, pathology="multiple_sclerosis", contrast="random", anatomy="varied")
 
 
 def prepare(real: Path, work: Path) -> list[str]:
@@ -53,6 +51,7 @@ def score(model: Path, work: Path, name: str, subjects: list[str]) -> pd.DataFra
     def watch(entry: Entry, subset: tuple[str, ...], prediction: SubjectPrediction) -> None:
         truth = native.entry(entry.subject_id)
         label = np.asarray(truth.label) > 0
+        assert prediction.probability is not None
         shown = restore_probability(prediction.probability, entry.geometry.with_shape(label.shape))
         found = np.asarray(shown)[0] > 0.5
         scores = lesionwise(found, label, truth.spacing_mm, BRATS2023["met"], hd95=False)
