@@ -129,6 +129,8 @@ def test_costs_of_a_network_are_measured(tmp_path):
     assert list(costs["subset"]) == ["t1+t1c+t2+flair", "t1", "t1c", "t2", "flair"]
     assert set(costs["run"]) == {"mine"}
     assert (costs[["parameters", "encode_s", "peak_mb"]] > 0).all(axis=None)
+    every = measure_runs([tmp_path / "w.safetensors"], (8, 8, 8), repetitions=1, every_subset=True)
+    assert len(set(every["subset"])) == 15
 
 
 def test_one_sequence_only_beside_the_network_trained_for_it(results):

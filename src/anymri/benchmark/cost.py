@@ -24,7 +24,9 @@ __all__ = ["COST_COLUMNS", "measure_runs", "read_costs", "write_costs"]
 COST_COLUMNS = ("run", "subset", "parameters", "encode_s", "decode_s", "peak_mb")
 
 
-def measure_runs(runs: Sequence[Path], shape: Sequence[int] = (64, 64, 64), repetitions: int = 3) -> pd.DataFrame:
+def measure_runs(
+    runs: Sequence[Path], shape: Sequence[int] = (64, 64, 64), repetitions: int = 3, *, every_subset: bool = False
+) -> pd.DataFrame:
     """Cost of the networks of run folders.
 
     Parameters
@@ -35,12 +37,14 @@ def measure_runs(runs: Sequence[Path], shape: Sequence[int] = (64, 64, 64), repe
         Window (D, H, W) in voxels, rounded up to a multiple of a network's divisor; a network with a fixed window
         keeps its own.
     repetitions : int, default=3
+    every_subset : bool, default=False
+        Whether to measure all subsets that a network serves.
 
     Returns
     -------
     DataFrame
-        The fields of `anymri.evaluation.complexity.Cost` and ``run``, one row a run and subset: all sequences
-        together, and each alone, as far as the network serves them.
+        The fields of `anymri.evaluation.complexity.Cost` and ``run``, one row a run and subset: unless every subset
+        is asked for, all sequences together and each alone, as far as the network serves them.
     """
     import pandas as pd
 
@@ -53,6 +57,8 @@ def measure_runs(runs: Sequence[Path], shape: Sequence[int] = (64, 64, 64), repe
         method = open_model(run)
         spec = method.spec
         wanted = [spec.subset_name(spec.modalities), *spec.modalities]
+        if every_subset:
+            wanted = [spec.subset_name(subset) for subset in spec.subsets()]
         served = wanted if method.subsets == "any" else list(method.subsets)
         steps = zip(shape, divisors(method), strict=True)
         window = method.patch or tuple(step * -(-int(size) // step) for size, step in steps)
@@ -97,8 +103,10 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="run folders or weights files")
     parser.add_argument("-o", "--output", type=Path, default=Path("cost.csv"))
     parser.add_argument("--shape", nargs=3, type=int, default=(64, 64, 64), help="window in voxels")
+    parser.add_argument("--every-subset", action="store_true", help="not only all sequences and each alone")
     arguments = parser.parse_args()
-    write_costs(measure_runs(arguments.runs, arguments.shape), arguments.output)
+    costs = measure_runs(arguments.runs, arguments.shape, every_subset=arguments.every_subset)
+    write_costs(costs, arguments.output)
     print(f"wrote {arguments.output}")
 
 

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["effects_page", "predicted_cases", "protocol_effects"]
 
 
+#: Below the table.
+CLOSING = (
+    "A protocol that changes nothing scores all of these tumours and gives empty regions the same value; what else",
+    "sets it apart, intensities and windows, is not compared here. Where only the tumour core moves, it is the label",
+    "map: it counts predicted enhancing tumour as core even where the network's own core leaves it out.",
+)
+
+
 def predicted_cases(
     method: Method | Family, cache: Cache, subjects: Sequence[str], subsets: Sequence[str] | None = None
 ) -> Iterator[Case]:
@@ -110,12 +118,13 @@ def effects_page(table: pd.DataFrame, facts: dict[str, Any]) -> str:
             cells = [f"{100 * rows.at[t, 'value']:.2f} ({100 * rows.at[t, 'difference']:+.2f})" for t in targets]
             cleaned = ", ".join(PROTOCOLS[protocol].cleaning) if metric == "dice_cleaned" else "none"
             lines.append(f"| `{protocol}` | {cleaned} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *CLOSING]) + "\n"
 
 
 def _command(options: Any) -> str:
     """The call that makes the page again, without paths of one machine."""
-    parts = ["python -m anymri.benchmark.protocol_effects MODEL CACHE"]
+    model = "MODEL" if Path(options.model).exists() else options.model
+    parts = [f"python -m anymri.benchmark.protocol_effects {model} CACHE"]
     parts += [f"--split SPLIT --part {options.part}"] if options.split else []
     parts += [f"--subjects {options.subjects}"] if options.subjects else []
     parts += [f"--subsets {' '.join(options.subsets)}"] if options.subsets else []
@@ -145,7 +154,7 @@ def _main() -> None:
     method = open_model(options.model).eval()
     table = protocol_effects(method, cache, chosen, options.subsets or None)
     facts = {
-        "Model": method.name,
+        "Model": method.name if Path(options.model).exists() else f"{options.model} ({method.name})",
         "Data": f"{options.data or options.cache.name}, {' x '.join(f'{value:g}' for value in cache.spacing_mm)} mm",
         "Subjects": f"{table['subjects'].max()}, part {options.part}" if options.split else table["subjects"].max(),
         "Subsets": ", ".join(options.subsets) if options.subsets else "all that the model serves",

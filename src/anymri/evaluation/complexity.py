@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from anymri.inference.kernels import SameKernels
 from anymri.methods import Family, Method
 
 if TYPE_CHECKING:
@@ -123,7 +124,10 @@ def measure_cost(
 
     with torch.inference_mode():
         flops, seconds = _measure_parts(method, image, available, outputs, repetitions)
-        peak = _peak_bytes(method, lambda: method.decode(method.encode(image, available), available, outputs), image)
+        with SameKernels(1):
+            peak = _peak_bytes(
+                method, lambda: method.decode(method.encode(image, available), available, outputs), image
+            )
     first, second, third = (int(size) for size in shape)
     return Cost(
         method=method.name,
@@ -180,7 +184,8 @@ def _measure_parts(
     def decode() -> Any:
         return method.decode(features, available, outputs)
 
-    seconds = _median_s(encode, repetitions, image.device), _median_s(decode, repetitions, image.device)
+    with SameKernels(1):  # as windows are predicted; operations are counted without, where the counter knows them
+        seconds = _median_s(encode, repetitions, image.device), _median_s(decode, repetitions, image.device)
     return (_count_flops(encode), _count_flops(decode)), seconds
 
 

@@ -154,7 +154,7 @@ def _labels(dots: dict[str, tuple[float, float]], frame: tuple[float, float, flo
             inside = box[0] > frame[0] and box[2] < frame[2] and box[1] > frame[1] and box[3] < frame[3]
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                parts.append(text((near, y + up), name, 10, "start" if side > 0 else "end"))
+                parts.append(text((near, y + up), name, 10, "start" if side > 0 else "end", more=' class="halo"'))
                 break
     return parts
 
