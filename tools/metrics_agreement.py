@@ -11,9 +11,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,9 @@ from anymri.evaluation import calibration, classification, metrics
 from anymri.evaluation.lesionwise import LesionRule, lesionwise
 
 #: Values of one metric on the same inputs, ours and a peer's, with why they differ.
-Line = tuple[str, str, Sequence[float], Sequence[float], str]
-Batches = list[tuple[tuple[float, ...], list[Pair]]]
+Line = tuple[Any, ...]  # metric, peer, ours, theirs, why
+#: Spacing, and pairs of a prediction and its reference.
+Batches = list[tuple[tuple[float, ...], list[Any]]]
 
 FLOAT32 = "it computes in float32"
 ROUNDING = "rounding"
@@ -36,7 +38,7 @@ AREA = "it weighs surface elements by their area; ours counts surface voxels"
 TOLERANCE_MM = 1.45
 
 
-def flat(batches: Batches, score: Callable[[Pair, tuple[float, ...]], float]) -> list[float]:
+def flat(batches: Batches, score: Callable[..., Any]) -> list[Any]:
     """One value for each of the 200 pairs."""
     return [score(pair, spacing) for spacing, pairs in batches for pair in pairs]
 
@@ -76,7 +78,7 @@ def distances(batches: Batches) -> Iterator[Line]:
     monai["hd95"] = gather(batches, lambda p, r, mm: hd(p, r, include_background=True, percentile=95, spacing=mm))
     monai["asd"] = gather(batches, lambda p, r, mm: asd(p, r, include_background=True, symmetric=True, spacing=mm))
     monai["nsd"] = gather(batches, lambda p, r, mm: nsd(p, r, [TOLERANCE_MM], include_background=True, spacing=mm))
-    pairs = flat(batches, lambda pair, spacing: surface_distances_mm(pair, spacing))  # type: ignore[arg-type]
+    pairs = flat(batches, lambda pair, spacing: surface_distances_mm(pair, spacing))
     hand["hd"] = [max(to_r.max(), to_p.max()) for to_r, to_p in pairs]
     hand["hd95"] = [max(np.percentile(to_r, 95), np.percentile(to_p, 95)) for to_r, to_p in pairs]
     hand["asd"] = [np.concatenate(both).mean() for both in pairs]
@@ -93,7 +95,7 @@ def by_area(batches: Batches, ours: dict[str, list[float]], titles: dict[str, st
     """The published surface Dice and its relatives, which weigh surface elements by area."""
     from monai.metrics import compute_surface_dice as nsd
 
-    area = {"include_background": True, "use_subvoxels": True}
+    area: dict[str, Any] = {"include_background": True, "use_subvoxels": True}
     found = gather(batches, lambda p, r, mm: nsd(p, r, [TOLERANCE_MM], spacing=mm, **area))
     yield titles["nsd"], "MONAI with `use_subvoxels`", ours["nsd"], found, AREA
     if importlib.util.find_spec("surface_distance") is None:
@@ -131,7 +133,7 @@ def hausdorff_in_voxels(batches: Batches) -> Iterator[Line]:
     """scikit-image's Hausdorff distance, which knows no spacing, of the masks' surfaces and of the masks."""
     from skimage.metrics import hausdorff_distance
 
-    ours = flat(batches, lambda pair, _: metrics.hausdorff(*pair, (1, 1, 1), 100))
+    ours = flat(batches, lambda pair, _: metrics.hausdorff(pair[0], pair[1], (1, 1, 1), 100))
     surfaces = flat(batches, lambda pair, _: hausdorff_distance(*(metrics._surface(mask) for mask in pair)))
     whole = flat(batches, lambda pair, _: hausdorff_distance(*pair))
     why = "it takes all voxels of a mask, not the surface"
@@ -143,8 +145,8 @@ def lesions(batches: Batches) -> Iterator[Line]:
     """Lesion-wise Dice against BraTS 2023's rules written out with sets of voxels, on the 50 pairs of 1 mm voxels."""
     pairs = [pair for spacing, group in batches if set(spacing) == {1.0} for pair in group]
     rule = LesionRule(dilation_mm=1, ignore_mm3=4)
-    ours = [lesionwise(*pair, (1, 1, 1), rule, hd95=False).dice for pair in pairs]
-    hand = [lesion_dice(*pair, steps=1, ignore=4)[0] for pair in pairs]
+    ours = [lesionwise(pair[0], pair[1], (1, 1, 1), rule, hd95=False).dice for pair in pairs]
+    hand = [lesion_dice(pair[0], pair[1], steps=1, ignore=4)[0] for pair in pairs]
     yield "`lesion_dice`", "published rules by hand", ours, hand, ROUNDING
 
 
@@ -231,10 +233,10 @@ def gather(batches: Batches, score: Callable[..., torch.Tensor]) -> list[float]:
 def our_distances(batches: Batches) -> dict[str, list[float]]:
     """Our surface distances of all pairs."""
     return {
-        "hd": flat(batches, lambda pair, mm: metrics.hausdorff(*pair, mm, 100)),
-        "hd95": flat(batches, lambda pair, mm: metrics.hausdorff(*pair, mm)),
-        "asd": flat(batches, lambda pair, mm: metrics.average_surface_distance(*pair, mm)),
-        "nsd": flat(batches, lambda pair, mm: metrics.normalised_surface_dice(*pair, mm, TOLERANCE_MM)),
+        "hd": flat(batches, lambda pair, mm: metrics.hausdorff(pair[0], pair[1], mm, 100)),
+        "hd95": flat(batches, lambda pair, mm: metrics.hausdorff(pair[0], pair[1], mm)),
+        "asd": flat(batches, lambda pair, mm: metrics.average_surface_distance(pair[0], pair[1], mm)),
+        "nsd": flat(batches, lambda pair, mm: metrics.normalised_surface_dice(pair[0], pair[1], mm, TOLERANCE_MM)),
     }
 
 
@@ -275,7 +277,7 @@ def monai_on(batch: Batches) -> dict[str, float]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it warns of empty masks
-        every = {"include_background": True, "spacing": list(batch[0][0])}
+        every: dict[str, Any] = {"include_background": True, "spacing": list(batch[0][0])}
         return {
             "Dice": gather(batch, lambda p, r, _: dice(p, r))[0],
             "HD95": gather(batch, lambda p, r, _: hd(p, r, percentile=95, **every))[0],

@@ -81,7 +81,8 @@ def _convolve(
         return func(values, weight, bias, stride, padding, dilation, groups)
     axes = weight.ndim - 2
     steps = ([size] * axes if isinstance(size, int) else list(size) for size in (padding, stride, dilation))
-    return torch.mkldnn_convolution(values, weight, bias, *steps, groups)
+    padded, strided, dilated = steps
+    return torch.mkldnn_convolution(values, weight, bias, padded, strided, dilated, groups)
 
 
 @contextmanager
