@@ -270,7 +270,8 @@ def describe_cells(cells: list[Cell], out: Path, seconds: dict[str, float], work
         left += waiting * each if waiting else 0.0
         settings = ", ".join(f"{key}={value}" for key, value in method.config.items() if key != "subset")
         name = f"{method.name} {method.preset}" + (f" ({settings})" if settings else "")
-        lines.append(f"{name}: {len(members)} cells, {len(members) - waiting} done, {describe_time(each)} each")
+        count = f"{len(members)} cell{'s' if len(members) != 1 else ''}"
+        lines.append(f"{name}: {count}, {len(members) - waiting} done, {describe_time(each)} each")
     lines.append(f"in all {len(cells)} cells; {describe_time(left / workers)} left")
     return "\n".join(lines)
 
