@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from anymri.inference.sliding_window import predict_subject, window_starts
-from anymri.methods.base import Family, Method, MethodConfig, MethodInfo, Preset, SubsetNotTrained
+from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, SubsetNotTrained
+from anymri.methods.per_subset import Family
 from anymri.types import GLIOMA, STATISTICS, Head, Intensity, Prediction, Stage, UserError
 
 SUBSETS = GLIOMA.subsets()

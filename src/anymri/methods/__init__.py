@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from anymri.methods.base import (
-    Family,
     Method,
     MethodConfig,
     MethodInfo,
@@ -17,10 +16,11 @@ from anymri.methods.base import (
     SubsetNotTrained,
     read_header,
 )
+from anymri.methods.per_subset import Family, PerSubset
 from anymri.types import GLIOMA, DataSpec, UserError
 
 __all__ = [
-    "Family", "Method", "MethodConfig", "MethodInfo", "Preset", "StepContext", "SubsetNotTrained",
+    "Family", "Method", "MethodConfig", "MethodInfo", "PerSubset", "Preset", "StepContext", "SubsetNotTrained",
     "create", "describe_methods", "get_method", "list_methods", "load",
 ]  # fmt: skip
 

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from anymri.losses.co_training import consistency, ramp_up, taken_for
 from anymri.losses.segmentation import dice_squared
 from anymri.methods._released import DISJOINT_HEAD, group_norm_path, swap_axes
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext
+from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext
+from anymri.methods.per_subset import PerSubset
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
 from anymri.types import (
     GLIOMA,
     Batch,
     DataSpec,
-    Features,
     Head,
     Intensity,
     OptimizerSettings,
@@ -29,7 +29,6 @@ from anymri.types import (
     Stage,
     StepOutput,
     UserError,
-    Where,
 )
 
 __all__ = ["ACN", "ACNConfig", "entropy_map"]
@@ -144,7 +143,7 @@ def entropy_map(probability: Tensor) -> Tensor:
     return -p * (p + 1e-30).log2() / math.log2(p.shape[1])
 
 
-class ACN(Method):
+class ACN(PerSubset):
     """Segment from one subset with a network co-trained beside one that sees all modalities [1]_.
 
     Parameters
@@ -212,7 +211,6 @@ class ACN(Method):
             },
         ),
     }
-    subsets = "per-subset"
     needs = "complete"
     outputs = ("logits",)
     intensity = Intensity("unit")
@@ -232,20 +230,9 @@ class ACN(Method):
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
-        """The subset's channels: the network joins them from the first layer on. See `Method.encode`."""
-        return {"image": self.take_own(image, available)}
-
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
-        """Segment by the missing path; deterministic. See `Method.decode`."""
-        self.require_own(available)
-        return Prediction(logits=self.missing(features["image"])[0])
+    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+        """Segment by the missing path."""
+        return Prediction(logits=self.missing(sources)[0])
 
     # ---------------------------------------------------------------------------------------------------- training
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, cast
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -36,7 +36,7 @@ from anymri.types import (
 )
 
 __all__ = [
-    "Family", "Method", "MethodConfig", "MethodInfo", "Preset", "StepContext", "SubsetNotTrained", "divisors", "show",
+    "Method", "MethodConfig", "MethodInfo", "Preset", "StepContext", "SubsetNotTrained", "divisors", "show",
     "with_target",
 ]  # fmt: skip
 
@@ -227,7 +227,7 @@ def with_target(name: str, config: ConfigType, spec: DataSpec) -> ConfigType:
     return replace(config, subset=spec.subset_name(sources), target=target)  # type: ignore[call-arg]
 
 
-def divisors(method: Method | Family) -> tuple[int, int, int]:
+def divisors(method: Any) -> tuple[int, int, int]:
     """What a window must be a multiple of along (D, H, W): 1 along D for a network that works within slices."""
     return (1 if method.spatial_dims == 2 else method.divisor, method.divisor, method.divisor)
 
@@ -274,14 +274,8 @@ class Method(nn.Module):
         self.config = config
         self.spec = spec
         self.stages = self.presets[config.preset].stages
-        #: Modalities a per-subset system takes, in the order of `spec`; of others: all.
+        #: Modalities the network takes, in the order of `spec`; fewer in `anymri.methods.per_subset.PerSubset`.
         self.own = spec.modalities
-        if type(self).subsets == "per-subset":
-            try:
-                self.own = spec.modalities if config.subset is None else spec.parse_subset(config.subset)
-            except ValueError as error:
-                raise UserError(f"method.config.subset = {config.subset!r}: {error}") from None
-            self.subsets = (spec.subset_name(self.own),)
         # Median statistics of the training set, to bring synthesised images back to z-scores (set by the loop).
         median = torch.full((1, len(spec.modalities), len(STATISTICS)), torch.nan)
         self.register_buffer("median_statistics", median)
@@ -336,34 +330,6 @@ class Method(nn.Module):
     ) -> Prediction:
         """``decode(encode(image, available, where), available)``."""
         return self.decode(self.encode(image, available, where), available, outputs, generators)
-
-    def take_own(self, image: Tensor, available: Tensor) -> Tensor:
-        """Channels of the one subset that a per-subset system serves, in the order of `spec`; for its `encode`.
-
-        Parameters
-        ----------
-        image : Tensor, shape (B, M, *S)
-        available : Tensor of bool, shape (B, M)
-            May show more; what else is there is not looked at.
-
-        Returns
-        -------
-        Tensor, shape (B, len(own), *S)
-        """
-        columns = [self.spec.index(code) for code in self.own]
-        return show(image[:, columns], available[:, columns])
-
-    def require_own(self, available: Tensor) -> None:
-        """Refuse rows of another subset than the one a per-subset system serves; for its `decode`.
-
-        Raises
-        ------
-        SubsetNotTrained
-            If a row shows more or less.
-        """
-        for name in dict.fromkeys(self.spec.subset_name(row) for row in available):
-            if name not in self.subsets:
-                raise SubsetNotTrained(f"{self.name} has no network for {name}; trained subsets: {self.subsets[0]}")
 
     # ---------------------------------------------------------------------------------------------------- training
 
@@ -473,77 +439,3 @@ def read_header(path: Path | str) -> dict[str, Any]:
         )
     parsed = {key: json.loads(header[key]) for key in ("config", "spec", "extra")}
     return {"name": header["name"], **parsed}
-
-
-class Family(nn.Module):
-    """Several per-subset instances of one method behind the protocol's `encode` and `decode`.
-
-    Parameters
-    ----------
-    members : dict of str to Method
-        Subset name (``"t1c+flair"``) to the instance trained for it.
-
-    Raises
-    ------
-    ValueError
-        If there are no members or they differ in method or specification.
-    """
-
-    def __init__(self, members: dict[str, Method]) -> None:
-        super().__init__()
-        if not members:
-            raise ValueError("a family needs at least one member")
-        first = next(iter(members.values()))
-        if any(type(m) is not type(first) or m.spec != first.spec for m in members.values()):
-            raise ValueError("the members of a family must share method and data specification")
-        # Module names may not hold dots; "+" is allowed.
-        self.members = nn.ModuleDict(
-            {first.spec.subset_name(first.spec.parse_subset(s)): m for s, m in members.items()}
-        )
-        self.spec, self.head, self.info, self.config = first.spec, first.head, first.info, first.config
-        self.name, self.outputs, self.intensity = first.name, first.outputs, first.intensity
-        self.patch, self.divisor, self.spatial_dims = first.patch, first.divisor, first.spatial_dims
-        self.subsets = tuple(self.members)
-
-    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
-        """Keep image and place; a member's encoders run in `decode`, where its subset is known."""
-        return {"image": show(image, available), "where": where}
-
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
-        """Run each row through the member trained for its subset.
-
-        Raises
-        ------
-        SubsetNotTrained
-            If a row's subset has no member.
-        """
-        names = [self.spec.subset_name(row) for row in available]
-        for name in names:
-            if name not in self.members:
-                known = ", ".join(self.subsets)
-                raise SubsetNotTrained(f"{self.name} has no network for {name}; trained subsets: {known}")
-        parts: list[Prediction | None] = [None] * len(names)
-        for name in dict.fromkeys(names):
-            rows = [i for i, row in enumerate(names) if row == name]
-            where = features["where"]
-            place = None if where is None else Where(*(value[rows] for value in where))
-            chosen = None if generators is None else [generators[i] for i in rows]
-            member = cast(Method, self.members[name])
-            part = member.predict(features["image"][rows], available[rows], place, outputs, chosen)
-            for position, row in enumerate(rows):
-                parts[row] = Prediction(*(None if v is None else v[position] for v in part))
-        done = [part for part in parts if part is not None]
-        return Prediction(
-            *(
-                None if getattr(done[0], key) is None else torch.stack([getattr(p, key) for p in done])
-                for key in done[0]._fields
-            )
-        )
-
-    predict = Method.predict

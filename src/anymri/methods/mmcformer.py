@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from anymri.losses.co_training import consistency, ramp_up
 from anymri.losses.segmentation import dice_squared
 from anymri.methods._mmcformer_released import from_authors
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext
+from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext
+from anymri.methods.per_subset import PerSubset
 from anymri.nn.efficient_attention import EfficientBlock, EnlargeTokens
 from anymri.types import (
     GLIOMA,
     Batch,
     DataSpec,
-    Features,
     Head,
     Intensity,
     OptimizerSettings,
@@ -28,7 +28,6 @@ from anymri.types import (
     Stage,
     StepOutput,
     UserError,
-    Where,
 )
 
 __all__ = ["MMCFormer", "MMCFormerConfig", "contextual_agreement"]
@@ -205,7 +204,7 @@ def contextual_agreement(full: list[Tensor], missing: list[Tensor], weights: tup
     return torch.stack([weight * (1 - cosine).mean() for weight, cosine in zip(weights, cosines, strict=True)]).sum()
 
 
-class MMCFormer(Method):
+class MMCFormer(PerSubset):
     """Segment from one subset with a transformer co-trained beside one that sees all modalities [1]_.
 
     Parameters
@@ -265,7 +264,6 @@ class MMCFormer(Method):
             {"widths": (16, 24, 40), "decoder_widths": (16, 24), "lr": 2e-3},
         ),
     }
-    subsets = "per-subset"
     needs = "complete"
     outputs = ("logits",)
     divisor = 4 * FIRST_STRIDE
@@ -283,20 +281,9 @@ class MMCFormer(Method):
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
-        """The subset's channels: the network joins them from the first layer on. See `Method.encode`."""
-        return {"image": self.take_own(image, available)}
-
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
-        """Segment by the missing path; see `Method.decode`."""
-        self.require_own(available)
-        return Prediction(logits=self.missing(features["image"]).logits)
+    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+        """Segment by the missing path."""
+        return Prediction(logits=self.missing(sources).logits)
 
     # ---------------------------------------------------------------------------------------------------- training
 

@@ -13,20 +13,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.segmentation import dice_regions
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext
+from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext
+from anymri.methods.per_subset import PerSubset
 from anymri.nn.blocks import InstanceNorm
 from anymri.types import (
     GLIOMA,
     Batch,
     DataSpec,
-    Features,
     Head,
     OptimizerSettings,
     Prediction,
     Stage,
     StepOutput,
     UserError,
-    Where,
 )
 
 __all__ = ["NnUNetPerSubset", "NnUNetPerSubsetConfig", "Topology", "plan_topology"]
@@ -189,7 +188,7 @@ class _Network(nn.Module):
         return features
 
 
-class NnUNetPerSubset(Method):
+class NnUNetPerSubset(PerSubset):
     """Segment one subset of modalities by an nnU-Net trained for it alone [1]_.
 
     Parameters
@@ -248,7 +247,6 @@ class NnUNetPerSubset(Method):
             {"spacing_mm": (2.0, 2.0, 2.0), "window": (48, 48, 48), "base_width": 8, "max_width": 40},
         ),
     }
-    subsets = "per-subset"
     needs: Literal["complete", "any"] | tuple[str, ...] = "any"
     outputs = ("logits",)
     head: Head
@@ -266,20 +264,9 @@ class NnUNetPerSubset(Method):
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
-        """The subset's channels: the network joins them from the first layer on. See `Method.encode`."""
-        return {"image": self.take_own(image, available)}
-
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
-        """Segment; see `Method.decode`."""
-        self.require_own(available)
-        return Prediction(logits=self.network.heads[-1](self.network(features["image"])[-1]))
+    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+        """Segment."""
+        return Prediction(logits=self.network.heads[-1](self.network(sources)[-1]))
 
     # ---------------------------------------------------------------------------------------------------- training
 

@@ -12,8 +12,9 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, with_target
-from anymri.types import GLIOMA, Batch, DataSpec, Features, Prediction, Stage, UserError, Where
+from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext, with_target
+from anymri.methods.per_subset import PerSubset
+from anymri.types import GLIOMA, Batch, DataSpec, Prediction, Stage, UserError
 
 __all__ = ["Replica", "ReplicaConfig"]
 
@@ -121,7 +122,7 @@ class _Scale(NamedTuple):
     target: Tensor | None = None
 
 
-class Replica(Method):
+class Replica(PerSubset):
     """Synthesise one sequence by random forests at three scales [1]_.
 
     Parameters
@@ -187,7 +188,6 @@ class Replica(Method):
         ),
     }
     classical = True
-    subsets = "per-subset"
     outputs = ("image",)
 
     def __init__(self, config: ReplicaConfig, spec: DataSpec = GLIOMA) -> None:
@@ -204,27 +204,17 @@ class Replica(Method):
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
-        """The sources: forests read them together. See `Method.encode`."""
-        return {"image": self.take_own(image, available)}
-
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
-        """The target, 0 outside the brain of the sources; deterministic. See `Method.decode`."""
-        self.require_own(available)
+    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+        """The target, 0 outside the brain of the sources."""
         channel = self.spec.index(self.target)
-        sources = features["image"][:, self._order].float()
+        sources = sources[:, self._order].float()
         image = sources.new_full((len(sources), len(self.spec.modalities), *sources.shape[2:]), torch.nan)
         for row, subject in enumerate(sources):
-            guide = None
+            guide: Tensor | None = None
             for scale in reversed(range(self.config.scales)):
                 at = self._at_scales(subject)[scale]
                 guide = self._synthesise(self.forests[scale], at, guide, scale)
+            assert guide is not None
             image[row, channel] = guide
         synthesised = torch.zeros_like(available)
         synthesised[:, channel] = True

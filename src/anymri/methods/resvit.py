@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anymri.losses.adversarial import deceive, judge
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, with_target
+from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext, with_target
+from anymri.methods.per_subset import PerSubset
 from anymri.nn.residual_transformer import (
     KEY_BIAS,
     KEY_BIAS_REASON,
@@ -29,14 +30,12 @@ from anymri.types import (
     GLIOMA,
     Batch,
     DataSpec,
-    Features,
     Intensity,
     OptimizerSettings,
     Prediction,
     Stage,
     StepOutput,
     UserError,
-    Where,
 )
 
 __all__ = ["ResViT", "ResViTConfig"]
@@ -86,7 +85,7 @@ class ResViTConfig(MethodConfig):
     lr_transformers: PositiveFloat = 1e-3
 
 
-class ResViT(Method):
+class ResViT(PerSubset):
     """Synthesise one sequence from one or several others, slice by slice [1]_.
 
     Parameters
@@ -168,7 +167,6 @@ class ResViT(Method):
             },
         ),
     }
-    subsets = "per-subset"
     outputs = ("image",)
     spatial_dims = 2
     divisor = TOKEN
@@ -186,20 +184,9 @@ class ResViT(Method):
         self.generator = ResViTGenerator(len(self.own), 1, config)
         self.discriminator = ResViTDiscriminator(len(self.own) + 1, config.judge_width)
 
-    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
-        """The sources: the network joins them from the first layer on. See `Method.encode`."""
-        return {"image": self.take_own(image, available)}
-
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
-        """The target; deterministic. See `Method.decode`."""
-        self.require_own(available)
-        made = synthesise(self.generator, features["image"], self.config)
+    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+        """The target."""
+        made = synthesise(self.generator, sources, self.config)
         channel = self.spec.index(self.target)
         image = made.new_full((len(made), len(self.spec.modalities), *made.shape[2:]), torch.nan)
         image[:, channel] = made[:, 0]

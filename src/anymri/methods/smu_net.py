@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from anymri.losses.co_training import consistency, ramp_up, taken_for
 from anymri.losses.segmentation import dice_squared
 from anymri.methods._released import GROUP_NORM_UNET, group_norm_path, swap_axes
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext
+from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext
+from anymri.methods.per_subset import PerSubset
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
 from anymri.types import (
     GLIOMA,
     Batch,
     DataSpec,
-    Features,
     Head,
     Intensity,
     OptimizerSettings,
@@ -28,7 +28,6 @@ from anymri.types import (
     Stage,
     StepOutput,
     UserError,
-    Where,
 )
 
 __all__ = ["SMUNet", "SMUNetConfig", "style_distance"]
@@ -132,7 +131,7 @@ def style_distance(first: Tensor, second: Tensor) -> Tensor:
     return (difference / (4.0 * channels**2 * (size[1] * size[2]) ** 2)).mean()
 
 
-class SMUNet(Method):
+class SMUNet(PerSubset):
     """Segment from one subset with a network that matches a full one in style and content [1]_.
 
     Parameters
@@ -191,7 +190,6 @@ class SMUNet(Method):
             {"widths": (8, 16, 24, 32), "blocks": (1, 1, 1, 1), "judge_widths": (16,), "lr": 2e-3},
         ),
     }
-    subsets = "per-subset"
     needs = "complete"
     outputs = ("logits",)
     intensity = Intensity("unit")
@@ -209,20 +207,9 @@ class SMUNet(Method):
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
-        """The subset's channels: the network joins them from the first layer on. See `Method.encode`."""
-        return {"image": self.take_own(image, available)}
-
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
-        """Segment by the missing path; deterministic. See `Method.decode`."""
-        self.require_own(available)
-        return Prediction(logits=self.missing(features["image"]).logits)
+    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+        """Segment by the missing path."""
+        return Prediction(logits=self.missing(sources).logits)
 
     # ---------------------------------------------------------------------------------------------------- training
 

@@ -1,0 +1,176 @@
+"""Systems with one network per subset of modalities, and several such networks behind one protocol."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from anymri.methods.base import Method, MethodConfig, SubsetNotTrained, show
+from anymri.types import GLIOMA, DataSpec, Features, Prediction, UserError, Where
+
+__all__ = ["Family", "PerSubset"]
+
+
+class PerSubset(Method):
+    """A system with one network per subset; an instance serves the one of `config.subset`.
+
+    A subclass writes `answer` and `training_step`.
+
+    Parameters
+    ----------
+    config : MethodConfig
+        With `subset`; None = all modalities.
+    spec : DataSpec
+
+    Raises
+    ------
+    UserError
+        If the subset is not one of the specification.
+    """
+
+    subsets: Literal["any", "per-subset"] | tuple[str, ...] = "per-subset"
+
+    def __init__(self, config: MethodConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        try:
+            self.own = spec.modalities if config.subset is None else spec.parse_subset(config.subset)
+        except ValueError as error:
+            raise UserError(f"method.config.subset = {config.subset!r}: {error}") from None
+        self.subsets = (spec.subset_name(self.own),)
+
+    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+        """Predict from the channels of the own subset.
+
+        Parameters
+        ----------
+        sources : Tensor, shape (B, len(own), *S)
+        available : Tensor of bool, shape (B, M)
+        outputs : tuple of str or None
+            See `Method.decode`.
+        """
+        raise NotImplementedError
+
+    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
+        """The subset's channels: such a network joins them from the first layer on. See `Method.encode`."""
+        return {"image": self.take_own(image, available)}
+
+    def decode(
+        self,
+        features: Features,
+        available: Tensor,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """Predict for the own subset, deterministic. See `Method.decode`.
+
+        Raises
+        ------
+        SubsetNotTrained
+            If a row shows more or less.
+        """
+        self.require_own(available)
+        return self.answer(features["image"], available, outputs)
+
+    def take_own(self, image: Tensor, available: Tensor) -> Tensor:
+        """Channels of the own subset, in the order of `spec`.
+
+        Parameters
+        ----------
+        image : Tensor, shape (B, M, *S)
+        available : Tensor of bool, shape (B, M)
+            May show more; what else is there is not looked at.
+
+        Returns
+        -------
+        Tensor, shape (B, len(own), *S)
+        """
+        columns = [self.spec.index(code) for code in self.own]
+        return show(image[:, columns], available[:, columns])
+
+    def require_own(self, available: Tensor) -> None:
+        """Refuse rows of another subset.
+
+        Raises
+        ------
+        SubsetNotTrained
+            If a row shows more or less.
+        """
+        for name in dict.fromkeys(self.spec.subset_name(row) for row in available):
+            if name not in self.subsets:
+                raise SubsetNotTrained(f"{self.name} has no network for {name}; trained subsets: {self.subsets[0]}")
+
+
+class Family(nn.Module):
+    """Several per-subset instances of one method behind the protocol's `encode` and `decode`.
+
+    Parameters
+    ----------
+    members : dict of str to Method
+        Subset name (``"t1c+flair"``) to the instance trained for it.
+
+    Raises
+    ------
+    ValueError
+        If there are no members or they differ in method or specification.
+    """
+
+    def __init__(self, members: dict[str, Method]) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("a family needs at least one member")
+        first = next(iter(members.values()))
+        if any(type(m) is not type(first) or m.spec != first.spec for m in members.values()):
+            raise ValueError("the members of a family must share method and data specification")
+        # Module names may not hold dots; "+" is allowed.
+        self.members = nn.ModuleDict(
+            {first.spec.subset_name(first.spec.parse_subset(s)): m for s, m in members.items()}
+        )
+        self.spec, self.head, self.info, self.config = first.spec, first.head, first.info, first.config
+        self.name, self.outputs, self.intensity = first.name, first.outputs, first.intensity
+        self.patch, self.divisor, self.spatial_dims = first.patch, first.divisor, first.spatial_dims
+        self.subsets = tuple(self.members)
+
+    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
+        """Keep image and place; a member's encoders run in `decode`, where its subset is known."""
+        return {"image": show(image, available), "where": where}
+
+    def decode(
+        self,
+        features: Features,
+        available: Tensor,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """Run each row through the member trained for its subset.
+
+        Raises
+        ------
+        SubsetNotTrained
+            If a row's subset has no member.
+        """
+        names = [self.spec.subset_name(row) for row in available]
+        for name in names:
+            if name not in self.members:
+                known = ", ".join(self.subsets)
+                raise SubsetNotTrained(f"{self.name} has no network for {name}; trained subsets: {known}")
+        parts: list[Prediction | None] = [None] * len(names)
+        for name in dict.fromkeys(names):
+            rows = [i for i, row in enumerate(names) if row == name]
+            where = features["where"]
+            place = None if where is None else Where(*(value[rows] for value in where))
+            chosen = None if generators is None else [generators[i] for i in rows]
+            member = cast(Method, self.members[name])
+            part = member.predict(features["image"][rows], available[rows], place, outputs, chosen)
+            for position, row in enumerate(rows):
+                parts[row] = Prediction(*(None if v is None else v[position] for v in part))
+        done = [part for part in parts if part is not None]
+        return Prediction(
+            *(
+                None if getattr(done[0], key) is None else torch.stack([getattr(p, key) for p in done])
+                for key in done[0]._fields
+            )
+        )
+
+    predict = Method.predict
