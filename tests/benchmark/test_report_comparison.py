@@ -133,6 +133,16 @@ def test_costs_of_a_network_are_measured(tmp_path):
     assert len(set(every["subset"])) == 15
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "ticks"),
+    [(-0.35, 0.0, [0.5, 0.6, 0.7, 0.8, 0.9, 1]), (0.2, 1.4, [2, 5, 10, 20]), (-0.5, 3.2, [1, 10, 100, 1000])],
+)
+def test_a_cost_axis_has_a_few_ticks_however_long_it_is(first, last, ticks):
+    from anymri.benchmark.report.accuracy_cost import _log_ticks
+
+    assert _log_ticks(first, last) == pytest.approx(ticks)
+
+
 def test_one_sequence_only_beside_the_network_trained_for_it(results):
     table = single_sequence_table(results)
     assert table["columns"] == ["FLAIR", "T1", "T1c", "T2", "average"]

@@ -135,8 +135,8 @@ def _panel(points: pd.DataFrame, name: str, x0: float, methods: dict[str, str]) 
 
 
 def _log_ticks(first: float, last: float) -> list[float]:
-    """1, 2, 5 times powers of ten within the axis; fewer where the axis is long."""
-    factors = (1, 2, 5) if last - first < 2 else (1,)
+    """1, 2, 5 times powers of ten within the axis; fewer where it is long, more where it is short."""
+    factors = tuple(range(1, 10)) if last - first < 0.6 else (1, 2, 5) if last - first < 2 else (1,)
     powers = range(math.floor(first) - 1, math.ceil(last) + 1)
     return [f * 10.0**power for power in powers for f in factors if first <= math.log10(f * 10.0**power) <= last]
 
