@@ -69,7 +69,7 @@ def index(
     lines = [f"{name:>24} {count}" for name, count in counts.items()]
     if counts["label"]:
         read_as = ", ".join(f"{value} {name}" for name, value in spec.labels.items())
-        guessed = dataset == "folder" and not (root / "dataset.yaml").is_file()
+        guessed = dataset in ("folder", "bids") and not (root / "dataset.yaml").is_file()
         hint = "; if they mean something else, say so in a dataset.yaml in the folder" if guessed else ""
         lines.append(f"label maps are read as {read_as}{hint}")
     _say(

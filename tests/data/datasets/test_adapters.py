@@ -220,6 +220,9 @@ def test_wmh_and_msseg_sites(tmp_path: Path) -> None:
         info.write(tmp_path / name / "training" / "Amsterdam", subject_id, *study(name), SPACING_MM)
         subject = info.index(tmp_path / name)[0]
         assert (subject.subject_id, subject.site) == (subject_id, subject_id.split("-")[0])
+    info = get_dataset("wmh2017")
+    info.write(tmp_path / "test" / "Amsterdam", "Philips_VU .PETMR_01.-161", *study("wmh2017"), SPACING_MM)
+    assert [s.site for s in info.index(tmp_path / "test")] == ["Philips_VU .PETMR_01."]
     assert get_dataset("wmh2017").spec.region_values("lesion") == (1,)  # other pathology (2) is no lesion
 
 
@@ -277,6 +280,33 @@ def test_adni_takes_one_of_several_and_leaves_out_what_is_no_sequence(tmp_path: 
     subject = info.index(tmp_path)[0]
     assert {code: path.name for code, path in subject.images.items()} == {"t1": "I0"}
     assert (subject.patient, subject.site) == ("002_S_0413", "002")
+
+
+@pytest.mark.parametrize(
+    ("description", "code"),
+    [
+        ("MPRAGE", "t1"),
+        ("MPR__GradWarp__B1_Correction__N3__Scaled", "t1"),
+        ("MPR-R____N3", "t1"),
+        ("MT1__GradWarp__N3m", "t1"),
+        ("Accelerated_Sag_IR-FSPGR", "t1"),
+        ("Axial_PD_T2_FSE", None),  # two echoes in one folder
+        ("Double_TSE", None),
+        ("Axial_T2-FLAIR", "flair"),
+        ("Axial_T2-Star", None),
+        ("HarP_135_final_release_2015", None),
+    ],
+)
+def test_adni_descriptions_of_the_archive(tmp_path: Path, description: str, code: str | None) -> None:
+    info = get_dataset("adni")
+    volumes, _ = study("adni")
+    folder = info.write(tmp_path, "002_S_0413_2006-11-15", {"t1": volumes["t1"]}, None, SPACING_MM)
+    (folder / "MPRAGE").rename(folder / description)
+    if code is None:
+        with pytest.raises(UserError, match="no subject found"):
+            info.index(tmp_path)
+    else:
+        assert list(info.index(tmp_path)[0].images) == [code]
 
 
 def test_duke_series_without_a_use_are_left_out(tmp_path: Path) -> None:

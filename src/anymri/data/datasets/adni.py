@@ -4,8 +4,10 @@
 
     ADNI/002_S_0413/MPRAGE/2006-11-15_14_23_26.0/I30119/*.dcm      (or one .nii)
     ADNI/002_S_0413/Axial_T2_FLAIR/2006-11-15_14_23_26.0/I30120/*.dcm
+    ADNI/002_S_0729/MPR____N3__Scaled/2006-08-02_07_02_00.0/I40692/*.nii    corrected MPRAGE; MPR-R is the repeat
 
-Source: public code that reads the archive's downloads. A series is recognised by its description.
+Source: paths in public code that reads the archive's downloads (``MPRAGE``, ``MPR__GradWarp__B1_Correction__N3__Scaled``,
+``Axial_PD_T2_FSE``, ``Double_TSE``; looked up on 2026-11-27). A series is recognised by its description.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ __all__ = ["INFOS", "index_adni", "write_adni"]
 #: What a description holds, in this order of questions, and the modality it then is (None: not read).
 _DESCRIPTIONS = (
     (r"mask|calibration|survey|loc(alizer)?\b|scout|dti|fmri|asl|perfusion|star|hippo|field.?map", None),
+    (r"pd.?t2|double.?t?se", None),  # two echoes in one folder
     (r"flair", "flair"),
-    (r"mp.?rage|spgr|mt1", "t1"),
+    (r"mp.?rage|spgr|mt1|(?<![a-z])mpr(?![a-z])", "t1"),
     (r"pd|proton", "pd"),
     (r"t2", "t2"),
 )
@@ -147,7 +150,8 @@ INFOS = (
         traps=(
             "whole heads; the sequences of a visit have different grids: register before use",
             "a person has many visits: split by patient",
-            "one scan is offered raw and after several corrections under different image ids",
+            "one scan is offered raw and after several corrections (MPR__GradWarp...) under different image ids",
+            "the double echo series of ADNI 1 (Axial_PD_T2_FSE, Double_TSE) hold PD and T2 in one folder: not read",
         ),
     ),
 )

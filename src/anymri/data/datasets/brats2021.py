@@ -1,7 +1,8 @@
 """BraTS 2017 to 2021: folders like ``BraTS2021_00000`` with files ``_t1 _t1ce _t2 _flair _seg``.
 
 The years 2017 to 2019 group them in folders ``HGG`` and ``LGG``. In files, label 4 is the enhancing tumour.
-Source: the challenge's data pages and real cases of 2021.
+Source: the challenge's data pages, real cases of 2021, and paths in public code for the other years, looked up on
+2026-11-27 (``W39_1998.09.19_Segm.nii`` of 2020).
 """
 
 from __future__ import annotations

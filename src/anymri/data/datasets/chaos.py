@@ -6,7 +6,7 @@
     Train_Sets/MR/1/T2SPIR/DICOM_anon/*.dcm                               T2SPIR/Ground/*.png
 
 Grey values of the masks: 63 liver, 126 right kidney, 189 left kidney, 252 spleen.
-Source: chaos.grand-challenge.org/Data and paths in public code that reads the release.
+Source: chaos.grand-challenge.org/Data and paths in public code that reads the release, looked up on 2026-11-27.
 """
 
 from __future__ import annotations

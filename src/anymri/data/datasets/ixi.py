@@ -1,6 +1,6 @@
 """IXI: ``IXI-T1/IXI002-Guys-0828-T1.nii.gz``, healthy people, no label maps.
 
-Source: brain-development.org/ixi-dataset and file names in public code that reads it.
+Source: brain-development.org/ixi-dataset and file names in public code that reads it, looked up on 2026-11-27.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """MS Lesion Segmentation Grand Challenge 2008 (MSGC): ``CHB_train_Case01/CHB_train_Case01_FLAIR.nhdr`` with ``.raw``.
 
-Source: the folder listing in a public description of the data set, and the challenge's page (ia.unc.edu/MSseg). The
-second rater's maps of the UNC cases (``UNC_train_lesion_byCHB``) are not read.
+Source: the folder listing in the description of MSseg08 of github.com/openmedlab, looked up on 2026-11-27, and the
+challenge's page (ia.unc.edu/MSseg). The second rater's maps of the UNC cases (``UNC_train_lesion_byCHB``) are not read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """MSSEG 2016: ``Center_01/Patient_01/Preprocessed_Data/FLAIR_preprocessed.nii.gz`` and ``Masks/Consensus.nii.gz``.
 
-Source: the data page of the challenge (shanoir.irisa.fr) and file names in public code that reads it. ``Raw_Data`` and
-the seven experts' own masks (``Masks/ManualSegmentation_1..7``) are not read.
+Source: the data page of the challenge (shanoir.irisa.fr) and file names in public code that reads it, looked up on
+2026-11-27. ``Raw_Data`` and the seven experts' own masks (``Masks/ManualSegmentation_1..7``) are not read.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
     training/Utrecht/0/pre/FLAIR.nii.gz
     training/Amsterdam/GE3T/100/wmh.nii.gz
 
-Source: wmh.isi.uu.nl (data and manual reference standard). ``orig/`` holds the scans before bias correction and is not
-read.
+Source: wmh.isi.uu.nl (data and manual reference standard), and paths in public code that reads the release, looked up on
+2026-11-27; one scanner of the test part is spelled ``Philips_VU .PETMR_01.``. ``orig/`` holds the scans before bias
+correction and ``additional_annotations/`` those of other observers; neither is read.
 """
 
 from __future__ import annotations
