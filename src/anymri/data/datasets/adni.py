@@ -6,8 +6,9 @@
     ADNI/002_S_0413/Axial_T2_FLAIR/2006-11-15_14_23_26.0/I30120/*.dcm
     ADNI/002_S_0729/MPR____N3__Scaled/2006-08-02_07_02_00.0/I40692/*.nii    corrected MPRAGE; MPR-R is the repeat
 
-Source: paths in public code that reads the archive's downloads (``MPRAGE``, ``MPR__GradWarp__B1_Correction__N3__Scaled``,
-``Axial_PD_T2_FSE``, ``Double_TSE``; looked up on 2026-11-27). A series is recognised by its description.
+Source: paths in public code that reads the archive's downloads (``MPRAGE``,
+``MPR__GradWarp__B1_Correction__N3__Scaled``, ``Axial_PD_T2_FSE``, ``Double_TSE``; looked up on 2026-11-27). A series
+is recognised by its description.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@
     BRATS2015_Training/HGG/brats_2013_pat0001_1/VSD.Brain_3more.XX.O.OT.54517/VSD.Brain_3more.XX.O.OT.54517.mha
     BRATS-2/Image_Data/HG/0001/VSD.Brain.XX.O.MR_T1c/VSD.Brain.XX.O.MR_T1c.686.mha
 
-Copies without the inner folders are read too. Source: file names in public code that reads the released archives, looked
-up on 2026-11-27 (label maps of 2013: ``VSD.Brain_3more.XX.XX.OT``), and the subject lists of github.com/cchen-cc/Robust-Mseg.
+Copies without the inner folders are read too. Source: file names in public code that reads the released archives,
+looked up on 2026-11-27 (label maps of 2013: ``VSD.Brain_3more.XX.XX.OT``), and the subject lists of
+github.com/cchen-cc/Robust-Mseg.
 """
 
 from __future__ import annotations

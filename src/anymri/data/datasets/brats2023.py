@@ -1,7 +1,7 @@
 """BraTS 2023 and later: folders like ``BraTS-GLI-00000-000`` with files ``-t1n -t1c -t2w -t2f -seg``.
 
-Source: the challenge's data pages on synapse.org, github.com/hongweilibran/BraSyn for the names, and paths in public code
-(2024: ``BraTS-GLI-02711-100``), looked up on 2026-11-27.
+Source: the challenge's data pages on synapse.org, github.com/hongweilibran/BraSyn for the names, and paths in public
+code (2024: ``BraTS-GLI-02711-100``), looked up on 2026-11-27.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@
     SegmentationKey.csv                   DLDS,Series,Label            patient number, series number, letter
     SequenceTypes.csv                     Label, ...                   letter, name; not read
 
-Source: MacDonald et al. 2023 (below), doi:10.5281/zenodo.7774566, and public code and notes on the release, looked up on
-2026-11-27: they agree on the folders (some unpack to ``Segmentation/Segmentation``) and on the key; one names the second
-column of ``SequenceTypes.csv`` ``SeriesMap``, which the written file does not claim to copy.
+Source: MacDonald et al. 2023 (below), doi:10.5281/zenodo.7774566, and public code and notes on the release, looked up
+on 2026-11-27: they agree on the folders (some unpack to ``Segmentation/Segmentation``) and on the key; one names the
+second column of ``SequenceTypes.csv`` ``SeriesMap``, which the written file does not claim to copy.
 """
 
 from __future__ import annotations

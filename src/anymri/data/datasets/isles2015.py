@@ -5,9 +5,9 @@ A folder a subject, named by a number, with a folder a sequence and one uncompre
     SISS2015_Training/1/VSD.Brain.XX.O.MR_DWI.70613/VSD.Brain.XX.O.MR_DWI.70613.nii     also Flair T1 T2; OT = label map
     SPES2015_Training/1/VSD.Brain.XX.O.MR_Tmax.12345/VSD.Brain.XX.O.MR_Tmax.12345.nii   also CBF CBV DWI T1c T2 TTP
 
-Source: Maier et al. 2017 (below), and paths in public code of participants, looked up on 2026-11-27. They do not agree on
-the name of the label map of SPES: it is taken from a name with ``penumbralabel`` or ``.OT.``. A complete listing of the
-release was not found.
+Source: Maier et al. 2017 (below), and paths in public code of participants, looked up on 2026-11-27. They do not
+agree on the name of the label map of SPES: it is taken from a name with ``penumbralabel`` or ``.OT.``. A complete
+listing of the release was not found.
 """
 
 from __future__ import annotations

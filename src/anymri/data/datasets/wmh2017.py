@@ -5,8 +5,8 @@
     training/Utrecht/0/pre/FLAIR.nii.gz
     training/Amsterdam/GE3T/100/wmh.nii.gz
 
-Source: wmh.isi.uu.nl (data and manual reference standard), and paths in public code that reads the release, looked up on
-2026-11-27; one scanner of the test part is spelled ``Philips_VU .PETMR_01.``. ``orig/`` holds the scans before bias
+Source: wmh.isi.uu.nl (data and manual reference standard), and paths in public code that reads the release, looked up
+on 2026-11-27; one scanner of the test part is spelled ``Philips_VU .PETMR_01.``. ``orig/`` holds the scans before bias
 correction and ``additional_annotations/`` those of other observers; neither is read.
 """
 

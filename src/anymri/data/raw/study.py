@@ -186,29 +186,6 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
         values, intensity[code] = normalise(heads[code], inside, code, options.normalise)
         images[code] = Volume(values, grid, volume.source)
     brain_ml = float(mask.sum()) * float(np.prod(grid.spacing_mm)) / 1000
-    provenance = {
-        "sequences": {
-            code: {
-                "shape": list(native[code].shape),
-                "spacing_mm": [round(size, 4) for size in native[code].spacing_mm],
-                "orientation": native[code].orientation,
-                "bias_field_log_std": bias[code],
-                "to_reference": rigid.get(code, "reference"),
-                "intensity": intensity[code],
-            }
-            for code in volumes
-        },
-        "reference": reference,
-        "template": affine_facts or "not registered",
-        "brain_mask": {**mask_facts, "brain_ml": round(brain_ml, 1)},
-        "grid": {"shape": list(grid.shape), "spacing_mm": options.spacing_mm, "affine": grid.affine.tolist()},
-        "skipped": list(options.skip),
-        "matrices": {
-            "meaning": "4x4, RAS+ world mm: where a point of the aligned grid (or of MNI) lies in the sequence",
-            "grid_to_native": {code: matrix.tolist() for code, matrix in grid_to_native.items()},
-            "mni_to_reference": None if mni is None else mni.tolist(),
-        },
-    }
     return RawStudy(
         images=images,
         heads=heads,
@@ -218,8 +195,43 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
         grid_to_native=grid_to_native,
         reference=reference,
         mni_to_reference=mni,
-        provenance=provenance,
+        provenance={
+            "sequences": _describe_sequences(native, bias, rigid, intensity),
+            "reference": reference,
+            "template": affine_facts or "not registered",
+            "brain_mask": {**mask_facts, "brain_ml": round(brain_ml, 1)},
+            "grid": {"shape": list(grid.shape), "spacing_mm": options.spacing_mm, "affine": grid.affine.tolist()},
+            "skipped": list(options.skip),
+            "matrices": _describe_matrices(grid_to_native, mni),
+        },
     )
+
+
+def _describe_sequences(
+    native: Mapping[str, Geometry],
+    bias: Mapping[str, float | None],
+    rigid: Mapping[str, Any],
+    intensity: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        code: {
+            "shape": list(geometry.shape),
+            "spacing_mm": [round(size, 4) for size in geometry.spacing_mm],
+            "orientation": geometry.orientation,
+            "bias_field_log_std": bias[code],
+            "to_reference": rigid.get(code, "reference"),
+            "intensity": intensity[code],
+        }
+        for code, geometry in native.items()
+    }
+
+
+def _describe_matrices(grid_to_native: Mapping[str, Matrix], mni: Matrix | None) -> dict[str, Any]:
+    return {
+        "meaning": "4x4, RAS+ world mm: where a point of the aligned grid (or of MNI) lies in the sequence",
+        "grid_to_native": {code: matrix.tolist() for code, matrix in grid_to_native.items()},
+        "mni_to_reference": None if mni is None else mni.tolist(),
+    }
 
 
 def _correct(
