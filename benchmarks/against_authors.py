@@ -33,7 +33,7 @@ METHODS: dict[str, tuple[str, tuple[int, int, int]]] = {
     "robust_seg": ("IM-Fuse", (80, 80, 80)),
     "acn": ("ACN", (128, 192, 160)),
     "smu_net": ("smunet", (128, 192, 160)),
-    "mmcformer": ("MMCFormer", (128, 192, 160)),
+    "mmcformer": ("MMCFormer", (128, 160, 192)),
     "m3ae": ("m3ae", (128, 128, 128)),
     "resvit": ("ResViT", (1, 256, 256)),
     "mm_gan": ("mm-gan", (4, 256, 256)),
