@@ -34,6 +34,16 @@ def test_a_window_alone_is_that_window_among_others(name, rows):
     torch.testing.assert_close(together, plain)
 
 
+def test_the_layout_of_the_memory_does_not_matter():
+    """A part of a longer row of tokens, folded into a volume: channels last, with a batch stride of its own."""
+    torch.manual_seed(0)
+    layer = nn.Conv3d(256, 256, 1)
+    tokens = torch.randn(3, 32, 256)[:, 8:16].transpose(1, 2).unflatten(2, (2, 2, 2))
+    with torch.inference_mode(), SameKernels(3):
+        assert torch.equal(layer(tokens), layer(tokens.contiguous()))
+        assert torch.equal(layer(tokens)[:1], layer(tokens[:1]))
+
+
 def test_what_it_does_not_know_is_left_alone():
     window, weight = torch.randn(1, 2, 4, 4, 4), torch.randn(3, 2, 3, 3, 3)
     with torch.inference_mode():

@@ -82,6 +82,9 @@ def _convolve(
     axes = weight.ndim - 2
     steps = ([size] * axes if isinstance(size, int) else list(size) for size in (padding, stride, dilation))
     padded, strided, dilated = steps
+    # The layout of the memory picks the program too, and tokens folded into a volume can have one for a single window
+    # and another for several.
+    values, weight = values.contiguous(), weight.contiguous()
     return torch.mkldnn_convolution(values, weight, bias, padded, strided, dilated, groups)
 
 
