@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 
 from anymri.data.datasets import DATASETS, get_dataset
 from anymri.data.datasets.layout import native_grid
@@ -280,6 +281,18 @@ def test_adni_takes_one_of_several_and_leaves_out_what_is_no_sequence(tmp_path: 
     subject = info.index(tmp_path)[0]
     assert {code: path.name for code, path in subject.images.items()} == {"t1": "I0"}
     assert (subject.patient, subject.site) == ("002_S_0413", "002")
+
+
+@pytest.mark.parametrize("name", ["folder", "bids"])
+def test_what_labels_mean_is_asked_for_where_nothing_says_it(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    get_dataset(name).write(root, IDS.get(name, ("s1",))[0], *study(name), SPACING_MM)
+    command = ("index", root, "-d", name, "-o", tmp_path / "subjects.csv", "--no-picture")
+    said = run(*command).out
+    assert "label maps are read as 1 ncr, 2 edema, 3 et; if they mean something else, say so in a dataset.yaml" in said
+    (root / "dataset.yaml").write_text("modalities: [t1]\nlabels: {lesion: 1}\n", encoding="utf-8")
+    said = run(*command).out
+    assert "label maps are read as 1 lesion\n" in said
 
 
 @pytest.mark.parametrize(
