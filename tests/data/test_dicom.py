@@ -12,6 +12,7 @@ from anymri.data.dicom import classify_header, is_dicom_study, open_study, read_
 from anymri.data.formats import write_dicom
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import read_image
+from anymri.data.raw.source import find_raw
 from anymri.types import UserError
 
 pydicom = pytest.importorskip("pydicom")
@@ -87,6 +88,16 @@ def test_what_is_wrong_with_an_archive_names_the_archive(tmp_path: Path) -> None
         target.writestr("notes.txt", "nothing to see")
     with pytest.raises(UserError, match=r"^.*notes\.zip: holds no DICOM image"), open_study(archive) as folder:
         scan_series(folder)
+
+
+def test_what_is_wrong_with_a_series_names_the_study(study: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "study.zip"
+    with zipfile.ZipFile(archive, "w") as target:
+        for number, file in enumerate(sorted((study / "b_t1").iterdir())):
+            content = file.read_bytes()
+            target.writestr(file.name, content[: len(content) // 2] if number == 4 else content)
+    with pytest.raises(UserError, match=r"^.*study\.zip: DICOM series 1: [^\n]*; [^\n]*$"):
+        find_raw(archive, {}, ["t1"])
 
 
 def test_a_read_series_carries_no_name(study: Path) -> None:

@@ -84,11 +84,19 @@ def _read_dicom(
 ) -> tuple[dict[str, Volume], list[dict[str, object]]]:
     with open_study(study) as folder:
         found = scan_series(folder, numbers)
-        images = {one.modality: read_series(one) for one in found if one.modality and one.modality in allowed}
+        used = {one.modality: one for one in found if one.modality in allowed}
+        images = {code: _read(study, one) for code, one in used.items() if code}
         _identify_silent([series for series in found if series.reason == "header silent"], allowed, images, taken)
     for series in found:
         say(f"series {series.number}: {series.modality or 'not used'} ({series.reason})")
     return images, [one.describe() for one in found]
+
+
+def _read(study: Path, series: Series) -> Volume:
+    try:
+        return read_series(series)
+    except UserError as error:  # a series alone has no name
+        raise UserError(f"{study}: {error}") from None
 
 
 def _identify_silent(silent: list[Series], allowed: list[str], images: dict[str, Volume], taken: Iterable[str]) -> None:
