@@ -72,7 +72,7 @@ def show(table: pd.DataFrame) -> None:
     """Print the subsets, mean of the subjects, and each subject with everything and with FLAIR alone."""
     means = table.groupby(["subset", "method"], sort=False)[["dice", "f1"]].mean().unstack("method") * 100
     means.loc["mean of all"] = means.mean()
-    print(means.round(1).to_markdown() if hasattr(means, "to_markdown") else means.round(1).to_string())
+    print(means.round(1).to_string())
     wide = table[table.subset.isin(["flair", table.subset.iloc[-1]])]
     print(wide.round(3).to_string(index=False))
 
