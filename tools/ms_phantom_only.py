@@ -22,9 +22,11 @@ from anymri.data.preprocess import preprocess
 from anymri.data.specification import dataset_spec
 from anymri.evaluation import evaluate
 from anymri.evaluation.lesionwise import BRATS2023, lesionwise
+from anymri.inference.labels import regions
 from anymri.inference.restore import restore_probability
 from anymri.inference.sliding_window import SubjectPrediction
 from anymri.phantom import PhantomSettings, generate
+from anymri.zoo import open_model
 
 PHANTOMS, SEED, SPACING_MM = 150, 2028, 2.0
 SETTINGS = PhantomSettings(spacing_mm=SPACING_MM, pathology="multiple_sclerosis", contrast="random", anatomy="varied")
@@ -46,14 +48,14 @@ def prepare(real: Path, work: Path) -> list[str]:
 
 def score(model: Path, work: Path, name: str, subjects: list[str]) -> pd.DataFrame:
     """Lesion Dice and lesion-wise F1 of every subset."""
-    native, rows = Cache(work / "native"), []
+    native, method, rows = Cache(work / "native"), open_model(model), []
 
     def watch(entry: Entry, subset: tuple[str, ...], prediction: SubjectPrediction) -> None:
         truth = native.entry(entry.subject_id)
         label = np.asarray(truth.label) > 0
         assert prediction.probability is not None
         shown = restore_probability(prediction.probability, entry.geometry.with_shape(label.shape))
-        found = np.asarray(shown)[0] > 0.5
+        found = np.asarray(regions(shown, method.head, method.spec)["lesion"])
         scores = lesionwise(found, label, truth.spacing_mm, BRATS2023["met"], hd95=False)
         dice = 2 * (found & label).sum() / max(found.sum() + label.sum(), 1)
         counts = {"found": scores.found, "missed": scores.missed, "invented": scores.false_positives}
@@ -62,7 +64,7 @@ def score(model: Path, work: Path, name: str, subjects: list[str]) -> pd.DataFra
 
     out = work / f"{name}-{'-'.join(subjects)}.parquet"
     evaluate(
-        model, work / "cache", out, subjects=subjects, batch_size=4, hd95=False, synthesis=False, pictures=False,
+        method, work / "cache", out, subjects=subjects, batch_size=4, hd95=False, synthesis=False, pictures=False,
         watch=watch,
     )  # fmt: skip
     return pd.DataFrame(rows)
