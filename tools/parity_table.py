@@ -46,7 +46,8 @@ Both networks are filled with the same deterministic numbers and given the same 
 difference of the logits, or of the images of a system that synthesises, over their standard deviation (4096 sampled
 voxels a subset, target at most 1e-4); *parameters* are those of the modules that are compared. The authors' numbers are
 goldens, recorded on the CPU by `tests/golden/record_<name>.py --authors PATH` with repository and commit kept inside;
-no line of theirs is in this repository. Memory and time beside theirs are not measured yet.
+no line of theirs is in this repository. Memory and time beside theirs are on
+[a page of their own](../results/against-authors.md).
 
 Made by `python tools/parity_table.py`.
 
