@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,9 +59,10 @@ def replace_file(path: str | Path) -> Iterator[BinaryIO]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(temporary, "wb") as handle:
+        with _create_locked(temporary) as handle:
             yield handle
-        temporary.replace(path)
+            handle.flush()
+            temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error) or type(error).__name__
@@ -73,12 +74,7 @@ def replace_file(path: str | Path) -> Iterator[BinaryIO]:
 
 def find_leftovers(folder: str | Path) -> list[Path]:
     """Temporary files of `replace_file` in a folder whose process is gone (killed, or a power cut)."""
-    found = []
-    for path in sorted(Path(folder).glob(".*.part")):
-        match = re.fullmatch(r"\..+\.(\d+)\.part", path.name)
-        if match and not _is_running(int(match[1])):
-            found.append(path)
-    return found
+    return [path for path in sorted(Path(folder).glob(".*.part")) if path.is_file() and not _is_being_written(path)]
 
 
 def remove_leftovers(folder: str | Path) -> list[Path]:
@@ -89,11 +85,28 @@ def remove_leftovers(folder: str | Path) -> list[Path]:
     return found
 
 
-def _is_running(process: int) -> bool:
+def _create_locked(path: Path) -> BinaryIO:
+    """Open a new file and lock it until it is closed or the process ends, in whatever way.
+
+    The lock says whether somebody still writes. The number of the process in the file's name cannot: a killed process
+    keeps its number until its parent asks, another one may have it by now, and that of another machine on the same
+    disk means nothing here.
+    """
+    while True:
+        handle = open(path, "wb")  # noqa: SIM115 - the caller closes it
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle.fileno()).st_nlink:
+            return handle
+        handle.close()  # between the two lines, somebody took it for a leftover and removed it
+
+
+def _is_being_written(path: Path) -> bool:
     try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
+        with open(path, "rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):  # locked, or complete by now
         return True
-    return True
+    except OSError:  # a file system without locks, or not ours to read
+        return False
+    return False
