@@ -201,7 +201,7 @@ def generate_abdomens(
     workers = whole_number("workers", workers, 1)
     make_folder(make_folder(out) / "provenance")
     make = partial(_write_abdomen, out=out, seed=seed, spacing_mm=spacing_mm, layout=layout)
-    # Both layouts keep one table or folder of all patients, which several processes must not write at once.
+    # Duke Liver keeps one table of all patients, which several processes must not write at once.
     run_all(make, list(range(subjects)), 1 if layout == "duke_liver" else min(workers, subjects), progress)
     return out
 

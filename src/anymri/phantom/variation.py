@@ -2,10 +2,13 @@
 
 References
 ----------
-.. [1] T. Rohlfing et al., The SRI24 multichannel atlas of normal adult human brain structure, Human Brain Mapping
-   31(5), 2010, DOI 10.1002/hbm.20906: where the deep nuclei lie.
-.. [2] A. Toga, P. Thompson, Mapping brain asymmetry, Nat Rev Neurosci 4, 2003, DOI 10.1038/nrn1009: petalia,
-   torque and the wider left lateral ventricle.
+.. [1] A. Toga, P. Thompson, Mapping brain asymmetry, Nat Rev Neurosci 4, 2003, DOI 10.1038/nrn1009: petalia and
+   torque.
+
+Notes
+-----
+Ours: places of the deep nuclei, checked by laying them over the template's grey matter map, and which lateral ventricle
+tends to be the wider one.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from anymri.phantom.settings import Grid
 __all__ = ["NUCLEI", "Variation", "draw_variation"]
 
 #: Deep nuclei: middle and half axes (z, y, x) in mm of the one on the right, MNI, and how much of it looks like grey
-#: matter; the rest looks like white. Places as in atlases such as [1]_, rounded; ellipsoids and shares are ours.
+#: matter; the rest looks like white. Places, ellipsoids and shares are ours.
 NUCLEI: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], float]] = {
     "thalamus": ((8.0, -18.0, 12.0), (8.5, 13.0, 8.0), 0.65),
     "pallidum": ((0.0, -2.0, 19.5), (5.5, 8.0, 4.0), 0.35),
@@ -108,7 +111,7 @@ def draw_variation(stream: np.random.Generator) -> Variation:
 
     Notes
     -----
-    Torque and a wider left ventricle lean the way that most people do [2]_; the ranges are ours, set by eye. Deep
+    Torque and a wider left ventricle lean the way that most people do [1]_; the ranges are ours, set by eye. Deep
     nuclei are mixtures of grey and white matter, so they have no iron of their own: in reality T2 shortens with it.
     """
     return Variation(
