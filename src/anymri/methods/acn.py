@@ -230,7 +230,7 @@ class ACN(PerSubset):
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
         """Segment by the missing path."""
         return Prediction(logits=self.missing(sources)[0])
 

@@ -281,7 +281,7 @@ class MMCFormer(PerSubset):
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
         """Segment by the missing path."""
         return Prediction(logits=self.missing(sources).logits)
 

@@ -264,7 +264,7 @@ class NnUNetPerSubset(PerSubset):
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
         """Segment."""
         return Prediction(logits=self.network.heads[-1](self.network(sources)[-1]))
 

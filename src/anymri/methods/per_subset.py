@@ -40,15 +40,13 @@ class PerSubset(Method):
             raise UserError(f"method.config.subset = {config.subset!r}: {error}") from None
         self.subsets = (spec.subset_name(self.own),)
 
-    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
         """Predict from the channels of the own subset.
 
         Parameters
         ----------
         sources : Tensor, shape (B, len(own), *S)
         available : Tensor of bool, shape (B, M)
-        outputs : tuple of str or None
-            See `Method.decode`.
         """
         raise NotImplementedError
 
@@ -71,7 +69,7 @@ class PerSubset(Method):
             If a row shows more or less.
         """
         self.require_own(available)
-        return self.answer(features["image"], available, outputs)
+        return self.answer(features["image"], available)
 
     def take_own(self, image: Tensor, available: Tensor) -> Tensor:
         """Channels of the own subset, in the order of `spec`.

@@ -204,7 +204,7 @@ class Replica(PerSubset):
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
         """The target, 0 outside the brain of the sources."""
         channel = self.spec.index(self.target)
         sources = sources[:, self._order].float()

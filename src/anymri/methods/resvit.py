@@ -184,7 +184,7 @@ class ResViT(PerSubset):
         self.generator = ResViTGenerator(len(self.own), 1, config)
         self.discriminator = ResViTDiscriminator(len(self.own) + 1, config.judge_width)
 
-    def answer(self, sources: Tensor, available: Tensor, outputs: tuple[str, ...] | None) -> Prediction:
+    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
         """The target."""
         made = synthesise(self.generator, sources, self.config)
         channel = self.spec.index(self.target)
