@@ -71,7 +71,7 @@ class _Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        return self.dropout(F.leaky_relu(F.instance_norm(x) if self.norm else x, 0.2))
+        return self.dropout(F.leaky_relu(F.instance_norm(x) if self.norm else x, 0.2, inplace=True))
 
 
 class _Up(nn.Module):
@@ -83,7 +83,7 @@ class _Up(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, skipped: Tensor) -> Tensor:
-        x = self.dropout(F.instance_norm(self.conv(x)).relu())
+        x = self.dropout(F.instance_norm(self.conv(x)).relu_())
         return torch.cat([x, skipped], dim=1)
 
 

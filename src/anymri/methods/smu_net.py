@@ -94,7 +94,7 @@ class _Path(nn.Module):
     def forward(self, image: Tensor) -> _Paired:
         features, arrivals = self.encoder(image)
         content = features[-1]
-        style = self.style(torch.cat([F.max_pool3d(arrivals[-2], 2), arrivals[-1], content], dim=1))
+        style = self.style(torch.cat([F.max_pool3d(arrivals[0], 2), arrivals[1], content], dim=1))
         joined = self.dropout(self.join(torch.cat([style, content], dim=1)))
         return _Paired(self.decoder(joined, features[:-1]), style, content)
 

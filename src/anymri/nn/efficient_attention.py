@@ -85,8 +85,8 @@ class EfficientBlock(nn.Module):
         attended, context, prompts = self.attention(self.attention_norm(x).flatten(1, 3), prompts)
         x = x + attended.unflatten(1, size)
         hidden = self.expand(self.perceptron_norm(x))
-        mixed = self.neighbours(hidden.movedim(-1, 1)).movedim(1, -1)
-        return x + self.shrink(F.gelu(self.hidden_norm(mixed + hidden))), context, prompts
+        hidden = self.hidden_norm(self.neighbours(hidden.movedim(-1, 1)).movedim(1, -1) + hidden)
+        return x + self.shrink(F.gelu(hidden)), context, prompts
 
 
 class EnlargeTokens(nn.Module):

@@ -29,8 +29,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, *S) to the same shape."""
-        inner = self.first(F.relu(self.first_norm(x)))
-        return x + self.second(F.relu(self.second_norm(inner)))
+        # Neither the norms' results nor the map in between outlive their use: these are the largest maps there are.
+        inner = self.second_norm(self.first(F.relu(self.first_norm(x), inplace=True)))
+        return x + self.second(F.relu(inner, inplace=True))
 
 
 class _EncoderLevel(nn.Module):
@@ -61,12 +62,13 @@ class GroupNormEncoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of every level, finest first, and what each level's first convolution gave."""
-        features, arrivals = [], []
+        """Features of every level, finest first, and what the first convolution of the two coarsest levels gave."""
+        features: list[Tensor] = []
+        arrivals: list[Tensor] = []
         x = image
         for level in self.levels:
             assert isinstance(level, _EncoderLevel)
-            arrivals.append(level.arrive(x))
+            arrivals = [*arrivals[-1:], level.arrive(x)]
             x = level.blocks(arrivals[-1])
             features.append(x)
         return features, arrivals
