@@ -112,8 +112,8 @@ class _Generator(nn.Module):
             skips.append(x)
         for up, skipped in zip(self.up, reversed(skips[:-1]), strict=True):
             x = up(x, skipped)
-        x = F.interpolate(x, scale_factor=2, mode="nearest")
-        return self.last(F.pad(x, (1, 0, 1, 0))).relu()
+        x = F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 0, 1, 0))
+        return self.last(x).relu()
 
 
 class _Discriminator(nn.Module):

@@ -112,5 +112,6 @@ class EnlargeTokens(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, D, H, W, width) to (B, scale * D, scale * H, scale * W, factor * width / scale^3)."""
         s = self.scale
-        blocks = self.expand(x).unflatten(4, (s, s, s, -1))  # (B, D, H, W, s, s, s, C)
-        return self.norm(blocks.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(5, 6).flatten(3, 4).flatten(1, 2))
+        x = self.expand(x).unflatten(4, (s, s, s, -1))  # (B, D, H, W, s, s, s, C)
+        x = x.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(5, 6).flatten(3, 4).flatten(1, 2)
+        return self.norm(x)

@@ -71,7 +71,7 @@ class ResViTSizes(Protocol):
 
 
 def _norm_relu(conv: nn.Module, channels: int) -> list[nn.Module]:
-    return [conv, nn.BatchNorm2d(channels), nn.ReLU()]
+    return [conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
 
 
 def _down(before: int, after: int) -> list[nn.Module]:
@@ -145,7 +145,7 @@ class _Context(nn.Module):
         maps = self.embed(self.down(x))
         tokens = transformer(self.dropout(maps.flatten(2).transpose(1, 2) + self.position))
         x = torch.cat([self.up(tokens.transpose(1, 2).unflatten(2, maps.shape[2:])), x], dim=1)
-        return (self.compress(x) + self.shortcut(x)).relu()
+        return (self.compress(x) + self.shortcut(x)).relu_()
 
 
 class _Block(nn.Module):
