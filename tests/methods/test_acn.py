@@ -1,6 +1,7 @@
 """ACN: the authors' numbers, co-training, what each turn moves, and the entropy map."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import record_acn as recording
@@ -121,11 +122,15 @@ def test_the_discriminators_turn_gives_the_paths_no_gradient_and_theirs_the_full
     judged = network.training_step(full_batch(), StepContext(network.stages[0], "discriminators"))
     judged.loss.backward()
     assert all(parameter.grad is None for parameter in (*network.full.parameters(), *network.missing.parameters()))
-    features = torch.randn(1, 32, 2, 2, 2, requires_grad=True)
-    paths = network._paths(full_batch())
-    goal = paths["full_features"].detach()
-    network.transfer(features, goal).backward()
-    assert all(parameter.grad is None for parameter in network.full.parameters())
+    gradients = []
+    for weight in (0.0, 5.0):
+        network.zero_grad()
+        network.config = replace(network.config, transfer_weight=weight)
+        network.training_step(full_batch(), StepContext(network.stages[0], "networks")).loss.backward()
+        gradients.append([[p.grad.clone() for p in path.parameters()] for path in (network.full, network.missing)])
+    (full, missing), (full_with, missing_with) = gradients
+    assert all(torch.equal(a, b) for a, b in zip(full, full_with, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(missing, missing_with, strict=True))
 
 
 def test_prediction_needs_no_full_path(network):

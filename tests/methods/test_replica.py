@@ -52,10 +52,12 @@ def test_trees_in_buffers_decide_as_those_of_scikit_learn():
 
     random = np.random.default_rng(0)
     x = random.standard_normal((400, 6)).astype(np.float32)
-    x[:, 5] = random.integers(0, 3, 400)  # ties with thresholds
+    x[:, 5] = random.integers(0, 3, 400)
     grown = RandomForestRegressor(7, min_samples_leaf=3, random_state=0).fit(x, x[:, 0] * x[:, 1] + x[:, 5])
     forest = _Forest()
     forest.take([tree.tree_ for tree in grown.estimators_])
+    np.testing.assert_allclose(forest(torch.from_numpy(x)).numpy(), grown.predict(x), atol=1e-5)
+    x[:, 5] = random.choice([0.5, 1.5], 400)  # halfway between the values of training: the thresholds themselves
     np.testing.assert_allclose(forest(torch.from_numpy(x)).numpy(), grown.predict(x), atol=1e-5)
     assert forest(torch.zeros(0, 6)).shape == (0,)
 
