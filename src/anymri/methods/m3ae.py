@@ -208,8 +208,8 @@ class M3AE(Method):
         generators: list[torch.Generator] | None = None,
     ) -> Prediction:
         """Segment with the learned image where a modality is missing; see `Method.decode`."""
-        _, levels = self._network(self._filled(features, available))
-        return Prediction(logits=self.decoder.classifier(levels[-1]))
+        found, _ = self.encoder(self._filled(features, available))
+        return Prediction(logits=self.decoder(found[-1], found[:-1]))
 
     def _learned(self, where: Where | None, image: Tensor) -> Tensor:
         """The learned image (B, M, *S) at the windows' places; without places, its centre."""

@@ -109,4 +109,7 @@ class GroupNormDecoder(nn.Module):
 
     def forward(self, bottom: Tensor, skips: list[Tensor]) -> Tensor:
         """Map the coarsest features and the finer levels' (finest first) to (B, out_channels, D, H, W)."""
-        return self.classifier(self.features(bottom, skips)[-1])
+        x = bottom
+        for level, skip in zip(self.levels, reversed(skips), strict=True):
+            x = level(x, skip)
+        return self.classifier(x)
