@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -53,3 +55,15 @@ def test_a_file_is_whole_or_the_old_one(tmp_path):
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"two"]
     with pytest.raises(UserError, match="cannot be written"), replace_file(tmp_path / "gone" / "a"):
         pass
+
+
+def test_where_locks_are_unknown_nothing_is_taken_for_a_leftover(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".a.npy.1.part").write_bytes(b"half")
+    assert find_leftovers(tmp_path) == []
+    with replace_file(tmp_path / "b") as handle:
+        handle.write(b"whole")
+    assert (tmp_path / "b").read_bytes() == b"whole"

@@ -102,11 +102,10 @@ def _create_locked(path: Path) -> BinaryIO:
 
 
 def _is_being_written(path: Path) -> bool:
+    """Whether somebody has the file locked; where that cannot be told, yes: what lives must not be removed."""
     try:
-        with open(path, "rb") as handle:
+        with open(path, "r+b") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, FileNotFoundError):  # locked, or complete by now
+    except OSError:
         return True
-    except OSError:  # a file system without locks, or not ours to read
-        return False
     return False

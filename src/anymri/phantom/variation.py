@@ -111,7 +111,7 @@ def draw_variation(stream: np.random.Generator) -> Variation:
 
     Notes
     -----
-    Torque and a wider left ventricle lean the way that most people do [1]_; the ranges are ours, set by eye. Deep
+    Torque leans the way that most people do [1]_; the wider left ventricle and all ranges are ours, set by eye. Deep
     nuclei are mixtures of grey and white matter, so they have no iron of their own: in reality T2 shortens with it.
     """
     return Variation(
