@@ -34,11 +34,11 @@ def weighted_cross_entropy(probability: Tensor, target: Tensor, floor: float = 0
     """
     if probability.shape != target.shape:
         raise ValueError(f"prediction {tuple(probability.shape)} does not match target {tuple(target.shape)}")
-    p, g = probability.float(), target.float()
-    axes = tuple(range(2, g.ndim))
-    count = g.sum(axes, keepdim=True)
+    p, g = probability.float().contiguous(), target.float().contiguous()
+    count = g.sum(tuple(range(2, g.ndim)), keepdim=True)
     weight = 1 - count / count.sum(dim=1, keepdim=True)
-    return -(weight * g * p.clamp(floor, 1).log()).sum(dim=1).mean()
+    # One logarithm a voxel, of its own class.
+    return -((weight * g).sum(dim=1) * (p * g).sum(dim=1).clamp(floor, 1).log()).mean()
 
 
 def cross_entropy_and_dice(name: str, probabilities: list[Tensor], targets: list[Tensor]) -> dict[str, Tensor]:
