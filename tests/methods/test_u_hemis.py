@@ -5,7 +5,7 @@ import torch
 from conftest import make_batch, run_turns
 
 from anymri.methods import create
-from anymri.types import Head
+from anymri.types import GLIOMA, Head
 
 SIZE = (16, 16, 16)
 
@@ -47,6 +47,23 @@ def test_exchanging_two_modalities_with_their_encoders_changes_nothing(network):
         encoders = network.encoders
         encoders["t1"], encoders["t1c"] = encoders["t1c"], encoders["t1"]
         torch.testing.assert_close(network.predict(exchanged, everything).logits, before, atol=1e-5, rtol=1e-4)
+
+
+def test_the_decoder_starts_from_mean_and_variance_of_what_is_shown_at_every_level(network, monkeypatch):
+    seen = []
+    monkeypatch.setattr(network.decoder, "forward", seen.append)
+    features = network.encode(torch.randn(1, 4, *SIZE), torch.ones(1, 4, dtype=torch.bool))
+    for subset in (("t1",), ("flair",), ("t1", "flair")):
+        network.decode(features, GLIOMA.available(subset)[None])
+    assert [len(levels) for levels in seen] == [4, 4, 4]
+    for t1, flair, *moments in zip(features["t1"], features["flair"], *seen, strict=True):
+        first, second, both = (level.chunk(2, dim=1) for level in moments)
+        assert torch.equal(first[0], t1)
+        assert torch.equal(second[0], flair)
+        assert (first[1] == 0).all()
+        assert (second[1] == 0).all()
+        torch.testing.assert_close(both[0], (t1 + flair) / 2)
+        torch.testing.assert_close(both[1], ((t1 - flair) / 2) ** 2)
 
 
 def test_loss_is_the_sum_of_the_published_terms(network):
