@@ -10,6 +10,7 @@ import torch
 from conftest import make_batch
 
 from anymri.errors import UserError
+from anymri.losses.class_weighted import cross_entropy_and_dice
 from anymri.methods import StepContext
 from anymri.methods.rfnet import RFNet, RFNetConfig
 from anymri.nn.res_encoder import StackedConv
@@ -161,6 +162,21 @@ def test_the_fused_segmentation_does_not_bend_the_region_maps(network):
 
 
 ALL = torch.ones(1, 4, dtype=torch.bool)
+
+
+def test_training_judges_nine_segmentations_and_prediction_makes_one(network, monkeypatch):
+    judged = {}
+
+    def watch(name, probabilities, targets):
+        judged[name] = [tuple(probability.shape) for probability in probabilities]
+        return cross_entropy_and_dice(name, probabilities, targets)
+
+    monkeypatch.setattr("anymri.methods.rfnet.cross_entropy_and_dice", watch)
+    one_step(network, 0.5)
+    whole = (1, 4, *SIZE)
+    assert judged == {"fusion": [whole], "separate": [whole] * 4, "region_map": [whole] * 4}
+    del network.auxiliary
+    assert network.predict(torch.randn(1, 4, *SIZE), ALL).logits.shape == whole
 
 
 def test_only_present_modalities_are_segmented_alone(network):
