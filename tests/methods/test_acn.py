@@ -109,6 +109,13 @@ def test_the_entropy_of_equal_channels_is_one_and_shared():
     torch.testing.assert_close(equal, torch.full_like(equal, 0.25))
 
 
+def test_a_certain_channel_leaves_no_entropy():
+    """Of the softmax: sigmoids, which it is taken of, reach 1 and never make it certain."""
+    certain = torch.zeros(1, 4, 2, 2, 2)
+    certain[:, 1] = 200.0
+    torch.testing.assert_close(entropy_map(certain), torch.zeros_like(certain), atol=1e-6, rtol=0)
+
+
 def test_transfer_starts_with_variance_five_and_is_least_where_the_regression_is_right(network):
     torch.testing.assert_close(network.transfer.variance(), torch.full((32,), 5.0))
     features = torch.randn(1, 32, 2, 2, 2)
@@ -116,6 +123,18 @@ def test_transfer_starts_with_variance_five_and_is_least_where_the_regression_is
     least = network.transfer(features, right)
     assert least.item() == pytest.approx(0.5 * math.log(5), rel=1e-5)
     assert network.transfer(features, right + 1) > least
+
+
+def test_the_missing_path_regresses_the_features_of_the_full_one(network, monkeypatch):
+    seen = []
+    forward = network.transfer.forward
+    monkeypatch.setattr(network.transfer, "forward", lambda *given: seen.append(given) or forward(*given))
+    batch = full_batch()
+    with torch.inference_mode():
+        network.training_step(batch, StepContext(network.stages[0], "networks"))
+        (features, target) = seen[0]
+        assert torch.equal(features, network.missing(network.take_own(batch.image, batch.present))[1])
+        assert torch.equal(target, network.full(batch.image)[1])
 
 
 def test_the_discriminators_turn_gives_the_paths_no_gradient_and_theirs_the_full_path_no_transfer(network):
