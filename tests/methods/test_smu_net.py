@@ -1,6 +1,7 @@
 """SMU-Net: the authors' numbers, what style and content see, and which path each loss moves."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import record_smu_net as recording
@@ -130,3 +131,15 @@ def test_agreement_moves_both_paths_and_the_adversary_the_missing_one_alone(netw
     taken_for(network.discriminator(missing.style), FULL).backward()
     assert all(parameter.grad is None for parameter in network.full.parameters())
     assert network.missing.encoder.levels[0].arrive.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("agreement", ["consistency", "content", "style"])
+def test_each_agreement_moves_both_paths(network, monkeypatch, agreement):
+    for name in {"dice_squared", "consistency"} - {agreement}:
+        monkeypatch.setattr(f"anymri.methods.smu_net.{name}", lambda *probabilities: torch.zeros(()))
+    kept = {f"{name}_weight": float(name == agreement) for name in ("content", "style", "adversarial")}
+    network.config = replace(network.config, **kept)
+    batch = make_batch((16, 16, 16), ALL, OWN)
+    network.training_step(batch, StepContext(network.stages[0], "networks", progress=0.5)).loss.backward()
+    for path in (network.full, network.missing):
+        assert path.encoder.levels[0].arrive.weight.grad.abs().sum() > 0
