@@ -6,6 +6,7 @@ import torch
 from conftest import build_preset, make_batch
 from parity import Golden, parameters
 
+from anymri.data.subsets import make_sampler
 from anymri.errors import UserError
 from anymri.losses.adversarial import least_squares
 from anymri.methods import StepContext
@@ -129,6 +130,15 @@ def test_the_discriminator_scores_each_sequence_and_knows_which_are_real(network
     real, completed = labels
     assert real == 1
     assert torch.equal(completed.squeeze(), available.float().expand(4, -1))
+
+
+def test_at_epoch_five_one_sequence_is_missing():
+    (stage,) = MMGAN.presets["paper"].stages
+    sampler, generator = make_sampler(stage.sampler), torch.Generator().manual_seed(0)
+    present = torch.ones(1, 4, dtype=torch.bool)
+    drawn = torch.cat([sampler(present, 5 / stage.epochs, generator) for _ in range(200)])
+    assert (drawn.sum(dim=1) == 3).all()
+    assert not drawn.all(dim=0).any()
 
 
 def test_training_lets_what_it_did_not_see_appear(network):
