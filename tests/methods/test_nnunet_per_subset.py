@@ -83,6 +83,16 @@ def test_the_subset_changes_the_first_convolution_alone():
     assert [key for key in shapes[0] if shapes[0][key] != shapes[1][key]] == ["network.down.0.0.conv.weight"]
 
 
+def test_the_subset_of_all_is_the_network_of_every_channel():
+    whole, named = (build_preset(NnUNetPerSubset, "tiny", subset=subset).eval() for subset in (None, "flair+t2+t1c+t1"))
+    image = torch.randn(1, 4, 16, 16, 16)
+    assert whole.subsets == named.subsets
+    with torch.inference_mode():
+        expected = whole.network.heads[-1](whole.network(image)[-1])
+        for method in (whole, named):
+            assert torch.equal(method.predict(image, ALL).logits, expected)
+
+
 def test_a_perfect_and_a_wrong_segmentation_have_the_losses_one_expects(monkeypatch):
     method = build_preset(NnUNetPerSubset, "tiny", subset="flair")
     batch = make_batch((16, 16, 16), ALL, GLIOMA.available(("flair",))[None])
