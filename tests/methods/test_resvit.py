@@ -101,6 +101,21 @@ def test_without_transformers_nothing_of_them_counts():
     assert not torch.allclose(before[1], after[1])
 
 
+def test_the_plain_network_is_all_there_in_the_one_with_transformers():
+    first, second = (build_preset(ResViT, "tiny", subset="t1", target="t2", **SMALL).eval().generator for _ in range(2))
+    image, chosen = torch.rand(2, 1, 32, 32), {id(parameter) for parameter in first.convolutional()}
+    plain = {name: value for name, value in first.named_parameters() if id(value) in chosen}
+    plain |= {name: value for name, value in first.named_buffers() if ".context." not in name}
+    with torch.inference_mode():
+        for value in (*second.parameters(), *second.buffers()):
+            value.add_(1)
+        missing, unexpected = second.load_state_dict(plain, strict=False)
+        assert not unexpected
+        assert all(name.startswith("transformer.") or ".context." in name for name in missing)
+        assert torch.equal(second(image, transformers=False), first(image, transformers=False))
+        assert not torch.allclose(second(image), first(image))
+
+
 def test_the_discriminator_scores_patches():
     with torch.device("meta"):
         assert ResViT(ResViTConfig()).discriminator(torch.empty(1, 4, 256, 256)).shape == (1, 1, 30, 30)
@@ -138,6 +153,18 @@ def test_each_term_of_the_unified_variant_measures_its_own_sequences(subset, mon
     assert torch.equal(sources[shown], batch.image[shown])
     assert sources[~shown].abs().max() == targets[shown].abs().max() == 0
     torch.testing.assert_close(targets[~shown], made[~shown])
+
+
+def test_where_nothing_is_missing_the_unified_variant_only_reconstructs():
+    method = build_preset(UnifiedResViT, "tiny", **SMALL).eval()
+    everything = torch.ones(1, 4).bool()
+    batch = make_batch((2, 32, 32), everything, everything)
+    output = method.training_step(batch, StepContext(method.stages[1], "generator"))
+    assert output.logs["pixel"] == 0
+    assert output.loss.isfinite()
+    (gradient,) = torch.autograd.grad(output.loss, method.generator.decoder[7].weight)
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
 
 
 def test_slices_of_another_size_are_refused_in_one_line():
