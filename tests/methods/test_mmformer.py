@@ -7,6 +7,7 @@ from conftest import build_preset, make_batch
 from parity import Golden, parameters
 from recorder import images, label
 
+from anymri.data.subsets import make_sampler
 from anymri.errors import UserError
 from anymri.methods import StepContext
 from anymri.methods.mmformer import MmFormer, MmFormerConfig
@@ -129,3 +130,13 @@ def test_the_join_reads_one_voxel_or_four_neighbours(network, join, monkeypatch)
     with torch.inference_mode():
         touched = (method._attend(tokens) != before).any(dim=1)[0].nonzero().tolist()
     assert touched == ([[1, 1, 1]] if join == "by_voxel" else [[1, 0, 0]])
+
+
+@pytest.mark.parametrize("preset", ["paper", "tiny"])
+def test_training_shows_every_subset_equally_often(preset):
+    (stage,) = MmFormer.presets[preset].stages
+    shown = make_sampler(stage.sampler)(ALL.expand(10_000, -1), 0.5, torch.Generator().manual_seed(0))
+    counts = (shown * torch.tensor([8, 4, 2, 1])).sum(dim=1).bincount(minlength=16)
+    deviation = (10_000 * 1 / 15 * 14 / 15) ** 0.5
+    assert counts[0] == 0
+    assert (counts[1:] - 10_000 / 15).abs().max() < 3 * deviation
