@@ -147,3 +147,17 @@ def test_equal_views_agree_and_cases_without_labels_train_by_agreement_alone(net
     output = network.training_step(batch._replace(label=None), StepContext(stage, draw_available=lambda present: other))
     assert set(output.logs) == {"self_distillation"}
     assert output.loss.item() == pytest.approx(0.1 * output.logs["self_distillation"].item())
+
+
+def test_pretraining_sees_one_eighth_of_the_case_however_many_modalities_are_dropped(network, monkeypatch):
+    seen = []
+    forward = network.encoder.forward
+    monkeypatch.setattr(network.encoder, "forward", lambda x: seen.append(x) or forward(x))
+    available = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]).bool()
+    batch = make_batch(SIZE, torch.ones_like(available), available)
+    network.training_step(batch, StepContext(network.stages[0]))
+    real = (seen[0] == batch.image).float()
+    patches = torch.nn.functional.avg_pool3d(real, network.config.mask_patch)
+    assert set(patches.unique().tolist()) == {0.0, 1.0}
+    assert patches.flatten(1).sum(1).tolist() == [4 * 2**3 / 8] * 4
+    assert patches[~available].sum() == 0
