@@ -1,6 +1,7 @@
 """U-HVED: the published size, its latent space and its divergence terms."""
 
 import math
+from functools import partial
 
 import pytest
 import record_u_hved as recording
@@ -8,12 +9,14 @@ import torch
 from conftest import make_batch, run_turns
 from named_numbers import state_dict
 from parity import Golden, parameters
-from recorder import images
+from recorder import images, label
 
 from anymri.errors import UserError
 from anymri.losses.reconstruction import gaussian_kl
-from anymri.methods import create
+from anymri.losses.segmentation import dice_plain
+from anymri.methods import StepContext, create, u_hved
 from anymri.methods.u_hved import UHVED
+from anymri.nn.fusion import expert, product_of_experts
 from anymri.types import GLIOMA
 
 SIZE = (16, 16, 16)
@@ -181,6 +184,41 @@ def test_logits_and_images_are_the_ports():
                 assert golden.difference("image.flair", flair) <= 1e-4
         swapped = network.predict(image[:, [1, 0, 2, 3]], EVERYTHING, outputs=("logits",)).logits
         assert golden.difference(recording.SUBSETS[-1], swapped.transpose(2, 4)) > 1e-2
+
+
+def test_losses_are_the_ports_but_for_its_constants(monkeypatch):
+    """The port's: 1e-5 in products, 1e-2 in divergences, 15 where the official code has 14, and no penalty."""
+    golden = Golden("u_hved")
+    network, shown = port(golden), torch.stack([GLIOMA.available(row.split("+")) for row in recording.LOSS_SUBSETS])
+    network.segmentation.last.weight.data.mul_(recording.SOFTER)
+    batch = make_batch((recording.SIZE,) * 3, torch.ones_like(shown), shown)._replace(
+        image=images(GLIOMA.modalities, recording.SIZE, rows=2).transpose(2, 4),
+        label=label(recording.SIZE, rows=2).transpose(1, 3),
+    )
+    monkeypatch.setattr(torch, "randn", lambda shape, generator: recording.noise(shape).transpose(2, 4))
+    caught = []
+    network.segmentation.register_forward_hook(lambda module, given, logits: caught.append(logits))
+
+    def step():
+        with torch.inference_mode():
+            return network.training_step(batch, StepContext(network.stages[0])).logs
+
+    # Sampled latents are those of the decoders: the official constant, in the port too.
+    logs, theirs = step(), golden.losses()
+    probability = caught[-1].softmax(dim=1)
+    assert probability.min() > 0.005
+    assert float(logs["cross_entropy"]) == pytest.approx(theirs["cross_entropy"], rel=1e-4)
+    assert float(logs["reconstruction"]) == pytest.approx(0.1 * theirs["reconstruction"], rel=1e-4)
+    # Theirs is RFNet's Dice; ours is the official one, with the prediction squared.
+    target = network.head.target(batch.label, GLIOMA)
+    assert float(dice_plain(probability, target)) == pytest.approx(theirs["dice_plain"], rel=1e-4)
+    assert float(logs["dice"]) != pytest.approx(theirs["dice_plain"], rel=1e-2)
+
+    monkeypatch.setattr(u_hved, "expert", partial(expert, eps=1e-5))
+    monkeypatch.setattr(u_hved, "product_of_experts", partial(product_of_experts, eps=1e-5))
+    monkeypatch.setattr(u_hved, "gaussian_kl", partial(gaussian_kl, eps=1e-2))
+    divergence = theirs["kl_to_subsets"] * 15 / 14 + theirs["kl_to_prior"]
+    assert float(step()["kl"]) == pytest.approx(0.1 * divergence, rel=1e-4)
 
 
 def test_official_weights_are_refused_in_one_line():

@@ -94,9 +94,11 @@ class UHVED(Method):
     above the mean); linear resizing with aligned voxel centres (``resize="corner"`` for theirs); the learning
     rate is divided every 10 000 iterations (the released file says every 10, which stops training at once).
 
-    The official code is for TensorFlow 1. Logits are compared with the PyTorch port in AImageLab-zip/IM-Fuse, whose
-    slope is 0.01 and whose resizing joins the outermost voxel centres; its losses differ from the official ones and
-    are not compared. Its weights come in with ``import_state_dict(..., source="port")``, kernels turned from arrays
+    The official code is for TensorFlow 1. Logits and losses are compared with the PyTorch port in
+    AImageLab-zip/IM-Fuse, whose slope is 0.01 and whose resizing joins the outermost voxel centres. Where its losses
+    differ from the official ones, ours are those: its Dice has plain sums, its cross-entropy counts probabilities as at
+    least 0.005, its divergences are averaged over 15 subsets with larger constants, and its optimiser decays weights
+    instead of a penalty. Its weights come in with ``import_state_dict(..., source="port")``, kernels turned from arrays
     (x, y, z) to (z, y, x); its intensities are z-scores over the voxels where any sequence is positive.
 
     References
