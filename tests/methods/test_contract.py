@@ -322,6 +322,15 @@ def test_every_logged_loss_term_is_positive_and_teaches(method, monkeypatch):
                 assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients), term
 
 
+def test_the_drawn_subset_decides_what_is_learned_from(method):
+    if method.classical or method.subsets != "any":
+        pytest.skip("no subset is drawn")
+    present = torch.ones(1, 4, dtype=torch.bool)
+    few, many = (run_turns(method, make_batch(size_for(method), present, row[None])) for row in SUBSETS[[1, 12]])
+    for turn, result in few.items():
+        assert result["output"].loss != many[turn]["output"].loss, turn
+
+
 @pytest.mark.skipif(not HAS_BF16, reason="no bfloat16 in hardware")
 def test_bfloat16_autocast_trains(method):
     if method.classical:
