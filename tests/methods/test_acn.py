@@ -101,6 +101,7 @@ def test_foreign_sources_are_refused():
 
 def test_the_ramp_starts_low_and_ends_at_ten():
     assert ramp_up(0, 20) == pytest.approx(10 * math.exp(-5))
+    assert ramp_up(10, 20) == pytest.approx(10 * math.exp(-5 / 4))
     assert ramp_up(20, 20) == ramp_up(300, 20) == 10
 
 
