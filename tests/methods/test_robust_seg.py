@@ -1,5 +1,7 @@
 """RobustSeg: the port's numbers, gates, modulation, and images of hidden modalities."""
 
+from dataclasses import replace
+
 import pytest
 import record_robust_seg as recording
 import torch
@@ -129,3 +131,14 @@ def test_the_segmentation_needs_neither_styles_nor_images(network):
         for parameter in (*network.styles.parameters(), *network.images.parameters()):
             parameter.fill_(torch.nan)
         assert torch.equal(network.predict(image, ALL).logits, before)
+
+
+def test_a_training_step_rebuilds_every_sequence_from_the_contents_of_the_shown_ones(network, monkeypatch):
+    for name in ("weighted_cross_entropy", "dice_squared_prediction"):
+        monkeypatch.setattr(f"anymri.methods.robust_seg.{name}", lambda *given: torch.zeros(()))
+    network.config = replace(network.config, penalty=0.0)
+    batch = make_batch(SIZE, ALL, GLIOMA.available(("t1c",))[None])
+    network.training_step(batch, StepContext(network.stages[0])).loss.backward()
+    first = {code: content.stages[0].first.conv.weight.grad for code, content in network.contents.items()}
+    assert [code for code, gradient in first.items() if gradient is not None and gradient.any()] == ["t1c"]
+    assert all(decoder.last.weight.grad.any() for decoder in network.images.values())
