@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from anymri import cli_data, cli_phantom, cli_predict
-from anymri.cli_options import Json, Precision, Quiet, Seed, Threads, Workers
+from anymri.cli_options import Device, Json, Precision, Quiet, Seed, Threads, Workers
 from anymri.cli_options import key_values as _key_values
 from anymri.cli_options import precision as _precision
 from anymri.cli_options import say as _say
@@ -254,6 +254,7 @@ def evaluate(
         str | None, typer.Option("--window", help="Size D,H,W in voxels, e.g. 64,64,64; default: that of the training.")
     ] = None,
     precision: Precision = "auto",
+    device: Device = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -268,7 +269,7 @@ def evaluate(
     table = run_evaluation(
         model, data, output, split=split_file, fold=fold, part=part, subsets=subset, reference=reference,
         batch_size=batch_size, overlap=overlap, window=_voxels(window, "--window"), precision=_precision(precision),
-        progress=not quiet,
+        device=device, progress=not quiet,
     )  # fmt: skip
     dice = table[table.metric == "dice"].groupby("target", observed=True).value.mean()
     lines = [f"{target:<18} mean Dice {value:.3f}" for target, value in dice.items()]

@@ -14,6 +14,9 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything ran
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = all cores.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Parallel processes.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, mps, cuda or cuda:<number>; auto = the GPU where there is one.")
+]
 Precision = Annotated[
     str, typer.Option("--precision", help="auto, 32 (exact) or bf16 (faster where the processor has it).")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anymri.cli_options import Json, Precision, Quiet, Threads, key_values, label_scheme, say, use_threads
+from anymri.cli_options import Device, Json, Precision, Quiet, Threads, key_values, label_scheme, say, use_threads
 from anymri.cli_options import precision as precision_name
 from anymri.errors import UserError
 
@@ -44,6 +44,7 @@ def predict(
     brain_mask: BrainMask = "auto",
     normalise: Normalise = "zscore",
     precision: Precision = "auto",
+    device: Device = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -74,7 +75,7 @@ def predict(
         raise UserError("--skip, --brain-mask and --normalise prepare raw studies; add --raw, or leave them out")
     steps = tuple(step.strip() for step in skip.split(",") if step.strip())
     options = RawOptions(skip=steps, brain_mask=brain_mask, normalise=normalise) if raw else None
-    opened = load(model)
+    opened = load(model, device)
     files = {code: str(path) for code, path in images.items()} | chosen
     given: dict[str, Any] = dict(files)
     if raw:

@@ -43,6 +43,7 @@ def evaluate(
     window: tuple[int, int, int] | None = None,
     seed: int = 0,
     precision: Literal["auto", "32", "bf16"] = "auto",
+    device: str = "auto",
     hd95: bool = True,
     synthesis: bool = True,
     pictures: bool = True,
@@ -86,6 +87,9 @@ def evaluate(
     precision : {"auto", "32", "bf16"}, default="auto"
         ``auto`` takes bfloat16 where the processor computes it natively, several times faster. Only ``"32"`` is
         bit-exact.
+    device : str, default="auto"
+        ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:<number>``; ``auto`` is the GPU where there is one, and for a
+        method in memory wherever it lies.
     hd95 : bool, default=True
         Whether to measure HD95.
     synthesis : bool, default=True
@@ -106,7 +110,8 @@ def evaluate(
     Raises
     ------
     UserError
-        If model, cache, split, a subset or a subject is unknown, they do not fit together, or nothing can be scored.
+        If model, cache, split, a subset or a subject is unknown, they do not fit together, the device is not there, or
+        nothing can be scored.
     """
     _check(overlap, batch_size, window)
     asked = Asked(
@@ -115,6 +120,7 @@ def evaluate(
         precision=precision,
         overlap=overlap,
         window=window,
+        device=device,
         hd95=hd95,
         synthesis=synthesis,
     )

@@ -20,6 +20,7 @@ from anymri.evaluation.baselines import BASELINES, Moments, collect_moments, fil
 from anymri.evaluation.complexity import count_parameters
 from anymri.evaluation.scoring import Score, Synthesis, score_regions, score_synthesis
 from anymri.evaluation.seen import seen_in_training
+from anymri.inference.device import device_of, find_device
 from anymri.inference.labels import regions
 from anymri.inference.restore import restore_probability
 from anymri.inference.sliding_window import SubjectPrediction, WindowSettings, iterate_subject
@@ -41,6 +42,7 @@ class Asked:
     precision: Literal["auto", "32", "bf16"] = "auto"
     overlap: float = 0.5
     window: tuple[int, int, int] | None = None
+    device: str = "auto"
     hd95: bool = True
     synthesis: bool = True
 
@@ -101,7 +103,10 @@ class Evaluation:
             If they do not.
         """
         cache = cache if isinstance(cache, Cache) else Cache(cache)
+        in_memory = isinstance(model, Method | Family)
         method = model if isinstance(model, Method | Family) else open_model(model)
+        if asked.device != "auto" or not in_memory:
+            method.to(find_device(asked.device))
         extra = dict(getattr(method, "extra", None) or {})
         if method.spec.modalities != cache.spec.modalities:
             raise UserError(
@@ -195,6 +200,7 @@ class Evaluation:
                 "overlap": self.window.overlap,
                 "batch_size": self.asked.batch_size,
                 "precision": self.asked.precision,
+                "device": device_of(self.method).type,
             },
             "versions": {"anymri": anymri.__version__, "torch": torch.__version__, "numpy": np.__version__},
         }

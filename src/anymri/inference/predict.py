@@ -16,6 +16,7 @@ import anymri
 from anymri.data.nifti import Volume, read_image, to_nibabel
 from anymri.data.preprocess import Study, preprocess_study
 from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
+from anymri.inference.device import find_device
 from anymri.inference.labels import label_map
 from anymri.inference.quality import check_quality
 from anymri.inference.raw_result import RawResult, make_raw_result
@@ -71,13 +72,16 @@ class Model:
         )
 
 
-def load(model: str | Path | Method | Family | Model = "default") -> Model:
+def load(model: str | Path | Method | Family | Model = "default", device: str = "auto") -> Model:
     """Open a model for prediction.
 
     Parameters
     ----------
     model : str, path-like, Method or Family
         ``"default"``, a name of `anymri.zoo.list_models`, a weights file, a run folder, or a method in memory.
+    device : str, default="auto"
+        ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:<number>``; ``auto`` is the GPU where there is one. What is in
+        memory stays where it is.
 
     Returns
     -------
@@ -87,15 +91,16 @@ def load(model: str | Path | Method | Family | Model = "default") -> Model:
     Raises
     ------
     UserError
-        If there is no such model.
+        If there is no such model or device.
     """
     if isinstance(model, Model):
         return model
     if isinstance(model, (Method, Family)):
         return Model(name=model.name, method=model.eval(), extra=dict(getattr(model, "extra", {})))
+    place = find_device(device)
     path = weights_path(model)
     card = get_card(str(model))
-    method = open_model(model)
+    method = open_model(model).to(place)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     name = card.name if card is not None else str(method.extra.get("run") or path.name)
     return Model(name=name, method=method, extra=method.extra, card=card, sha256=digest)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from anymri.inference.device import device_of, has_bf16
 from anymri.inference.kernels import SameKernels
 from anymri.inference.subject import SubjectPrediction
 from anymri.methods.base import divisors
@@ -28,7 +29,6 @@ __all__ = [
     "SubjectPrediction",
     "WindowSettings",
     "gaussian_weight",
-    "has_bf16",
     "iterate_subject",
     "predict_subject",
     "window_starts",
@@ -253,7 +253,7 @@ class _Subject:
         self.method, self.settings, self.subject_id = method, settings, subject_id
         self.spec: DataSpec = method.spec
         self.outputs = tuple(outputs) if outputs is not None else tuple(method.outputs)
-        self.device = next(tensor.device for tensors in (method.parameters(), method.buffers()) for tensor in tensors)
+        self.device = device_of(method)
         self.image = image.to(self.device, torch.float32)
         self.median = _median_statistics(method, "image" in self.outputs).to(self.device)
         self.shape = tuple(image.shape[1:])
@@ -407,10 +407,3 @@ def _median_statistics(method: Any, image: bool) -> Tensor:
     if image and method.intensity.kind != "zscore" and not bool(median.isfinite().all()):
         raise UserError(f"{method.name}: no intensity statistics of a training set stored; train the model before use")
     return median
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed natively, so that it is faster and not an emulation."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from anymri.config import TrainingSection
-from anymri.inference.sliding_window import has_bf16
+from anymri.inference.device import find_device, has_bf16
 from anymri.types import Stage, UserError
 
 __all__ = [
@@ -35,14 +35,7 @@ def choose_device(settings: TrainingSection) -> tuple[str, Literal["32", "bf16"]
     UserError
         If the device is not there.
     """
-    device = settings.device.partition(":")[0]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    number = int(settings.device.partition(":")[2] or 0)
-    if device == "cuda" and number >= torch.cuda.device_count():
-        raise UserError(f"training.device={settings.device}: no such device here; set training.device=cpu or auto")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise UserError("training.device=mps: not available here; set training.device=cpu or auto")
+    device = find_device(settings.device, "training.device").type
     if settings.precision != "auto":
         return device, settings.precision
     return device, "bf16" if trains_in_bf16(device) else "32"
