@@ -8,9 +8,10 @@ import torch
 from conftest import build_preset, make_batch
 from named_numbers import state_dict
 from parity import Golden, parameters
-from recorder import images
+from recorder import images, label
 
 from anymri.errors import UserError
+from anymri.losses.segmentation import dice_plain
 from anymri.methods import StepContext
 from anymri.methods.robust_seg import RobustSeg, RobustSegConfig, modulate
 from anymri.types import GLIOMA
@@ -74,6 +75,34 @@ def test_logits_are_the_ports(golden, imported):
             assert golden.difference(subset, logits.transpose(2, 4)) <= 1e-4, subset
         swapped = imported.predict(image[:, [1, 0, 2, 3]], ALL).logits
         assert golden.difference(recording.SUBSETS[-1], swapped.transpose(2, 4)) > 1e-2
+
+
+@pytest.mark.slow
+def test_losses_are_the_ports_but_for_its_dice_and_its_mean_over_channels(golden, imported, monkeypatch):
+    """The port has no penalty on kernels: its optimiser decays them. Its image decoders differ, so images are given."""
+    shown = GLIOMA.available(recording.LOSS_SUBSET.split("+"))[None]
+    batch = make_batch((recording.SIZE,) * 3, ALL, shown)._replace(
+        image=images(recording.ORDER, recording.SIZE)[:, TO_OURS].transpose(2, 4),
+        label=label(recording.SIZE).transpose(1, 3),
+    )
+    for code, decoder in imported.images.items():
+        given, modulation = recording.rebuilt(code).transpose(2, 4), decoder.modulation
+        monkeypatch.setattr(decoder, "forward", lambda content, style, image=given, of=modulation: (image, *of(style)))
+    caught = []
+    hook = imported.segmentation.register_forward_hook(lambda module, given, logits: caught.append(logits))
+    with torch.inference_mode():
+        logs = imported.training_step(batch, StepContext(imported.stages[0])).logs
+    hook.remove()
+    theirs = golden.losses()
+    assert float(logs["cross_entropy"]) == pytest.approx(theirs["cross_entropy"], rel=1e-4)
+    assert float(logs["reconstruction"]) == pytest.approx(0.1 * theirs["reconstruction"], rel=1e-4)
+    # The official code's last axis holds the channels and is summed over; the port's holds one voxel.
+    channels = imported.config.widths[-1]
+    assert float(logs["kl"]) == pytest.approx(0.1 * channels * theirs["kl"], rel=1e-4)
+    # Theirs is RFNet's Dice; ours is the official one, with the prediction squared.
+    probability, target = caught[0].softmax(dim=1), imported.head.target(batch.label, GLIOMA)
+    assert float(dice_plain(probability, target)) == pytest.approx(theirs["dice_plain"], rel=1e-4)
+    assert float(logs["dice"]) != pytest.approx(theirs["dice_plain"], rel=1e-2)
 
 
 def test_official_weights_are_refused_in_one_line():

@@ -208,11 +208,13 @@ class RobustSeg(Method):
     RFNet as here); Dice smooth 1e-5 in numerator and denominator (theirs: 1e-7 below); weights start by Kaiming's rule
     (theirs: deviation 0.01); the loop's augmentation (theirs: none); z-score inside each modality's own brain.
 
-    The official code is for TensorFlow 1. Logits are compared with the PyTorch port in AImageLab-zip/IM-Fuse, which
-    rectifies the gates (``gate_rectified``), adds 1e-6 in its norms, and ties the layer norm of its image decoders to
-    windows of 80 voxels: images are therefore not compared. Its weights come in with ``source="port"``, without those
-    norms and with kernels turned from arrays (x, y, z) to (z, y, x); channels there: flair, t1c, t1, t2. The official
-    cohort is normalised over the middle 98 % of the union of the four brains.
+    The official code is for TensorFlow 1. Logits and losses are compared with the PyTorch port in
+    AImageLab-zip/IM-Fuse, which rectifies the gates (``gate_rectified``), adds 1e-6 in its norms, and ties the layer
+    norm of its image decoders to windows of 80 voxels: images are therefore not compared. Where its losses differ from
+    the official ones, ours are those: its Dice has plain sums, its divergence is the channels' mean instead of their
+    sum, and its optimiser decays weights instead of a penalty. Its weights come in with ``source="port"``, without
+    those norms and with kernels turned from arrays (x, y, z) to (z, y, x); channels there: flair, t1c, t1, t2. The
+    official cohort is normalised over the middle 98 % of the union of the four brains.
 
     References
     ----------
