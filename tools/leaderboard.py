@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 
@@ -69,6 +70,21 @@ def read_trainings(places: list[Path]) -> dict[str, tuple[float, float]]:
         if run:
             found[str(run)] = (sum(epochs.values()) if epochs else float("nan"), float(parameters))
     return found
+
+
+def choose_subsets(results: Results, subsets: list[str]) -> Results:
+    """Only the rows of these subsets, so that systems of one network a subset stand beside the others.
+
+    Raises
+    ------
+    UserError
+        If one is not in the tables.
+    """
+    frame = results.frame
+    for subset in subsets:
+        if subset not in set(frame["subset"]):
+            raise UserError(f"--subsets {subset}: no such rows in these tables; write e.g. flair,t1c+flair")
+    return replace(results, frame=frame[frame["subset"].isin(subsets)].reset_index(drop=True))
 
 
 def markdown(head: list[str], rows: list[list[str]], left: int = 1) -> str:
@@ -180,10 +196,13 @@ def main() -> None:
     parser.add_argument("places", nargs="+", type=Path, help="benchmark folders, run folders or results tables")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/results/leaderboard-phantom40.md"))
     parser.add_argument("--title", default="Leaderboard on phantom40")
+    parser.add_argument("--subsets", help="rows to compare, e.g. flair,t1c+flair; default: all")
     parser.add_argument("--preface", type=Path, help="Markdown under the title: data, command, machine, date")
     arguments = parser.parse_args()
     try:
         results = read_results(find_tables(arguments.places))
+        if arguments.subsets:
+            results = choose_subsets(results, arguments.subsets.split(","))
         preface = arguments.preface.read_text(encoding="utf-8") if arguments.preface else ""
         drawing = arguments.output.with_suffix(".svg")
         content = page(results, read_trainings(arguments.places), arguments.title, preface, drawing.name)

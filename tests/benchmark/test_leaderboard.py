@@ -52,6 +52,16 @@ def test_the_page_ranks_methods_with_provenance(leaderboard, bench):
     assert "`run-rfnet`" in page.split("## Runs")[1]
 
 
+def test_chosen_rows_compare_one_network_a_subset_with_the_others(leaderboard, bench):
+    results = leaderboard.choose_subsets(read_results(leaderboard.find_tables([bench])), ["t2", "flair"])
+    page = leaderboard.page(results, {}, "Title", "", "f.svg")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+    assert {row[0]: row[-5] for row in rows[2:5]} == {"`acn`": "2", "`rfnet`": "2", "`threshold`": "2"}
+    assert all("(" in row[1] for row in rows[2:5]), "nobody is left out"
+    with pytest.raises(UserError, match="--subsets t1c: no such rows"):
+        leaderboard.choose_subsets(results, ["t1c"])
+
+
 def test_a_leaderboard_without_the_floor_is_refused(leaderboard, bench, tmp_path):
     (bench / "results" / "threshold.parquet").unlink()
     with pytest.raises(UserError, match="no results of 'threshold'"):
