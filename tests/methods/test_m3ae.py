@@ -1,16 +1,18 @@
 """M3AE: the authors' numbers, the masking budget, and what fills a missing modality."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import record_m3ae as recording
 import torch
 from conftest import build_preset, make_batch
+from named_numbers import state_dict
 from parity import Golden, parameters
 from recorder import images, label
 
 from anymri.errors import UserError
-from anymri.methods import StepContext
+from anymri.methods import StepContext, m3ae
 from anymri.methods.m3ae import M3AE, M3AEConfig, visible_patches
 from anymri.types import GLIOMA, Where
 
@@ -74,9 +76,29 @@ def test_losses_are_the_authors(golden, imported, monkeypatch, distil):
         output = imported.training_step(batch, StepContext(imported.stages[1], draw_available=lambda present: second))
     expected = golden.losses()
     assert float(output.logs["self_distillation"]) == pytest.approx(expected[distil], rel=1e-4)
+    assert float(output.logs["dice"]) == pytest.approx(expected["dice"], rel=1e-4)
     segmentation = 0.7 * output.logs["dice"] + 0.3 * output.logs["cross_entropy"]
     assert float(segmentation) == pytest.approx(expected["segmentation"], rel=1e-4)
     assert float(output.loss) == pytest.approx(expected["segmentation"] + 0.1 * expected[distil], rel=1e-4)
+
+
+def test_losses_of_pretraining_are_the_authors(golden, imported, monkeypatch):
+    method, last = deepcopy(imported), state_dict(recording.LAST)
+    method.reconstruction.load_state_dict({name.removeprefix("up1conv."): value for name, value in last.items()})
+    for code, offset in zip(GLIOMA.modalities, recording.OFFSETS, strict=True):
+        method.learned_image[code].data += offset
+    monkeypatch.setattr(m3ae, "visible_patches", lambda *arguments: recording.patches())
+    batch = make_batch((recording.SIZE,) * 3, ALL, ALL)._replace(
+        image=images(recording.ORDER, recording.SIZE), where=at(recording.ORIGIN, recording.IMAGE_SHAPE)
+    )
+    with torch.inference_mode():
+        output = method.training_step(batch, StepContext(method.stages[0]))
+    expected = golden.losses()
+    assert set(output.logs) == {"reconstruction", "learned_image"}
+    for name, value in output.logs.items():
+        assert float(value) == pytest.approx(expected[name], rel=1e-4), name
+    total = expected["reconstruction"] + 0.005 * expected["learned_image"]
+    assert float(output.loss) == pytest.approx(total, rel=1e-4)
 
 
 def test_foreign_sources_are_refused():
