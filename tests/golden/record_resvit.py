@@ -3,8 +3,9 @@
     python tests/golden/record_resvit.py --authors PATH
 
 PATH holds a working copy of the repository; nothing of it is kept but its numbers and names. The published sizes, on
-slices of 64 x 64 instead of 256 x 256: only the tables of positions differ. The training script's losses are applied
-as it writes them, with the repository's own criterion.
+slices of 64 x 64 instead of 256 x 256: only the tables of positions differ. As in the released test script, batch norms
+are in training mode and see one slice at a time; dropout, on there too, is off. The training script's losses are
+applied as it writes them, with the repository's own criterion.
 """
 
 from __future__ import annotations
@@ -48,6 +49,15 @@ def filled(layout: dict[str, list[int]], prefix: str) -> dict[str, torch.Tensor]
     return weights
 
 
+def one_by_one(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What a network makes of slices that come alone, its batch norms in training mode."""
+    network.eval()
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.train()
+    return torch.cat([network(image) for image in images.split(1)])
+
+
 class _Settings(dict):
     """What the authors' code needs of its settings library: entries as attributes."""
 
@@ -73,10 +83,10 @@ def record(authors: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         }
     small = residual_transformers.configs.get_resvit_b16_config()
     small.patches["grid"] = (SIZE // 16, SIZE // 16)
-    generator = residual_transformers.ResViT(small, input_dim=1, img_size=SIZE, output_dim=1).eval()
-    plain = residual_transformers.Res_CNN(small, input_dim=1, img_size=SIZE, output_dim=1).eval()
+    generator = residual_transformers.ResViT(small, input_dim=1, img_size=SIZE, output_dim=1)
+    plain = residual_transformers.Res_CNN(small, input_dim=1, img_size=SIZE, output_dim=1)
     norm = functools.partial(nn.BatchNorm2d, affine=True)
-    discriminator = networks.NLayerDiscriminator(2, 64, n_layers=3, norm_layer=norm).eval()
+    discriminator = networks.NLayerDiscriminator(2, 64, n_layers=3, norm_layer=norm)
     parts["discriminator"] = discriminator
     layout = {"generator": shapes(generator), "discriminator": shapes(discriminator)}
     weights = filled(layout["generator"], "generator")
@@ -87,10 +97,10 @@ def record(authors: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     source, target = slices(SOURCES[0]), slices(TARGET)
     criterion, absolute = networks.GANLoss(use_lsgan=True), nn.L1Loss()
     with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-        made = generator(source)
+        made = one_by_one(generator, source)
         keep(golden, "resvit", made)
-        keep(golden, "convolutional", plain(source))
-        fake, real = (discriminator(torch.cat([source, image], 1)) for image in (made, target))
+        keep(golden, "convolutional", one_by_one(plain, source))
+        fake, real = (one_by_one(discriminator, torch.cat([source, image], 1)) for image in (made, target))
         golden["score"] = fake.flatten().numpy()
         losses = {
             "fake": criterion(fake, False),

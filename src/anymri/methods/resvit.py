@@ -102,12 +102,13 @@ class ResViT(PerSubset):
     times the mean absolute error plus a least-squares adversarial term; the discriminator sees sources and target.
 
     The network is first trained without transformers, then with them; each stage holds its rate for one half and
-    lowers it to 0 in the other. The generator's pass of the discriminator's turn moves the running statistics of its
-    batch norms too, so they follow twice as fast.
+    lowers it to 0 in the other. Batch norms see one slice, and their running statistics are never used: the released
+    test script leaves the network in training mode. Here they are instance norms.
 
     Deviations: the transformer starts from random weights (theirs: ImageNet-21k); the discriminator keeps its weights
     between the stages (theirs begins anew); z-scores within five standard deviations become [-1, 1] (how the
-    published slices were scaled is not stated); slices are padded, not resized, and not mirrored. The key's bias,
+    published slices were scaled is not stated); slices are padded, not resized, and not mirrored; dropout is off in
+    prediction (theirs: on, so that no two syntheses are alike). The key's bias,
     without effect, is kept and not added.
 
     Authors' kernels are taken as they are: how their slices are turned is not stated.
@@ -137,6 +138,7 @@ class ResViT(PerSubset):
             "optimisers and discriminator go on or are kept in the second stage as the loop does; theirs begin anew",
             "five standard deviations to [-1, 1] inside each sequence's own brain; theirs is not stated",
             "slices are padded, not resized, and not mirrored",
+            "dropout is off in prediction; their test script leaves it on",
         ),
         untrained={KEY_BIAS: KEY_BIAS_REASON},
     )
@@ -253,8 +255,8 @@ class ResViT(PerSubset):
         order = [channels.index(code) for code in method.own]
         ours = {key: value for key, value in method.state_dict().items() if not key.startswith("generator.")}
         for theirs, value in state_dict.items():
-            if re.match(r"art_\d\.transformer\.", theirs):
-                continue  # the shared transformer once more
+            if re.match(r"art_\d\.transformer\.", theirs) or theirs.endswith(UNUSED):
+                continue  # the shared transformer once more; what their test script does not use
             name = _our_name(theirs)
             if name == "generator.encoder.1.weight":
                 value = value[:, order]
@@ -264,6 +266,9 @@ class ResViT(PerSubset):
         method.load_state_dict(ours)
         return method.eval()
 
+
+#: Running statistics, see *Notes* of the class.
+UNUSED = ("running_mean", "running_var", "num_batches_tracked")
 
 #: The authors' names and ours.
 _RULES = (

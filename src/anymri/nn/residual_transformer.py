@@ -1,4 +1,8 @@
-"""The networks of ResViT: residual blocks of convolutions and a shared transformer, and a discriminator of patches."""
+"""The networks of ResViT: residual blocks of convolutions and a shared transformer, and a discriminator of patches.
+
+Norms take the statistics of the slice at hand, in training and in prediction: the authors' batch norms see one slice at
+a time and are in training mode at test as well.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.nn.blocks import InstanceNorm
 from anymri.nn.slices import from_slices, to_slices
 from anymri.types import UserError
 
@@ -71,7 +76,7 @@ class ResViTSizes(Protocol):
 
 
 def _norm_relu(conv: nn.Module, channels: int) -> list[nn.Module]:
-    return [conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+    return [conv, InstanceNorm(channels), nn.ReLU(inplace=True)]
 
 
 def _down(before: int, after: int) -> list[nn.Module]:
@@ -137,9 +142,9 @@ class _Context(nn.Module):
         self.compress = nn.Sequential(
             *_norm_relu(_same(8 * width, 4 * width), 4 * width),
             _same(4 * width, 4 * width),
-            nn.BatchNorm2d(4 * width),
+            InstanceNorm(4 * width),
         )
-        self.shortcut = nn.Sequential(_same(8 * width, 4 * width, 1), nn.BatchNorm2d(4 * width))
+        self.shortcut = nn.Sequential(_same(8 * width, 4 * width, 1), InstanceNorm(4 * width))
 
     def forward(self, x: Tensor, transformer: nn.Module) -> Tensor:
         maps = self.embed(self.down(x))
@@ -160,7 +165,7 @@ class _Block(nn.Module):
             *_norm_relu(nn.Conv2d(channels, channels, 3, bias=False), channels),
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3, bias=False),
-            nn.BatchNorm2d(channels),
+            InstanceNorm(channels),
         )
 
     def forward(self, x: Tensor, transformer: nn.Module | None) -> Tensor:
@@ -227,12 +232,12 @@ class ResViTDiscriminator(nn.Sequential):
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for level, stride in enumerate((2, 2, 1)):
             before, after = width * 2**level, width * 2 ** (level + 1)
-            layers += [nn.Conv2d(before, after, 4, stride, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(before, after, 4, stride, 1, bias=False), InstanceNorm(after), nn.LeakyReLU(0.2)]
         super().__init__(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
         for layer in self:
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, 0.0, 0.02)
-            elif isinstance(layer, nn.BatchNorm2d):
+            elif isinstance(layer, InstanceNorm):
                 nn.init.normal_(layer.weight, 1.0, 0.02)
 
 
