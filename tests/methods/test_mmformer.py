@@ -70,11 +70,12 @@ def test_losses_are_the_authors(golden, imported):
         label=label(recording.SIZE, rows=2).transpose(1, 3),
     )
     with torch.inference_mode():
-        logs = imported.training_step(batch, StepContext(imported.stages[0])).logs
+        output = imported.training_step(batch, StepContext(imported.stages[0]))
     expected = golden.losses()
-    assert set(logs) == set(expected)
-    for name, value in logs.items():
+    assert set(output.logs) == set(expected)
+    for name, value in output.logs.items():
         assert float(value) == pytest.approx(expected[name], rel=1e-5), name
+    assert float(output.loss) == pytest.approx(sum(expected.values()), rel=1e-5)
 
 
 def test_foreign_sources_and_other_sequences_are_refused():
