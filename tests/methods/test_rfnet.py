@@ -12,7 +12,7 @@ from conftest import make_batch
 from anymri.errors import UserError
 from anymri.losses.class_weighted import cross_entropy_and_dice
 from anymri.methods import StepContext
-from anymri.methods.rfnet import RFNet, RFNetConfig
+from anymri.methods.rfnet import RFNet, RFNetConfig, _ModalityWeights
 from anymri.nn.res_encoder import StackedConv
 from anymri.types import GLIOMA
 
@@ -199,3 +199,14 @@ def test_a_convolution_over_the_stack_is_a_sum_over_modalities():
 def test_a_window_of_one_coarse_voxel_is_accepted(network):
     with torch.inference_mode():
         assert network.predict(torch.randn(1, 4, 8, 8, 8), ALL).logits.isfinite().all()
+
+
+def test_the_layers_behind_the_modality_weights_start_as_one_layer_over_their_stack():
+    torch.manual_seed(0)
+    layer = _ModalityWeights(GLIOMA.modalities, 16, 128)
+    whole = torch.nn.Linear(4 * 16 + 1, 128)
+    bound = whole.in_features**-0.5
+    assert whole.bias.abs().max() <= bound
+    assert 0.9 * bound < layer.share.bias.abs().max() <= bound
+    stacked = torch.cat([*(part.weight for part in layer.mean.values()), layer.share.weight], dim=1)
+    assert stacked.std().item() == pytest.approx((2 / whole.in_features) ** 0.5, rel=0.05)

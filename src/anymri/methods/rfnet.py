@@ -112,8 +112,10 @@ class _ModalityWeights(nn.Module):
         self.share = nn.Linear(1, hidden)
         self.weight = nn.ModuleDict({code: nn.Linear(hidden, 1) for code in codes})
         # As one layer over all modalities and the share would start.
+        inputs = len(codes) * channels + 1
         for layer in (*self.mean.values(), self.share):
-            nn.init.normal_(layer.get_parameter("weight"), std=math.sqrt(2 / (len(codes) * channels + 1)))
+            nn.init.normal_(layer.get_parameter("weight"), std=math.sqrt(2 / inputs))
+        nn.init.uniform_(self.share.bias, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
         for layer in self.weight.values():
             nn.init.kaiming_normal_(layer.get_parameter("weight"))
 
@@ -220,8 +222,10 @@ class RFNet(Method):
     kept for the number of parameters and the authors' weights only.
 
     Deviations: modality m's own segmentation is learned where m is present (theirs: always, data being complete);
-    each z-score comes from the modality's own brain mask; the augmentation is that of the loop; the learning rate
-    falls every step, not every epoch.
+    each z-score comes from the modality's own brain mask, and outside it is 0 (theirs: the z-score of 0);
+    crops, augmentation and windows of prediction are those of all methods (theirs: crops anywhere in the brain's box,
+    intensity changes slice by slice and rotation by up to 10 degrees, windows 40 voxels apart); the learning rate
+    falls every step, not every epoch. What their test does to small enhancing tumours is left to the evaluation.
 
     The released weights were computed with PyTorch 1.2, where "reflect" meant zeros: import them with
     ``source="official"``, and with ``source="retrained"`` what the authors' code writes with PyTorch 1.10 or later.
@@ -248,8 +252,9 @@ class RFNet(Method):
         deviations=(
             "a modality's own segmentation is learned where it is present, so incomplete cohorts may train",
             "z-score inside each modality's own brain mask, not where the sum of all is positive",
+            "0 outside the brain, not the z-score of 0",
             "reflect padding as written; the authors' PyTorch 1.2 padded with zeros (padding='zeros')",
-            "augmentation of the training loop instead of slice-wise intensity changes and rotation",
+            "crops and augmentation of the training loop instead of slice-wise intensity changes and rotation",
         ),
         untrained={
             r".*\.conv\.bias|.*\.stacked\.bias": "an instance norm without scale and shift follows and removes it"
