@@ -82,6 +82,19 @@ def test_foreign_sources_are_refused():
 # ------------------------------------------------------------------------------------------------------- the claims
 
 
+def test_perceptrons_start_by_xavier_in_decoders_and_as_torch_does_in_encoders(network):
+    paths = (network.full, network.missing)
+    decoding = [block for path in paths for blocks in path.blocks for block in blocks]
+    for block in (*decoding, network.reconstruction.block):
+        for layer in (block.expand, block.shrink):
+            bound = (6 / sum(layer.weight.shape)) ** 0.5  # torch's differs, more so behind the wide side
+            assert 0.9 * bound < layer.weight.abs().max() <= bound
+            assert not layer.bias.any()
+    encoding = [block for path in paths for level in path.encoder.levels for block in level.blocks]
+    assert len(encoding) == 12
+    assert all(layer.bias.any() for block in encoding for layer in (block.expand, block.shrink))
+
+
 def test_levels_have_the_published_shapes():
     with torch.device("meta"):
         network = MMCFormer(MMCFormerConfig(subset="t1c"))

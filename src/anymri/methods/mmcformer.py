@@ -126,7 +126,18 @@ class _Encoder(nn.Module):
 
 
 def _mix(coarse: int, skip: int, width: int) -> nn.Linear:
-    layer = nn.Linear(coarse + skip, width)
+    return _restart(nn.Linear(coarse + skip, width))
+
+
+def _decoder_block(width: int) -> EfficientBlock:
+    """A block whose perceptron starts as the release's decoders do; its encoders keep torch's start."""
+    block = EfficientBlock(width)
+    _restart(block.expand)
+    _restart(block.shrink)
+    return block
+
+
+def _restart(layer: nn.Linear) -> nn.Linear:
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
@@ -140,7 +151,7 @@ class _Reconstruction(nn.Module):
         width = config.decoder_widths[0]
         self.prompts = nn.Linear(config.widths[-1], width)
         self.mix = _mix(config.decoder_widths[1] // 2, config.widths[0], width)
-        self.block = EfficientBlock(width)
+        self.block = _decoder_block(width)
         self.last = nn.Conv3d(width, channels, 1, bias=False)
 
     def forward(self, joined: Tensor, prompts: Tensor) -> Tensor:
@@ -171,7 +182,7 @@ class _Path(nn.Module):
         self.mixes = nn.ModuleList(
             (_mix(config.widths[2] // 2, config.widths[1], coarse), _mix(coarse // 2, config.widths[0], fine))
         )
-        self.blocks = nn.ModuleList(nn.ModuleList(EfficientBlock(w) for _ in range(2)) for w in (coarse, fine))
+        self.blocks = nn.ModuleList(nn.ModuleList(_decoder_block(w) for _ in range(2)) for w in (coarse, fine))
         self.last = nn.Conv3d(fine, out_channels, 1, bias=False)
 
     def forward(self, image: Tensor) -> _Seen:
@@ -227,9 +238,12 @@ class MMCFormer(PerSubset):
     front of one axis (H here) and behind the others; that is done at every size. Layers that the release makes and
     never calls (most of ``decoder_2``) are left out. Its mixed MS-SSIM reconstruction loss, an option, is left out.
 
-    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; the network sees
-    windows of the volume (theirs: one central crop); the agreement is taken for each row of a batch; the published
-    notebook's thresholds, tuned on the evaluation set, and its post-processing are not used.
+    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; crops and augmentation
+    are those of the loop (theirs: anywhere in the volume, mirrored only); learning rate and consistency's weight move
+    every step (theirs: every epoch, the rate one epoch ahead, so that the last one changes nothing); the last epoch's
+    weights are kept (theirs: the best one's on the evaluation set); the network sees windows of the volume (theirs: one
+    central crop); the agreement is taken for each row of a batch; the published notebook's thresholds, tuned on the
+    evaluation set, and its post-processing are not used.
 
     Authors' weights hold arrays (z, x, y); they are turned to (z, y, x) on import.
 
@@ -255,6 +269,9 @@ class MMCFormer(PerSubset):
             "scaled to [0, 1] inside each modality's own brain",
             "one voxel of padding a level at every size, as the release has at its own",
             "layers that are never called and the MS-SSIM option are left out",
+            "threshold 0.5 and no post-processing; the released evaluation has its own thresholds, closing and filling",
+            "the last epoch, not the best one on the evaluation set",
+            "augmentation of the training loop instead of mirroring alone",
         ),
     )
     presets = {
