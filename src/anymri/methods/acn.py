@@ -163,10 +163,15 @@ class ACN(PerSubset):
 
     Released behaviour mended: the feature regression was given the missing path's own features as its target
     (``transfer_from="missing"`` for that) and the full path's carry no gradient here; the discriminators' optimisers
-    lost their state every step. The auto-encoder branch, whose loss is switched off in the release, is left out.
+    lost their state every step; evaluation ended the training mode of the full path alone, so that the missing path
+    was scored, and its best epoch picked, with dropout on. The auto-encoder branch, whose loss is switched off in the
+    release, is left out.
 
-    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; the network sees
-    windows of the volume (theirs: one central crop).
+    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; crops and augmentation
+    are those of the loop (theirs: anywhere in the volume, mirrored only); learning rate and consistency's weight move
+    every step (theirs: every epoch, the rate one epoch ahead, so that the paths stand still in the last one); the last
+    epoch's weights are kept (theirs: the best one's on the evaluation set, by Dice without a threshold); the network
+    sees windows of the volume (theirs: one central crop).
 
     Authors' checkpoints hold kernels for arrays (x, y, z); they are turned to (z, y, x) on import. Channels of the
     full path there: t1, t2, flair, t1c.
@@ -196,6 +201,9 @@ class ACN(PerSubset):
             "discriminators keep their optimiser's state",
             "no auto-encoder branch: its loss is switched off in the release",
             "scaled to [0, 1] inside each modality's own brain",
+            "no dropout in prediction; in the release the missing path never leaves training mode",
+            "the last epoch, not the best one on the evaluation set",
+            "augmentation of the training loop instead of mirroring alone",
         ),
     )
     presets = {
