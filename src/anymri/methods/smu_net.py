@@ -152,7 +152,12 @@ class SMUNet(PerSubset):
 
     Deviations: the discriminator's optimiser keeps its state (theirs is made anew every step); its last kernel,
     which fits one crop, gets a pooled map for others; Gram matrices are taken by row; intensities are scaled to
-    [0, 1] by each modality's range inside its own brain; the network sees windows of the volume (theirs: one crop).
+    [0, 1] by each modality's range inside its own brain; crops and augmentation are those of the loop (theirs: anywhere
+    in the volume, mirrored only); learning rate and consistency's weight move every step (theirs: every epoch, the
+    rate one epoch ahead, so that the paths stand still in the last one); dropout is off in prediction (theirs: on, as
+    nothing in the release leaves training mode); the threshold is 0.5 (theirs: 0.4 in the evaluation's notebook, 0.5
+    in the training's); the network sees windows of the volume (theirs: one crop). The last epoch's weights are kept,
+    as in effect theirs: every epoch overwrites the best one's file.
 
     Authors' checkpoints hold kernels for arrays (x, y, z); they are turned to (z, y, x) on import. Channels there:
     flair, t1, t1c, t2, and the authors list the available ones first.
@@ -181,6 +186,9 @@ class SMUNet(PerSubset):
             "the discriminator's last map is pooled to its kernel for other window sizes",
             "Gram matrices by row",
             "scaled to [0, 1] inside each modality's own brain",
+            "no dropout in prediction; the release never leaves training mode",
+            "threshold 0.5; the released evaluation takes 0.4",
+            "augmentation of the training loop instead of mirroring alone",
         ),
     )
     presets = {
