@@ -83,7 +83,7 @@ method.save("rfnet.safetensors")  # anymri predict --model rfnet.safetensors
 | `robust_seg` | entry `state_dict` of the port | `port` | flair, t1c, t1, t2 | z-score |
 | `acn` | the whole checkpoint | `official` (T1c), `official:<subset>` | t1, t2, flair, t1c | range to [0, 1] |
 | `smu_net` | the whole checkpoint | `official:<subset>` | available first; flair, t1, t1c, t2 | range to [0, 1] |
-| `mmformer` | entry `state_dict` | `official` | flair, t1c, t1, t2 | z-score, sum of all positive |
+| `mmformer` | entry `state_dict` | `official`, `retrained` | flair, t1c, t1, t2 | z-score, sum of all positive |
 | `m3ae` | entry `state_dict` | `official` | t1, t1c, t2, flair | 1st to 99th percentile to [0, 1] |
 | `mm_gan` | entry `state_dict` of the generator | `official` | t1, t2, t1c, flair | over the brain's mean |
 | `mmcformer` | the whole checkpoint | `official:<subset>` | available first; flair, t1, t1c, t2 | range to [0, 1] |
@@ -91,10 +91,11 @@ method.save("rfnet.safetensors")  # anymri predict --model rfnet.safetensors
 | `nnunet_per_subset` | entry `network_weights` | `official:<subset>` | t1, t1c, t2, flair | z-score |
 
 Channels are mapped by name on import. Intensities are the method's own scale, from each sequence's own brain: close
-to theirs, not equal, so a published Dice need not come out to the last digit. RFNet's kernels are taken as they are;
-the others are turned from arrays (x, y, z) to our (z, y, x). Left and right, and front and back, run the other way in
-BraTS files; the networks were trained with mirrored images. ACN's and SMU-Net's checkpoints were pickled whole:
-`weights_only=False` opens them, and runs what the file says, so only for files you trust.
+to theirs, not equal, so a published Dice need not come out to the last digit. Kernels of arrays (x, y, z) are turned to
+our (z, y, x). Left and right, and front and back, run the other way in BraTS files; the networks were trained with
+mirrored images. RFNet and mmFormer were released with PyTorch 1.2, which padded with zeros where their code says
+"reflect"; `retrained` is for weights their code wrote with PyTorch 1.10 or later. ACN's and SMU-Net's checkpoints were
+pickled whole: `weights_only=False` opens them, and runs what the file says, so only for files you trust.
 """
 
 
@@ -115,13 +116,10 @@ def _in_our_order(image: Tensor, order: tuple[str, ...]) -> Tensor:
 
 
 def rfnet() -> Row:
-    """Kernels of RFNet are not turned, so neither are images."""
+    """All of it, padded as a current PyTorch does."""
     golden, method = _flat("rfnet", "retrained")
-    features = method.encode(_in_our_order(record_rfnet.images(1), record_rfnet.ORDER), torch.ones(1, 4).bool())
-    differences = {
-        subset: golden.difference(subset, method.decode(features, GLIOMA.available(subset.split("+"))[None]).logits)
-        for subset in record_rfnet.SUBSETS
-    }
+    image = _in_our_order(record_rfnet.images(1), record_rfnet.ORDER)
+    differences = _any_subset(golden, method, image, record_rfnet.SUBSETS)
     return record_rfnet.REPOSITORY, parameters(method), sum(golden.parameters.values()), differences
 
 
@@ -176,7 +174,7 @@ def _disjoint(golden: Golden, method: Any, image: Tensor, subset: str, name: str
 def mmformer() -> Row:
     """With small position tables; the authors' four layers that are never called are not counted."""
     golden = Golden("mmformer")
-    method = import_checkpoint("mmformer", golden.filled("network"))
+    method = import_checkpoint("mmformer", golden.filled("network"), "retrained")
     image = _in_our_order(images(record_mmformer.ORDER, record_mmformer.SIZE), record_mmformer.ORDER)
     tables = sum(p.numel() for name, p in method.named_parameters() if name.endswith(".position"))
     theirs = sum(n for name, n in golden.parameters.items() if name[-11:] != "decode_conv" or name[:5] == "multi")

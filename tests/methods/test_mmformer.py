@@ -11,6 +11,7 @@ from anymri.data.subsets import make_sampler
 from anymri.errors import UserError
 from anymri.methods import StepContext
 from anymri.methods.mmformer import MmFormer, MmFormerConfig
+from anymri.nn.pre_norm import PreNormConv
 from anymri.types import GLIOMA, DataSpec
 
 ALL = torch.ones(1, 4, dtype=torch.bool)
@@ -25,7 +26,7 @@ def golden():
 @pytest.fixture(scope="module")
 def imported(golden):
     theirs = golden.filled("network")
-    return MmFormer.import_state_dict({f"module.{key}": value for key, value in theirs.items()})
+    return MmFormer.import_state_dict({f"module.{key}": value for key, value in theirs.items()}, "retrained")
 
 
 @pytest.fixture
@@ -79,10 +80,21 @@ def test_losses_are_the_authors(golden, imported):
 
 
 def test_foreign_sources_and_other_sequences_are_refused():
-    with pytest.raises(UserError, match="unknown source 'paper' of mmformer weights"):
+    with pytest.raises(UserError, match="unknown source 'paper' of mmformer weights; known: official, retrained"):
         MmFormer.import_state_dict({}, "paper")
     with pytest.raises(UserError, match="as_released': needs the sequences flair, t1c, t1, t2"):
         build_preset(MmFormer, "tiny", DataSpec(("t1", "pd")), join="as_released")
+
+
+def test_released_weights_pad_with_zeros(golden):
+    theirs = golden.filled("network")
+    released = MmFormer.import_state_dict(theirs)
+    convs = [part for part in released.modules() if isinstance(part, PreNormConv) and part.conv.kernel_size[0] == 3]
+    assert {part.padding for part in convs} == {"zeros"}
+    with torch.device("meta"):
+        defaults = MmFormer(MmFormerConfig(grid=2))
+    convs = [part for part in defaults.encoders.modules() if isinstance(part, PreNormConv)]
+    assert {part.padding for part in convs} == {"reflect"}
 
 
 # ------------------------------------------------------------------------------------------------------- the claims

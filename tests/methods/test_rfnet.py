@@ -63,24 +63,27 @@ def test_every_module_has_the_authors_size(golden):
 
 
 def test_logits_are_the_authors(golden, imported):
-    image = recording.images(1)[:, TO_OURS]
+    # Theirs holds arrays (x, y, z).
+    image = recording.images(1)[:, TO_OURS].transpose(2, 4)
     with torch.inference_mode():
         features = imported.encode(image, torch.ones(1, 4, dtype=torch.bool))
         for subset in recording.SUBSETS:
-            logits = imported.decode(features, GLIOMA.available(subset.split("+"))[None]).logits
+            logits = imported.decode(features, GLIOMA.available(subset.split("+"))[None]).logits.transpose(2, 4)
             expected, std = golden[f"{subset}.logits"], golden[f"{subset}.moments"][1]
             assert std > 0.1
             assert np.abs(sample(logits) - expected).max() <= 1e-4 * std, subset
             np.testing.assert_allclose([logits.mean(), logits.std()], golden[f"{subset}.moments"], atol=1e-4 * std)
         swapped = imported.encode(image[:, [1, 0, 2, 3]], torch.ones(1, 4, dtype=torch.bool))
-        logits = imported.decode(swapped, torch.ones(1, 4, dtype=torch.bool)).logits
+        logits = imported.decode(swapped, torch.ones(1, 4, dtype=torch.bool)).logits.transpose(2, 4)
         assert np.abs(sample(logits) - expected).max() > 1e-2
 
 
 def test_losses_are_the_authors(golden, imported):
     shown = torch.stack([GLIOMA.available(subset.split("+")) for subset in recording.LOSS_SUBSETS])
     batch = make_batch((recording.SIZE,) * 3, torch.ones_like(shown), shown)
-    batch = batch._replace(image=recording.images(2)[:, TO_OURS], label=recording.label(2))
+    batch = batch._replace(
+        image=recording.images(2)[:, TO_OURS].transpose(2, 4), label=recording.label(2).transpose(1, 3)
+    )
     with torch.inference_mode():
         logs = imported.training_step(batch, StepContext(imported.stages[0], progress=0.5)).logs
     assert {key.removeprefix("loss.") for key in golden if key.startswith("loss.")} == set(logs)

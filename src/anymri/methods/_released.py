@@ -7,7 +7,13 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-__all__ = ["DISJOINT_HEAD", "GROUP_NORM_UNET", "group_norm_path", "rename", "swap_axes"]
+from anymri.nn.res_encoder import PaddingRule
+
+__all__ = ["DISJOINT_HEAD", "GROUP_NORM_UNET", "PADDING", "group_norm_path", "rename", "swap_axes"]
+
+#: How convolutions pad in weights of a source. The released ones of RFNet and mmFormer were trained with PyTorch 1.2,
+#: whose 3D convolution took the setting "reflect" and padded with zeros.
+PADDING: dict[str, PaddingRule] = {"official": "zeros", "retrained": "reflect"}
 
 #: The authors' names in the U-Net that ACN's and SMU-Net's code share, and ours. The letters count blocks.
 GROUP_NORM_UNET: tuple[tuple[str, str], ...] = (

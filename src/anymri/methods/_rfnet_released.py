@@ -6,16 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from anymri.nn.res_encoder import PaddingRule
+from anymri.methods._released import swap_axes
 
-__all__ = ["PADDING", "from_authors"]
+__all__ = ["from_authors"]
 
 #: The authors' names of our modalities, in the order of their channels.
 MODALITIES = {"flair": "flair", "t1ce": "t1c", "t1": "t1", "t2": "t2"}
-
-#: How convolutions pad in weights of a source. The released ones were trained with PyTorch 1.2, whose 3D convolution
-#: took the setting "reflect" and padded with zeros.
-PADDING: dict[str, PaddingRule] = {"official": "zeros", "retrained": "reflect"}
 
 
 class _Renaming:
@@ -95,4 +91,4 @@ def from_authors(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
             names.layer(f"{name}.regions.{part}.conv", f"{prefix}.region_fusion.fusion_layer.{part}.conv")
         for region in range(4):
             names.modality_weights(f"{name}.weights.{region}", f"{prefix}.modal_fusion.{region}.weight_layer")
-    return names.ours
+    return swap_axes(names.ours)

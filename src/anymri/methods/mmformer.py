@@ -13,10 +13,11 @@ from torch.nn import functional as F
 
 from anymri.losses.class_weighted import cross_entropy_and_dice
 from anymri.methods._mmformer_released import ORDER, from_authors
+from anymri.methods._released import PADDING
 from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.hetero_modal import encode_each
 from anymri.nn.pre_norm import PreNormConv, PreNormDecoderLevel, PreNormEncoder, StackedPreNormConv
-from anymri.nn.res_encoder import StackedConv, double, keep_available
+from anymri.nn.res_encoder import PaddingRule, StackedConv, double, keep_available
 from anymri.nn.transformer import TransformerLayer
 from anymri.types import (
     GLIOMA,
@@ -54,6 +55,8 @@ class MmFormerConfig(MethodConfig):
     join : {"by_voxel", "as_released"}
         What the layer behind the inter-modality transformer joins: the modalities of one voxel, or four tokens that
         follow each other within a modality.
+    padding : {"reflect", "zeros"}
+        ``zeros`` is what the authors' framework did when told ``reflect``.
     lr, weight_decay : float
     """
 
@@ -64,6 +67,7 @@ class MmFormerConfig(MethodConfig):
     grid: PositiveInt = 8
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     join: Literal["by_voxel", "as_released"] = "by_voxel"
+    padding: PaddingRule = "reflect"
     lr: PositiveFloat = 2e-4
     weight_decay: float = 1e-4
 
@@ -74,7 +78,7 @@ class _ModalityEncoder(nn.Module):
     def __init__(self, config: MmFormerConfig) -> None:
         super().__init__()
         self.grid = config.grid
-        self.pyramid = PreNormEncoder(config.widths)
+        self.pyramid = PreNormEncoder(config.widths, config.padding)
         self.embed = nn.Conv3d(config.widths[-1], config.token_width, 1)
         nn.init.kaiming_normal_(self.embed.weight)
         self.position = nn.Parameter(torch.zeros(config.grid**3, config.token_width))
@@ -108,7 +112,8 @@ class _FusionDecoder(nn.Module):
         # Below the finest levels a norm follows the skip, so its bias is lost; the coarsest has a classifier.
         self.third = nn.ModuleList(PreNormConv(w, w, 1, lost_bias=i < last) for i, w in enumerate(widths))
         self.levels = nn.ModuleList(
-            PreNormDecoderLevel(widths[i + 1], widths[i], last_bias=True) for i in reversed(range(last))
+            PreNormDecoderLevel(widths[i + 1], widths[i], last_bias=True, padding=config.padding)
+            for i in reversed(range(last))
         )
         self.classifiers = nn.ModuleList(nn.Conv3d(width, classes, 1) for width in widths)
         for layer in self.classifiers:
@@ -134,7 +139,8 @@ class _SharedDecoder(nn.Module):
         super().__init__()
         widths, last = config.widths, len(config.widths) - 1
         self.levels = nn.ModuleList(
-            PreNormDecoderLevel(widths[i + 1], widths[i], last_bias=i == 0) for i in reversed(range(last))
+            PreNormDecoderLevel(widths[i + 1], widths[i], last_bias=i == 0, padding=config.padding)
+            for i in reversed(range(last))
         )
         self.classifier = nn.Conv3d(widths[0], classes, 1)
         nn.init.kaiming_normal_(self.classifier.weight)
@@ -173,8 +179,15 @@ class MmFormer(Method):
     ``*_decode_conv`` are never called and are left out.
 
     Deviations: modality m's own segmentation is learned where m is present (theirs: always, data being complete); each
-    z-score comes from the modality's own brain; the position tables are resized for other windows than 128 voxels;
-    the augmentation is that of the loop; the learning rate falls every step, not every epoch.
+    z-score comes from the modality's own brain, and outside it is 0 (theirs: the z-score of 0); the position tables are
+    resized for other windows than 128 voxels; crops, augmentation and windows of prediction are those of all methods
+    (theirs: crops anywhere in the brain's box, intensity changes slice by slice and rotation by up to 10 degrees,
+    windows 64 voxels apart); the learning rate falls every step, not every epoch. The batch is the training script's
+    default, 1; the released job sets 8 on four GPUs. What their test does to small enhancing tumours is left to the
+    evaluation.
+
+    The released job runs PyTorch 1.2, where "reflect" meant zeros: import released weights with ``source="official"``,
+    and with ``source="retrained"`` what the authors' code writes with PyTorch 1.10 or later.
 
     Authors' weights hold kernels and positions for arrays (x, y, z); they are turned to (z, y, x) on import. Channels
     there: flair, t1c, t1, t2; z-scores over the voxels where the sum of the four is positive.
@@ -203,6 +216,10 @@ class MmFormer(Method):
             "the layer behind the second transformer joins the modalities of one voxel (join='as_released' as theirs)",
             "a modality's own segmentation is learned where it is present, so incomplete cohorts may train",
             "z-score inside each modality's own brain mask, not where the sum of all is positive",
+            "0 outside the brain, not the z-score of 0",
+            "reflect padding as written; the authors' PyTorch 1.2 padded with zeros (padding='zeros')",
+            "crops and augmentation of the training loop instead of slice-wise intensity changes and rotation",
+            "batch size 1, the script's default; the released job sets 8",
             "position tables are resized for windows of other sizes",
         ),
         untrained={r".*\.lost_bias": "an instance norm without scale and shift follows and removes it"},
@@ -312,7 +329,8 @@ class MmFormer(Method):
         ----------
         state_dict : mapping of str to Tensor
             Their checkpoint's entry ``state_dict``.
-        source : {"official"}
+        source : {"official", "retrained"}, default="official"
+            See *Notes* of the class.
 
         Raises
         ------
@@ -321,10 +339,10 @@ class MmFormer(Method):
         KeyError, RuntimeError
             If the weights are not mmFormer's.
         """
-        if source != "official":
-            raise UserError(f"unknown source {source!r} of mmformer weights; known: official")
+        if source not in PADDING:
+            raise UserError(f"unknown source {source!r} of mmformer weights; known: {', '.join(PADDING)}")
         weights = from_authors({key.removeprefix("module."): value for key, value in state_dict.items()})
         grid = round(len(weights[f"encoders.{ORDER[0]}.position"]) ** (1 / 3))
-        method = cls(MmFormerConfig(join="as_released", grid=grid), GLIOMA)
+        method = cls(MmFormerConfig(join="as_released", padding=PADDING[source], grid=grid), GLIOMA)
         method.load_state_dict(weights | {"median_statistics": method.get_buffer("median_statistics")})
         return method.eval()

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.class_weighted import cross_entropy_and_dice
-from anymri.methods._rfnet_released import PADDING, from_authors
+from anymri.methods._released import PADDING
+from anymri.methods._rfnet_released import from_authors
 from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.hetero_modal import encode_each
 from anymri.nn.res_encoder import (
@@ -229,6 +230,7 @@ class RFNet(Method):
 
     The released weights were computed with PyTorch 1.2, where "reflect" meant zeros: import them with
     ``source="official"``, and with ``source="retrained"`` what the authors' code writes with PyTorch 1.10 or later.
+    They hold kernels for arrays (x, y, z), which are turned to (z, y, x) on import.
 
     References
     ----------

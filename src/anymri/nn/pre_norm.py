@@ -79,15 +79,17 @@ class StackedPreNormConv(StackedConv):
 
 
 class _Stage(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, finest: bool, last: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, finest: bool, last: bool, padding: PaddingRule = "reflect"
+    ) -> None:
         super().__init__()
         self.first = (
-            _BiasedConv(in_channels, out_channels, 3, 1, "reflect", lost_bias=True)
+            _BiasedConv(in_channels, out_channels, 3, 1, padding, lost_bias=True)
             if finest
-            else PreNormConv(in_channels, out_channels, 3, 2, lost_bias=not last)
+            else PreNormConv(in_channels, out_channels, 3, 2, padding, lost_bias=not last)
         )
-        self.second = PreNormConv(out_channels, out_channels)
-        self.third = PreNormConv(out_channels, out_channels, lost_bias=not last)
+        self.second = PreNormConv(out_channels, out_channels, padding=padding)
+        self.third = PreNormConv(out_channels, out_channels, padding=padding, lost_bias=not last)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
@@ -101,6 +103,7 @@ class PreNormEncoder(nn.Module):
     ----------
     widths : tuple of int
         Channels of each level, finest first.
+    padding : {"reflect", "zeros"}, default="reflect"
 
     Notes
     -----
@@ -108,11 +111,12 @@ class PreNormEncoder(nn.Module):
     are lost.
     """
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], padding: PaddingRule = "reflect") -> None:
         super().__init__()
         before, last = (1, *widths[:-1]), len(widths) - 1
         self.stages = nn.ModuleList(
-            _Stage(b, w, finest=i == 0, last=i == last) for i, (b, w) in enumerate(zip(before, widths, strict=True))
+            _Stage(b, w, finest=i == 0, last=i == last, padding=padding)
+            for i, (b, w) in enumerate(zip(before, widths, strict=True))
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -133,12 +137,13 @@ class PreNormDecoderLevel(nn.Module):
         Channels of the two levels.
     last_bias : bool
         Whether the last convolution's bias has an effect, e.g. on a classifier.
+    padding : {"reflect", "zeros"}, default="reflect"
     """
 
-    def __init__(self, coarse: int, fine: int, last_bias: bool) -> None:
+    def __init__(self, coarse: int, fine: int, last_bias: bool, padding: PaddingRule = "reflect") -> None:
         super().__init__()
-        self.shrink = PreNormConv(coarse, fine)
-        self.join = PreNormConv(2 * fine, fine)
+        self.shrink = PreNormConv(coarse, fine, padding=padding)
+        self.join = PreNormConv(2 * fine, fine, padding=padding)
         self.out = PreNormConv(fine, fine, 1, lost_bias=not last_bias)
 
     def arrive(self, x: Tensor) -> Tensor:
