@@ -133,6 +133,9 @@ def _theirs_of_one_subset(name: str, folder: Path, image: torch.Tensor, patch: t
 
         config = residual_transformers.CONFIGS["Res-ViT-B_16"]
         network = residual_transformers.ResViT(config, input_dim=1, img_size=patch[1], output_dim=1).eval()
+        for part in network.modules():  # as in their test script
+            if isinstance(part, nn.BatchNorm2d):
+                part.train()
         slices = image[:, 0].movedim(1, 0)[: patch[0]]
         return lambda: network(slices)
     sys.path.insert(0, str(folder / "modules" / "advanced_gans"))
