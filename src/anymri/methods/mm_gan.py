@@ -157,8 +157,10 @@ class MMGAN(Method):
 
     Deviations: the released curriculum admits sizes only in part (see the sampler), here a size comes as a whole;
     slices are padded to 256 x 256, not resized from the brain's box, which would be taken over all four sequences;
-    images are divided by the mean of each sequence's own brain, not of that box with its background; two thirds of
-    the slices are drawn around the tumour where there are label maps, as in all trainings here.
+    images are divided by the mean of each sequence's own brain, not of that box with its background; as in all
+    trainings here, a third of the slices are drawn around the tumour where there are label maps, and slices are
+    mirrored and changed in intensity, each sequence by itself (theirs: neither); patients mix (theirs: all slices of
+    one patient, then of the next).
 
     The released metrics divide each image by its own maximum, which flatters; the evaluator's do not.
 
@@ -186,7 +188,8 @@ class MMGAN(Method):
             "the curriculum admits all subsets of a size at once; released code a part",
             "slices are padded, not resized, to 256 x 256",
             "divided by the mean of each sequence's own brain, not of the box around all four",
-            "two thirds of the training slices are drawn around the tumour",
+            "a third of the training slices are drawn around the tumour",
+            "mirroring and intensity changes of the training loop; theirs has none",
         ),
         untrained={r"discriminator\.levels\.[1-9]\.bias": "an instance norm follows and removes it; not added"},
     )
