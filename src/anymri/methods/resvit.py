@@ -107,9 +107,11 @@ class ResViT(PerSubset):
 
     Deviations: the transformer starts from random weights (theirs: ImageNet-21k); the discriminator keeps its weights
     between the stages (theirs begins anew); z-scores within five standard deviations become [-1, 1] (how the
-    published slices were scaled is not stated); slices are padded, not resized, and not mirrored; dropout is off in
-    prediction (theirs: on, so that no two syntheses are alike). The key's bias,
-    without effect, is kept and not added.
+    published slices were scaled is not stated); slices are padded, not resized; as in all trainings here, a third of
+    them are drawn around the tumour, and they are mirrored along every axis and changed in intensity, each sequence by
+    itself (theirs: mirrored from left to right); the rate falls every step and from the middle of a stage on (theirs:
+    every epoch, from one epoch earlier, so that the last epoch changes nothing); dropout is off in prediction (theirs:
+    on, so that no two syntheses are alike). The key's bias, without effect, is kept and not added.
 
     Authors' kernels are taken as they are: how their slices are turned is not stated.
 
@@ -135,9 +137,11 @@ class ResViT(PerSubset):
         weakness="Slices of one size, and one network per sources and target.",
         deviations=(
             "transformers start from random weights, not from ImageNet-21k",
-            "optimisers and discriminator go on or are kept in the second stage as the loop does; theirs begin anew",
+            "the discriminator keeps its weights in the second stage; theirs begins anew",
             "five standard deviations to [-1, 1] inside each sequence's own brain; theirs is not stated",
-            "slices are padded, not resized, and not mirrored",
+            "slices are padded, not resized",
+            "mirroring along every axis and intensity changes of the training loop; theirs mirrors left and right",
+            "the rate falls every step; theirs every epoch, and is 0 in the last",
             "dropout is off in prediction; their test script leaves it on",
         ),
         untrained={KEY_BIAS: KEY_BIAS_REASON},
