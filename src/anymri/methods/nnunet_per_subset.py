@@ -207,9 +207,11 @@ class NnUNetPerSubset(PerSubset):
     Only the channels of the subset need to exist, so subjects that lack other modalities train too.
 
     Deviations: augmentation is that of the training loop (nnU-Net: rotation, scaling, noise, blur, contrast, low
-    resolution, gamma, mirroring); windows are drawn as for all methods;
-    prediction is not averaged over mirrored windows; no post-processing. Convolution biases in front of the norms
-    are kept for nnU-Net's weights and not added.
+    resolution, gamma, mirroring); windows are drawn as for all methods (nnU-Net: of every two, one contains
+    foreground); z-scores come from each modality's own brain (nnU-Net: from the common one of its channels); the
+    learning rate falls every step, not every epoch; prediction is one network's (nnU-Net: the mean of five folds'), its
+    windows weigh alike unless ``weighting="gaussian"`` is asked for (nnU-Net: more in their middle) and are not
+    mirrored; no post-processing. Convolution biases in front of the norms are kept for nnU-Net's weights and not added.
 
     References
     ----------
@@ -233,7 +235,8 @@ class NnUNetPerSubset(PerSubset):
         weakness="As many trainings as subsets, and nothing is learned from the missing modalities.",
         deviations=(
             "augmentation and windows of the shared training loop",
-            "no mirrored windows in prediction, no post-processing",
+            "z-score inside each modality's own brain, not the common one of the channels",
+            "one network instead of five folds, windows weigh alike, none is mirrored, no post-processing",
         ),
         untrained={
             r"network\.(down|up)\..*\.conv\.bias": "an instance norm follows and removes it",
