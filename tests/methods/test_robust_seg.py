@@ -144,6 +144,14 @@ def test_hidden_modalities_are_rebuilt_and_teach_the_content_that_is_shown(netwo
     assert network.images["t1"].last.weight.grad.abs().sum() > 0
 
 
+def test_what_lies_outside_is_mirrored_in_image_decoders(network):
+    even = torch.ones(1, network.config.widths[-1], 4, 4, 4)
+    with torch.inference_mode():
+        image, _, _ = network.images["t1"](even, torch.randn(1, network.config.style_size))
+    assert image.abs().max() > 0.1
+    assert image.std() < 1e-4 * image.abs().max()
+
+
 def test_only_what_is_present_is_rebuilt(network):
     present = torch.tensor([[True, False, True, True]])
     batch = make_batch(SIZE, present, GLIOMA.available(("t2",))[None])

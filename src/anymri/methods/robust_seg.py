@@ -73,7 +73,7 @@ class RobustSegConfig(MethodConfig):
     gate_rectified : bool
         Whether gates pass a leaky ReLU before the sigmoid, as in the PyTorch port.
     norm_eps : float
-        Added to the variance of instance norms; the port has 1e-6.
+        Added to the variance of instance norms; official code and port have 1e-6.
     reconstruction_weight, kl_weight : float
     penalty : float
         Weight of half the squared kernels of encoders and decoders.
@@ -152,7 +152,7 @@ class _ImageDecoder(nn.Module):
         self.modulation = _Modulation(config.style_size, config.hidden, channels)
         self.blocks = nn.ModuleList(_ModulatedBlock(channels) for _ in range(config.residual_blocks))
         sizes = [max(channels // 2**i, 1) for i in range(len(config.widths))]
-        self.convs = nn.ModuleList(nn.Conv3d(a, b, 5, padding=2) for a, b in pairwise(sizes))
+        self.convs = nn.ModuleList(nn.Conv3d(a, b, 5) for a, b in pairwise(sizes))
         # Layer norm over everything but the rows, with one scale and shift a channel.
         self.norms = nn.ModuleList(nn.GroupNorm(1, size, eps=1e-6) for size in sizes[1:])
         self.last = nn.Conv3d(sizes[-1], 1, 7)
@@ -164,7 +164,7 @@ class _ImageDecoder(nn.Module):
         for block in self.blocks:
             x = block(x, scale, shift)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.relu(norm(conv(F.interpolate(x, scale_factor=2.0))))
+            x = F.relu(norm(conv(pad(F.interpolate(x, scale_factor=2.0), 2))))
         return self.last(pad(x, 3)), scale, shift
 
 
@@ -205,16 +205,22 @@ class RobustSeg(Method):
     contents, gates and segmentation decoder only.
 
     Deviations: features grow linearly in the segmentation decoder (theirs: voxels repeated; the PyTorch port and
-    RFNet as here); Dice smooth 1e-5 in numerator and denominator (theirs: 1e-7 below); weights start by Kaiming's rule
-    (theirs: deviation 0.01); the loop's augmentation (theirs: none); z-score inside each modality's own brain.
+    RFNet as here); instance norms have neither scale nor shift (theirs: both, learned, also in front of the gates'
+    sigmoid; the port as here); the last layer of the image decoders is each modality's own and penalised (theirs:
+    one for all, without penalty; the port's are their own); Dice smooth 1e-5 in numerator and denominator (theirs: 1e-7
+    below); weights start by Kaiming's rule (theirs: deviation 0.01); the loop's crops and augmentation (theirs: crops
+    anywhere in the brain's box, no augmentation); z-score inside each modality's own brain, and 0 outside it (theirs:
+    the z-score of 0); the learning rate falls every step, not every epoch; logarithms of squared shifts stay within
+    -50 and 50.
 
     The official code is for TensorFlow 1. Logits and losses are compared with the PyTorch port in
-    AImageLab-zip/IM-Fuse, which rectifies the gates (``gate_rectified``), adds 1e-6 in its norms, and ties the layer
-    norm of its image decoders to windows of 80 voxels: images are therefore not compared. Where its losses differ from
-    the official ones, ours are those: its Dice has plain sums, its divergence is the channels' mean instead of their
-    sum, and its optimiser decays weights instead of a penalty. Its weights come in with ``source="port"``, without
-    those norms and with kernels turned from arrays (x, y, z) to (z, y, x); channels there: flair, t1c, t1, t2. The
-    official cohort is normalised over the middle 98 % of the union of the four brains.
+    AImageLab-zip/IM-Fuse, which rectifies the gates (``gate_rectified``), adds 1e-6 in its norms, leaves a dropout of
+    0.3 on in prediction (here 0 there), and enlarges linearly, pads with zeros and ties the layer norm to windows of
+    80 voxels in its image decoders: images are therefore not compared. Where its losses differ from the official ones,
+    ours are those: its Dice has plain sums, its divergence is the channels' mean instead of their sum, and its
+    optimiser decays weights instead of a penalty. Its weights come in with ``source="port"``, without those norms and
+    with kernels turned from arrays (x, y, z) to (z, y, x); channels there: flair, t1c, t1, t2. The official cohort is
+    normalised over the middle 98 % of the union of the four brains.
 
     References
     ----------
@@ -239,8 +245,11 @@ class RobustSeg(Method):
         deviations=(
             "linear instead of repeated voxels in the segmentation decoder, as in the port",
             "Dice with smooth 1e-5 in numerator and denominator, not 1e-7 in the denominator",
+            "instance norms without scale and shift, as in the port, and with 1e-5 instead of 1e-6",
+            "image decoders end in a layer of each modality's own, with the penalty, not in one for all without it",
             "Kaiming start instead of deviation 0.01",
-            "z-score inside each modality's own brain",
+            "z-score inside each modality's own brain, and 0 outside it",
+            "crops and augmentation of the training loop; theirs crops anywhere in the brain's box and changes nothing",
         ),
         untrained=dict.fromkeys(BIASES, NO_EFFECT),
     )
