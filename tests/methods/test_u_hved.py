@@ -37,6 +37,13 @@ def test_published_size():
     assert network.stages[0].epochs * network.stages[0].steps_per_epoch == 60_000
 
 
+def test_kernels_start_by_the_rule_of_the_authors_framework(network):
+    convs = [part for part in network.modules() if isinstance(part, torch.nn.Conv3d)]
+    standard = torch.cat([(conv.weight * (conv.weight[0].numel() / 2) ** 0.5).flatten() for conv in convs])
+    assert standard.mean().abs() < 0.01
+    assert standard.std().item() == pytest.approx(1, abs=0.01)
+
+
 def test_images_come_from_the_mean_and_the_segmentation_from_a_sample(network):
     image, available = torch.randn(1, 4, *SIZE), torch.tensor([[False, True, False, False]])
     with torch.inference_mode():

@@ -90,9 +90,12 @@ class UHVED(Method):
     complete data: all 15, as published). Images are decoded from the posterior mean. The segmentation is decoded
     from one sample as published where `generators` are given, else from the mean.
 
-    Deviations: intensities are z-scores inside the brain (theirs: histogram standardisation, then whitening where
-    above the mean); linear resizing with aligned voxel centres (``resize="corner"`` for theirs); the learning
-    rate is divided every 10 000 iterations (the released file says every 10, which stops training at once).
+    Deviations: intensities are z-scores inside the brain and 0 outside it (theirs: histogram standardisation, then
+    whitening where above the mean, of the background too); linear resizing with aligned voxel centres
+    (``resize="corner"`` for theirs); the learning rate is divided every 10 000 iterations (the released file says every
+    10, which stops training at once); crops and augmentation are those of all methods (theirs: 32 windows of a subject,
+    anywhere in it, mirrored and scaled by up to 10 %, intensities as they are); overlapping windows of prediction are
+    averaged (theirs: of each, all but a border of 10 voxels is taken).
 
     The official code is for TensorFlow 1. Logits and losses are compared with the PyTorch port in
     AImageLab-zip/IM-Fuse, whose slope is 0.01 and whose resizing joins the outermost voxel centres. Where its losses
@@ -126,6 +129,8 @@ class UHVED(Method):
             "resizing with aligned voxel centres; resize='corner' gives the released behaviour",
             "learning rate divided every 10 000 iterations, not every 10",
             "segmentation from the posterior mean unless random generators are given",
+            "crops and augmentation of the training loop instead of mirroring and scaling by up to 10 %",
+            "overlapping windows of prediction are averaged, not cut to their middle",
         ),
     )
     presets = {
@@ -155,6 +160,9 @@ class UHVED(Method):
         self.images = nn.ModuleDict(
             {code: SkipDecoder(latent, config.widths, 1, config.slope, config.resize) for code in spec.modalities}
         )
+        for part in self.modules():
+            if isinstance(part, nn.Conv3d):
+                nn.init.kaiming_normal_(part.weight)
 
     # ------------------------------------------------------------------------------------------------ prediction
 
