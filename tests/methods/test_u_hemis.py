@@ -25,6 +25,12 @@ def test_published_size():
     assert network.stages[0].epochs * network.stages[0].steps_per_epoch == 60_000
 
 
+def test_kernels_start_by_the_rule_of_the_authors_framework(network):
+    kernels = [part.weight for part in network.modules() if isinstance(part, torch.nn.Conv3d)]
+    standard = torch.cat([(kernel * (kernel[0].numel() / 2) ** 0.5).flatten() for kernel in kernels])
+    assert standard.std().item() == pytest.approx(1, abs=0.01)
+
+
 def test_an_encoder_runs_on_all_rows_or_not_at_all(network):
     rows = []
     for code, encoder in network.encoders.items():

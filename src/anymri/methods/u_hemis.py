@@ -13,7 +13,7 @@ from anymri.losses.segmentation import cross_entropy, dice_squared_prediction
 from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.blocks import ResizeRule
 from anymri.nn.fusion import masked_moments
-from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each
+from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each, start_kernels
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -130,6 +130,7 @@ class UHeMIS(Method):
         self.encoders = nn.ModuleDict({code: ModalityEncoder(config.widths, config.slope) for code in spec.modalities})
         moments = tuple(2 * width for width in config.widths)
         self.decoder = SkipDecoder(moments, config.widths, len(self.head.channels), config.slope, config.resize)
+        start_kernels(self)
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """Features of every modality that some row has, by code; see `Method.encode`."""

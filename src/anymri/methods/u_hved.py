@@ -17,7 +17,7 @@ from anymri.methods._released import rename, swap_axes
 from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.blocks import ResizeRule
 from anymri.nn.fusion import expert, product_of_experts
-from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each
+from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each, start_kernels
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -160,9 +160,7 @@ class UHVED(Method):
         self.images = nn.ModuleDict(
             {code: SkipDecoder(latent, config.widths, 1, config.slope, config.resize) for code in spec.modalities}
         )
-        for part in self.modules():
-            if isinstance(part, nn.Conv3d):
-                nn.init.kaiming_normal_(part.weight)
+        start_kernels(self)
 
     # ------------------------------------------------------------------------------------------------ prediction
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from anymri.nn.blocks import PreActivationConv, ResizeRule, enlarge
 
-__all__ = ["ModalityEncoder", "SkipDecoder", "encode_each"]
+__all__ = ["ModalityEncoder", "SkipDecoder", "encode_each", "start_kernels"]
 
 
 class ModalityEncoder(nn.Module):
@@ -86,6 +86,13 @@ class SkipDecoder(nn.Module):
         for level, skip in zip(self.levels, reversed(features[:-1]), strict=True):
             flow = level(torch.cat([enlarge(flow, tuple(skip.shape[2:]), self.resize), skip], dim=1))
         return self.last(flow)
+
+
+def start_kernels(network: nn.Module) -> None:
+    """Draw every kernel by He's normal rule, as the authors' framework (NiftyNet) does; biases stay."""
+    for part in network.modules():
+        if isinstance(part, nn.Conv3d):
+            nn.init.kaiming_normal_(part.weight)
 
 
 def encode_each(encoders: nn.ModuleDict, image: Tensor, available: Tensor) -> dict[str, list[Tensor]]:
