@@ -87,7 +87,7 @@ class RobustSegConfig(MethodConfig):
     residual_blocks: PositiveInt = 4
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     gate_rectified: bool = False
-    norm_eps: PositiveFloat = 1e-5
+    norm_eps: PositiveFloat = 1e-6
     reconstruction_weight: NonNegativeFloat = 0.1
     kl_weight: NonNegativeFloat = 0.1
     penalty: NonNegativeFloat = 1e-4
@@ -379,7 +379,7 @@ class RobustSeg(Method):
         """
         if source != "port":
             raise UserError(f"unknown source {source!r} of robust_seg weights; known: port (AImageLab-zip/IM-Fuse)")
-        method = cls(RobustSegConfig(gate_rectified=True, norm_eps=1e-6), GLIOMA)
+        method = cls(RobustSegConfig(gate_rectified=True), GLIOMA)
         theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
         weights = rename(theirs, _port_rules(), unused=r".*layer_norm.*|(att|fusion)_c\d.*")
         weights |= _port_fusions(theirs)
