@@ -143,7 +143,7 @@ def subset_table(results: Results, region: str) -> str:
     """The fifteen rows of one region."""
     wide, counts, columns = table3(results)[region], cells(results), column_order(results)
     rows = []
-    for subset in subset_order(results):
+    for subset in filter(set(results.frame["subset"]).__contains__, subset_order(results)):
         values = [number(wide.loc[subset, column]) for column in columns]
         n = sorted({int(counts.loc[(subset, region, c), "n"]) for c in columns if (subset, region, c) in counts.index})
         rows.append([*dots(subset, dot_order(results)), *values, "-".join(map(str, n))])
