@@ -209,7 +209,9 @@ class ResViTGenerator(nn.Module):
         x = self.encoder(x)
         for block in self.blocks:
             x = block(x, self.transformer if transformers else None)
-        return self.decoder(x)
+        for layer in self.decoder:  # one by one, so that the bottleneck is not held until the end
+            x = layer(x)
+        return x
 
     def convolutional(self) -> list[nn.Parameter]:
         """Parameters of the network without transformers."""
