@@ -18,7 +18,7 @@ __all__ = [
 
 
 def _prepare(probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float32 and in one memory layout: mixed ones cost several times the arithmetic.
+    """Both in float32 and in the plain memory layout.
 
     Raises
     ------
