@@ -70,8 +70,22 @@ def test_catalogues_are_json_or_a_table(catalogue):
         assert {"unet", "threshold"} <= {row["name"] for row in rows}
         assert all(row["subsets"] in ("any", "per-subset", "fixed") for row in rows)
         assert all(set(row["parameters"]) == {"paper", "tiny"} for row in rows)
+        for row in rows:
+            line = next(line for line in text.out.splitlines() if line.startswith(f"{row['name']} "))
+            shown = (row["family"], row["task"], row["year"], row["reference"], row["subsets"], row["parity"])
+            assert all(str(part) in line for part in (*shown, *(f"{size:,}" for size in row["parameters"].values())))
     if catalogue == "datasets":
         assert {"brats2021", "brats2023", "folder"} <= {row["name"] for row in rows}
+
+
+def test_one_method_is_described():
+    row = run("methods", "acn", "--json").json
+    text = run("methods", "acn")
+    assert text.code == 0
+    told = (row["title"], row["reference"], row["doi"], row["arxiv"], row["code"], row["novelty"], row["weakness"])
+    assert all(told)
+    assert all(part in text.out for part in (*told, *row["deviations"], "24,956,170"))
+    refused(run("methods", "acm"), "acm", "acn")
 
 
 USAGE = [

@@ -364,21 +364,46 @@ def demo(
 
 
 @app.command()
-def methods(as_json: Json = False) -> None:
-    """List the published systems and baselines."""
-    from anymri.methods import describe_methods
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Say everything about this one.")] = None, as_json: Json = False
+) -> None:
+    """List the published systems and baselines, or describe one of them.
 
+    Example: anymri methods rfnet
+    """
+    from anymri.methods import describe_method, describe_methods
+
+    if name is not None:
+        row = describe_method(name)
+        typer.echo(json.dumps(row) if as_json else _method_text(row))
+        return
     rows = describe_methods()
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    typer.echo(f"{'name':<20} {'year':<5} {'family':<24} {'task':<28} {'subsets':<11} {'paper':>12} {'tiny':>10}")
+    columns = "{:<18} {:<5} {:<23} {:<27} {:<11} {:<20} {:>11} {:>8}  {}"
+    typer.echo(columns.format("name", "year", "family", "task", "subsets", "parity", "paper", "tiny", "reference"))
     for row in rows:
-        sizes = row["parameters"]
-        typer.echo(
-            f"{row['name']:<20} {row['year']:<5} {row['family']:<24} {row['task']:<28} {row['subsets']:<11} "
-            f"{sizes['paper']:>12,} {sizes['tiny']:>10,}"
-        )
+        sizes = (f"{row['parameters'][preset]:,}" for preset in ("paper", "tiny"))
+        texts = (row[key] for key in ("name", "year", "family", "task", "subsets", "parity"))
+        typer.echo(columns.format(*texts, *sizes, row["reference"]))
+
+
+def _method_text(row: dict[str, Any]) -> str:
+    """What is known of one method, as lines of text."""
+    sizes = ", ".join(f"{size:,} ({preset})" for preset, size in row["parameters"].items())
+    sources = {
+        "doi": row["doi"] and f"https://doi.org/{row['doi']}",
+        "arxiv": row["arxiv"] and f"https://arxiv.org/abs/{row['arxiv']}",
+        "authors' code": row["code"],
+    }
+    facts = {key: str(row[key]) for key in ("title", "reference", "year", "family", "task")} | sources
+    facts |= {"subsets": row["subsets"], "parity": row["parity"], "parameters": sizes}
+    facts |= {"new": row["novelty"], "weak": row["weakness"]}
+    lines = [f"{key:<14} {text}" for key, text in facts.items() if text]
+    if row["deviations"]:
+        lines += ["", "deviations from paper and released code:", *(f"- {text}" for text in row["deviations"])]
+    return "\n".join(lines)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from anymri.types import GLIOMA, DataSpec, UserError
 
 __all__ = [
     "Family", "Method", "MethodConfig", "MethodInfo", "PerSubset", "Preset", "StepContext", "SubsetNotTrained",
-    "create", "describe_methods", "get_method", "list_methods", "load",
+    "create", "describe_method", "describe_methods", "get_method", "list_methods", "load",
 ]  # fmt: skip
 
 #: Registry name to ``module:class``; alphabetical. Imported on first use.
@@ -102,35 +102,43 @@ def load(path: Path | str, spec: DataSpec | None = None) -> Method:
 
 def describe_methods() -> list[dict[str, Any]]:
     """What `anymri methods` lists: who each method is, what it serves and how large it is."""
+    return [describe_method(name) for name in list_methods()]
+
+
+def describe_method(name: str) -> dict[str, Any]:
+    """One method's entry of `describe_methods`.
+
+    Raises
+    ------
+    UserError
+        If there is no such method.
+    """
     import torch
 
-    rows = []
-    for name in list_methods():
-        cls = get_method(name)
-        sizes = {}
-        for preset in cls.presets:
-            with torch.device("meta"):
-                method = create(name, preset=preset)
-            sizes[preset] = sum(parameter.numel() for parameter in method.parameters())
-        info = cls.info
-        rows.append(
-            {
-                "name": name,
-                "title": info.title,
-                "family": info.family,
-                "task": info.task,
-                "year": info.year,
-                "reference": info.reference,
-                "doi": info.doi,
-                "arxiv": info.arxiv,
-                "code": info.code,
-                "subsets": subset_handling(cls),
-                "parity": info.parity,
-                "parameters": sizes,
-                "deviations": list(info.deviations),
-            }
-        )
-    return rows
+    cls = get_method(name)
+    sizes = {}
+    for preset in cls.presets:
+        with torch.device("meta"):
+            method = create(name, preset=preset)
+        sizes[preset] = sum(parameter.numel() for parameter in method.parameters())
+    info = cls.info
+    return {
+        "name": name,
+        "title": info.title,
+        "family": info.family,
+        "task": info.task,
+        "year": info.year,
+        "reference": info.reference,
+        "doi": info.doi,
+        "arxiv": info.arxiv,
+        "code": info.code,
+        "subsets": subset_handling(cls),
+        "parity": info.parity,
+        "parameters": sizes,
+        "novelty": info.novelty,
+        "weakness": info.weakness,
+        "deviations": list(info.deviations),
+    }
 
 
 def subset_handling(cls: type[Method]) -> str:
