@@ -110,11 +110,11 @@ class TrainingSection:
         Micro-batches an optimiser step.
     ema : float or None, default=None
         Decay of the exponential moving average of the weights; None = no average.
-    augment : str, default="standard"
-        Name in `anymri.data.augment.AUGMENTATIONS`.
-    foreground : float, default=1/3
-        Share of crops centred on a labelled voxel, as in nnU-Net. 0 where a lesion is in nearly every crop anyway:
-        networks trained mostly on lesions find one in every window. More for small, rare lesions.
+    augment : str or None, default=None
+        Name in `anymri.data.augment.AUGMENTATIONS`; None = the method's own.
+    foreground : float or None, default=None
+        Share of crops centred on a labelled voxel; None = the method's own. 0 where a lesion is in nearly every crop
+        anyway: networks trained mostly on lesions find one in every window. More for small, rare lesions.
     checkpoint_every : int, default=1
         Epochs between checkpoints.
     validate_every : int, default=0
@@ -139,8 +139,8 @@ class TrainingSection:
     precision: Annotated[Literal["auto", "32", "bf16"], _Text] = "auto"
     accumulate: PositiveInt = 1
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    augment: str = "standard"
-    foreground: Annotated[float, Field(ge=0, le=1)] = 1 / 3
+    augment: str | None = None
+    foreground: Annotated[float, Field(ge=0, le=1)] | None = None
     checkpoint_every: PositiveInt = 1
     validate_every: Annotated[int, Field(ge=0)] = 0
     threads: PositiveInt | None = None

@@ -437,6 +437,10 @@ class Stage:
         Whether modalities of a batch row may come from different subjects.
     select : {"last", "best"}, default="last"
         Which weights the stage ends with; ``best`` by mean validation Dice.
+    augment : str, default="standard"
+        Name in `anymri.data.augment.AUGMENTATIONS`.
+    foreground : float, default=1/3
+        Share of crops centred on a labelled voxel, as in nnU-Net; the others lie anywhere in the brain's box.
     """
 
     name: str
@@ -447,6 +451,8 @@ class Stage:
     steps_per_epoch: int | None = None
     unpaired: bool = False
     select: Literal["last", "best"] = "last"
+    augment: str = "standard"
+    foreground: float = 1 / 3
 
 
 @dataclass(frozen=True)

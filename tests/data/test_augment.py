@@ -80,6 +80,23 @@ def test_none_changes_nothing() -> None:
     assert crop.flipped == [False] * 3
 
 
+@pytest.mark.parametrize(("name", "axes"), [("mirror", (0, 1, 2)), ("left_right", (2,))])
+def test_a_mirror_changes_no_intensity(name: str, axes: tuple[int, ...]) -> None:
+    image, label = brain_images(), np.random.default_rng(1).integers(0, 4, SHAPE)
+    flips = []
+    for seed in range(100):
+        crop = make_crop(image, label)
+        AUGMENTATIONS[name](crop, np.random.default_rng(seed))
+        turned = [axis - 3 for axis in range(3) if crop.flipped[axis]]
+        assert crop.label is not None
+        np.testing.assert_array_equal(crop.image.flip(turned).numpy(), image)
+        np.testing.assert_array_equal(crop.label.flip(turned).numpy(), label)
+        flips.append(crop.flipped)
+    share = np.mean(flips, axis=0)
+    assert [axis for axis in range(3) if share[axis]] == list(axes)
+    assert np.abs(share[list(axes)] - 0.5).max() < 0.2
+
+
 def test_standard_is_a_mirror_and_a_line_for_each_modality() -> None:
     image, label = brain_images(), np.random.default_rng(1).integers(0, 4, SHAPE)
     flips, lines = [], []

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from anymri.data.augment import AUGMENTATIONS
 from anymri.data.cache import Cache, Entry
 from anymri.data.geometry import Geometry
 from anymri.data.loading import PatchLoader, volume_batch
@@ -72,7 +73,7 @@ def same(one: Batch, other: Batch) -> bool:
     )
 
 
-@pytest.mark.parametrize("augment", ["none", "standard", "strong"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_a_batch_depends_on_its_arguments_alone(augment: str) -> None:
     first = loader(augment=augment, steps_per_epoch=6, seed=4)
     in_order = [first.batch(1, 2, step) for step in range(6)]
@@ -111,7 +112,7 @@ def test_shapes_and_types() -> None:
     assert sorted(batch.subject_ids) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("augment", ["none", "standard", "strong"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_absent_is_nan_and_nothing_else_is(augment: str) -> None:
     draws = loader(augment=augment, patch=(30, 30, 30), steps_per_epoch=20)
     for step in range(20):

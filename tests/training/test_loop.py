@@ -117,6 +117,19 @@ def test_foreign_folders_and_files_are_left_alone(make_config, tmp_path):
 # --------------------------------------------------------------------------------------- stages, turns, random numbers
 
 
+@pytest.mark.parametrize(
+    ("changes", "augment", "foreground"),
+    [
+        ({}, ["standard", "left_right"], [1 / 3, 0.5]),
+        ({"augment": "none", "foreground": 0.0}, ["none", "none"], [0.0, 0.0]),
+    ],
+)
+def test_crops_are_the_stages_unless_the_run_says_otherwise(make_config, two_turns, changes, augment, foreground):
+    loaders = preparation.prepare(make_config("two_turns", **changes)).loaders
+    assert [loader.augment for loader in loaders] == augment
+    assert [loader.foreground for loader in loaders] == foreground
+
+
 def test_turns_train_their_parameters_only_and_share_a_dictionary(make_config, tmp_path, watched):
     train(make_config("two_turns", accumulate=2), tmp_path / "run", progress=False)
     seen = watched[0].seen

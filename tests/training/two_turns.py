@@ -20,7 +20,7 @@ class TwoTurns(Method):
         "tiny": Preset(
             (
                 Stage("warm", epochs=2, batch_size=2, patch=(12, 12, 12), sampler="uniform_subset", steps_per_epoch=2),
-                Stage("main", 2, 1, (12, 12, 12), "curriculum", steps_per_epoch=2, select="best"),
+                Stage("main", 2, 1, (12,) * 3, "curriculum", 2, select="best", augment="left_right", foreground=0.5),
             )
         )
     }

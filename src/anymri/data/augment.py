@@ -17,7 +17,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from anymri.data.cache import Entry
 
-__all__ = ["AUGMENTATIONS", "Crop", "standard", "strong"]
+__all__ = ["AUGMENTATIONS", "Crop", "mirror", "left_right", "standard", "strong"]
 
 #: What a brain voxel becomes whose changed value is exactly 0.
 _NEARLY_ZERO = 1e-4
@@ -75,6 +75,30 @@ class Crop:
         return [self.image[channel].numpy() for channel in self.present.nonzero().ravel().tolist()]
 
 
+def mirror(crop: Crop, random: np.random.Generator) -> None:
+    """Mirror each axis with probability 1/2, intensities as they are.
+
+    Parameters
+    ----------
+    crop : Crop
+        Changed in place; mirrored axes are noted in `Crop.flipped`.
+    random : numpy.random.Generator
+    """
+    _flip(crop, [bool(draw < 0.5) for draw in random.random(3)])
+
+
+def left_right(crop: Crop, random: np.random.Generator) -> None:
+    """Mirror left and right with probability 1/2, intensities as they are.
+
+    Parameters
+    ----------
+    crop : Crop
+        Changed in place; see `mirror`.
+    random : numpy.random.Generator
+    """
+    _flip(crop, [False, False, bool(random.random() < 0.5)])
+
+
 def standard(crop: Crop, random: np.random.Generator) -> None:
     """Mirror each axis with probability 1/2; scale each modality by U(0.9, 1.1) and shift it by U(-0.1, 0.1).
 
@@ -84,7 +108,7 @@ def standard(crop: Crop, random: np.random.Generator) -> None:
         Changed in place; mirrored axes are noted in `Crop.flipped`.
     random : numpy.random.Generator
     """
-    _mirror(crop, random)
+    mirror(crop, random)
     for channel in crop.channels():
         scale, shift = random.uniform(0.9, 1.1), random.uniform(-0.1, 0.1)
         _write_brain(channel, channel * np.float32(scale) + np.float32(shift), channel != 0)
@@ -121,17 +145,19 @@ def _nothing(crop: Crop, random: np.random.Generator) -> None:
     """Leave the crop as it is."""
 
 
-#: Augmentations by the name that `training.augment` uses.
+#: Augmentations by the name that `training.augment` and a method's stages use.
 AUGMENTATIONS: dict[str, Callable[[Crop, np.random.Generator], None]] = {
     "none": _nothing,
+    "mirror": mirror,
+    "left_right": left_right,
     "standard": standard,
     "strong": strong,
 }
 
 
-def _mirror(crop: Crop, random: np.random.Generator) -> None:
-    crop.flipped = [bool(draw < 0.5) for draw in random.random(3)]
-    axes = [axis - 3 for axis in range(3) if crop.flipped[axis]]
+def _flip(crop: Crop, flipped: list[bool]) -> None:
+    crop.flipped = flipped
+    axes = [axis - 3 for axis in range(3) if flipped[axis]]
     crop.image = crop.image.flip(axes)
     if crop.label is not None:
         crop.label = crop.label.flip(axes)

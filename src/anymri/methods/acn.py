@@ -168,11 +168,11 @@ class ACN(PerSubset):
     was scored, and its best epoch picked, with dropout on. The auto-encoder branch, whose loss is switched off in the
     release, is left out.
 
-    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; crops and augmentation
-    are those of the loop (theirs: anywhere in the volume, mirrored only); learning rate and consistency's weight move
-    every step (theirs: every epoch, the rate one epoch ahead, so that the paths stand still in the last one); the last
-    epoch's weights are kept (theirs: the best one's on the evaluation set, by Dice without a threshold); the network
-    sees windows of the volume (theirs: one central crop).
+    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; crops lie in the
+    brain's box (theirs: anywhere in the volume); learning rate and consistency's weight move every step (theirs:
+    every epoch, the rate one epoch ahead, so that the paths stand still in the last one); the last epoch's weights
+    are kept (theirs: the best one's on the evaluation set, by Dice without a threshold); the network sees windows
+    of the volume (theirs: one central crop).
 
     Authors' checkpoints hold kernels for arrays (x, y, z); they are turned to (z, y, x) on import. Channels of the
     full path there: t1, t2, flair, t1c.
@@ -204,13 +204,14 @@ class ACN(PerSubset):
             "scaled to [0, 1] inside each modality's own brain",
             "no dropout in prediction; in the release the missing path never leaves training mode",
             "the last epoch, not the best one on the evaluation set",
-            "augmentation of the training loop instead of mirroring alone",
         ),
     )
     presets = {
-        "paper": Preset((Stage("train", epochs=300, batch_size=1, patch=(128, 192, 160), sampler="all"),)),
+        "paper": Preset((Stage("train", 300, 1, (128, 192, 160), "all", augment="mirror", foreground=0.0),)),
         "tiny": Preset(
-            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="all", steps_per_epoch=50),),
+            # The published crop holds nearly the whole brain, so the tumour too. A small one has to be put there: Dice
+            # has no gradient for a class that a crop lacks, and such a class may end up everywhere.
+            (Stage("train", 30, 1, (48,) * 3, "all", steps_per_epoch=50, augment="mirror", foreground=0.7),),
             {
                 "widths": (8, 16, 24, 32),
                 "blocks": (1, 1, 1, 1),

@@ -119,12 +119,12 @@ class M3AE(Method):
     Positions are absolute: the learned image's centre lies on the volume's, which for BraTS (155 x 240 x 240) is the
     published rule; places outside take its border. Windows that augmentation mirrored see it mirrored.
 
-    Deviations: patches and views are drawn among what is present, so incomplete cohorts train; augmentation is that of
-    the loop in both stages and changes z-scores of the brain before the learned image is filled in (theirs: in
-    fine-tuning alone, afterwards, so that it changes the learned image and the background too, in values of [0, 1] and
-    drawn for each slice); pre-training sees the training cases (theirs: those of validation as well); learning rates
-    fall every step, not every epoch; the release counts its windows in prediction from the brain's corner though it
-    trained with absolute places, here they are absolute; windows are averaged as probabilities (theirs: as logits).
+    Deviations: patches and views are drawn among what is present, so incomplete cohorts train; augmentation is that
+    of the loop and changes z-scores of the brain before the learned image is filled in (theirs: afterwards, so that
+    it changes the learned image and the background too, in values of [0, 1] and drawn for each slice); pre-training
+    sees the training cases (theirs: those of validation as well); learning rates fall every step, not every epoch;
+    the release counts its windows in prediction from the brain's corner though it trained with absolute places,
+    here they are absolute; windows are averaged as probabilities (theirs: as logits).
 
     Not stated: which epoch's weights were tested. The release keeps every 50th epoch's and, of every 20th, those with
     the best Dice on the validation cases with four subsets; here they are the last one's.
@@ -155,7 +155,7 @@ class M3AE(Method):
             "self-distillation of the coarsest features as in the paper (distil='deep_output' as released)",
             "windows have absolute places in prediction as in training; the release counts from the brain's corner",
             "subsets are drawn among what is present, so incomplete cohorts may train",
-            "augmentation before, not after, the learned image is filled in, and in pre-training too",
+            "augmentation before, not after, the learned image is filled in",
             "pre-training without the validation cases",
             "windows averaged as probabilities, not as logits",
         ),
@@ -163,14 +163,23 @@ class M3AE(Method):
     presets = {
         "paper": Preset(
             (
-                Stage("pretrain", 600, 2, (128, 128, 128), "size_then_subset"),
-                Stage("finetune", 300, 1, (128, 128, 128), "size_then_subset"),
+                Stage("pretrain", 600, 2, (128, 128, 128), "size_then_subset", augment="none", foreground=0.0),
+                Stage("finetune", 300, 1, (128, 128, 128), "size_then_subset", foreground=0.0),
             )
         ),
         "tiny": Preset(
             (
-                Stage("pretrain", 10, 1, (48, 48, 48), "size_then_subset", steps_per_epoch=50),
-                Stage("finetune", 20, 1, (48, 48, 48), "size_then_subset", steps_per_epoch=50),
+                Stage(
+                    "pretrain",
+                    10,
+                    1,
+                    (48, 48, 48),
+                    "size_then_subset",
+                    steps_per_epoch=50,
+                    augment="none",
+                    foreground=0.0,
+                ),
+                Stage("finetune", 20, 1, (48, 48, 48), "size_then_subset", steps_per_epoch=50, foreground=0.0),
             ),
             {
                 "widths": (8, 16, 24, 32),

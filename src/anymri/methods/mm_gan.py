@@ -157,10 +157,8 @@ class MMGAN(Method):
 
     Deviations: the released curriculum admits sizes only in part (see the sampler), here a size comes as a whole;
     slices are padded to 256 x 256, not resized from the brain's box, which would be taken over all four sequences;
-    images are divided by the mean of each sequence's own brain, not of that box with its background; as in all
-    trainings here, a third of the slices are drawn around the tumour where there are label maps, and slices are
-    mirrored and changed in intensity, each sequence by itself (theirs: neither); patients mix (theirs: all slices of
-    one patient, then of the next).
+    images are divided by the mean of each sequence's own brain, not of that box with its background; patients mix
+    (theirs: all slices of one patient, then of the next).
 
     The released metrics divide each image by its own maximum, which flatters; the evaluator's do not.
 
@@ -188,8 +186,6 @@ class MMGAN(Method):
             "the curriculum admits all subsets of a size at once; released code a part",
             "slices are padded, not resized, to 256 x 256",
             "divided by the mean of each sequence's own brain, not of the box around all four",
-            "a third of the training slices are drawn around the tumour",
-            "mirroring and intensity changes of the training loop; theirs has none",
         ),
         untrained={r"discriminator\.levels\.[1-9]\.bias": "an instance norm follows and removes it; not added"},
     )
@@ -204,18 +200,15 @@ class MMGAN(Method):
                     patch=(4, 256, 256),
                     sampler="few_missing_first",
                     steps_per_epoch=7400,
+                    augment="none",
+                    foreground=0.0,
                 ),
             )
         ),
         "tiny": Preset(
             (
                 Stage(
-                    "train",
-                    epochs=30,
-                    batch_size=1,
-                    patch=(8, 96, 96),
-                    sampler="few_missing_first",
-                    steps_per_epoch=50,
+                    "train", 30, 1, (8, 96, 96), "few_missing_first", steps_per_epoch=50, augment="none", foreground=0.0
                 ),
             ),
             {"widths": (16, 32, 64, 64), "judge_widths": (16, 32, 32, 32), "lr": 1e-3},

@@ -239,11 +239,11 @@ class MMCFormer(PerSubset):
     front of one axis (H here) and behind the others; that is done at every size. Layers that the release makes and
     never calls (most of ``decoder_2``) are left out. Its mixed MS-SSIM reconstruction loss, an option, is left out.
 
-    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; crops and augmentation
-    are those of the loop (theirs: anywhere in the volume, mirrored only); learning rate and consistency's weight move
-    every step (theirs: every epoch, the rate one epoch ahead, so that the last one changes nothing); the last epoch's
-    weights are kept (theirs: the best one's on the evaluation set); the network sees windows of the volume (theirs: one
-    central crop); the agreement is taken for each row of a batch; the published notebook's thresholds, tuned on the
+    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; crops lie in the
+    brain's box (theirs: anywhere in the volume); learning rate and consistency's weight move every step (theirs:
+    every epoch, the rate one epoch ahead, so that the last one changes nothing); the last epoch's weights are kept
+    (theirs: the best one's on the evaluation set); the network sees windows of the volume (theirs: one central
+    crop); the agreement is taken for each row of a batch; the published notebook's thresholds, tuned on the
     evaluation set, and its post-processing are not used.
 
     Authors' weights hold arrays (z, x, y); they are turned to (z, y, x) on import.
@@ -272,13 +272,14 @@ class MMCFormer(PerSubset):
             "layers that are never called and the MS-SSIM option are left out",
             "threshold 0.5 and no post-processing; the released evaluation has its own thresholds, closing and filling",
             "the last epoch, not the best one on the evaluation set",
-            "augmentation of the training loop instead of mirroring alone",
         ),
     )
     presets = {
-        "paper": Preset((Stage("train", epochs=200, batch_size=1, patch=(128, 192, 160), sampler="all"),)),
+        "paper": Preset((Stage("train", 200, 1, (128, 192, 160), "all", augment="mirror", foreground=0.0),)),
         "tiny": Preset(
-            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="all", steps_per_epoch=50),),
+            # The published crop holds nearly the whole brain, so the tumour too. A small one has to be put there: Dice
+            # has no gradient for a class that a crop lacks, and such a class may end up everywhere.
+            (Stage("train", 30, 1, (48,) * 3, "all", steps_per_epoch=50, augment="mirror", foreground=0.7),),
             {
                 "widths": (16, 24, 40),
                 "decoder_widths": (16, 24),

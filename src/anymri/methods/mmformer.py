@@ -178,13 +178,12 @@ class MmFormer(Method):
     instance norm have no effect: they are kept for the authors' weights and not added. The authors' four layers
     ``*_decode_conv`` are never called and are left out.
 
-    Deviations: modality m's own segmentation is learned where m is present (theirs: always, data being complete); each
-    z-score comes from the modality's own brain, and outside it is 0 (theirs: the z-score of 0); the position tables are
-    resized for other windows than 128 voxels; crops, augmentation and windows of prediction are those of all methods
-    (theirs: crops anywhere in the brain's box, intensity changes slice by slice and rotation by up to 10 degrees,
-    windows 64 voxels apart); the learning rate falls every step, not every epoch. The batch is the training script's
-    default, 1; the released job sets 8 on four GPUs. What their test does to small enhancing tumours is left to the
-    evaluation.
+    Deviations: modality m's own segmentation is learned where m is present (theirs: always, data being complete);
+    each z-score comes from the modality's own brain, and outside it is 0 (theirs: the z-score of 0); the position
+    tables are resized for other windows than 128 voxels; augmentation and windows of prediction are those of all
+    methods (theirs: intensity changes slice by slice and rotation by up to 10 degrees, windows 64 voxels apart);
+    the learning rate falls every step, not every epoch. The batch is the training script's default, 1; the released
+    job sets 8 on four GPUs. What their test does to small enhancing tumours is left to the evaluation.
 
     The released job runs PyTorch 1.2, where "reflect" meant zeros: import released weights with ``source="official"``,
     and with ``source="retrained"`` what the authors' code writes with PyTorch 1.10 or later.
@@ -218,16 +217,16 @@ class MmFormer(Method):
             "z-score inside each modality's own brain mask, not where the sum of all is positive",
             "0 outside the brain, not the z-score of 0",
             "reflect padding as written; the authors' PyTorch 1.2 padded with zeros (padding='zeros')",
-            "crops and augmentation of the training loop instead of slice-wise intensity changes and rotation",
+            "augmentation of the training loop instead of slice-wise intensity changes and rotation",
             "batch size 1, the script's default; the released job sets 8",
             "position tables are resized for windows of other sizes",
         ),
         untrained={r".*\.lost_bias": "an instance norm without scale and shift follows and removes it"},
     )
     presets = {
-        "paper": Preset((Stage("train", 1000, 1, (128, 128, 128), "uniform_subset"),)),
+        "paper": Preset((Stage("train", 1000, 1, (128, 128, 128), "uniform_subset", foreground=0.0),)),
         "tiny": Preset(
-            (Stage("train", 30, 1, (48, 48, 48), "uniform_subset", steps_per_epoch=50),),
+            (Stage("train", 30, 1, (48, 48, 48), "uniform_subset", steps_per_epoch=50, foreground=0.0),),
             {"widths": (8, 12, 16, 24), "token_width": 32, "hidden": 64, "heads": 4, "grid": 6, "lr": 2e-3},
         ),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Self, cast
 
 import torch
@@ -39,6 +40,10 @@ from anymri.types import (
 )
 
 __all__ = ["ResViT", "ResViTConfig"]
+
+
+#: Slices from anywhere in the brain, mirrored from left to right.
+_stage = partial(Stage, batch_size=1, sampler="all", augment="left_right", foreground=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +110,12 @@ class ResViT(PerSubset):
     lowers it to 0 in the other. Batch norms see one slice, and their running statistics are never used: the released
     test script leaves the network in training mode. Here they are instance norms.
 
-    Deviations: the transformer starts from random weights (theirs: ImageNet-21k); the discriminator keeps its weights
-    between the stages (theirs begins anew); z-scores within five standard deviations become [-1, 1] (how the
-    published slices were scaled is not stated); slices are padded, not resized; as in all trainings here, a third of
-    them are drawn around the tumour, and they are mirrored along every axis and changed in intensity, each sequence by
-    itself (theirs: mirrored from left to right); the rate falls every step and from the middle of a stage on (theirs:
-    every epoch, from one epoch earlier, so that the last epoch changes nothing); dropout is off in prediction (theirs:
-    on, so that no two syntheses are alike). The key's bias, without effect, is kept and not added.
+    Deviations: the transformer starts from random weights (theirs: ImageNet-21k); the discriminator keeps its
+    weights between the stages (theirs begins anew); z-scores within five standard deviations become [-1, 1] (how
+    the published slices were scaled is not stated); slices are padded, not resized; the rate falls every step and
+    from the middle of a stage on (theirs: every epoch, from one epoch earlier, so that the last epoch changes
+    nothing); dropout is off in prediction (theirs: on, so that no two syntheses are alike). The key's bias, without
+    effect, is kept and not added.
 
     Authors' kernels are taken as they are: how their slices are turned is not stated.
 
@@ -140,7 +144,6 @@ class ResViT(PerSubset):
             "the discriminator keeps its weights in the second stage; theirs begins anew",
             "five standard deviations to [-1, 1] inside each sequence's own brain; theirs is not stated",
             "slices are padded, not resized",
-            "mirroring along every axis and intensity changes of the training loop; theirs mirrors left and right",
             "the rate falls every step; theirs every epoch, and is 0 in the last",
             "dropout is off in prediction; their test script leaves it on",
         ),
@@ -150,14 +153,14 @@ class ResViT(PerSubset):
     presets = {
         "paper": Preset(
             (
-                Stage("convolutions", 100, 1, patch=(1, 256, 256), sampler="all", steps_per_epoch=2500),
-                Stage("transformers", 50, 1, patch=(1, 256, 256), sampler="all", steps_per_epoch=2500),
+                _stage("convolutions", 100, patch=(1, 256, 256), steps_per_epoch=2500),
+                _stage("transformers", 50, patch=(1, 256, 256), steps_per_epoch=2500),
             )
         ),
         "tiny": Preset(
             (
-                Stage("convolutions", 20, 1, patch=(8, 64, 64), sampler="all", steps_per_epoch=50),
-                Stage("transformers", 10, 1, patch=(8, 64, 64), sampler="all", steps_per_epoch=50),
+                _stage("convolutions", 20, patch=(8, 64, 64), steps_per_epoch=50),
+                _stage("transformers", 10, patch=(8, 64, 64), steps_per_epoch=50),
             ),
             {
                 "size": (64, 64),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, cast
 
 import torch
@@ -38,6 +39,10 @@ from anymri.types import (
 )
 
 __all__ = ["UnifiedResViT", "UnifiedResViTConfig"]
+
+
+#: Slices from anywhere in the brain, mirrored from left to right.
+_stage = partial(Stage, batch_size=1, sampler="uniform_subset", augment="left_right", foreground=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +133,6 @@ class UnifiedResViT(Method):
             "the discriminator keeps its weights in the second stage; theirs begins anew",
             "five standard deviations to [-1, 1] inside each sequence's own brain; theirs is not stated",
             "slices are padded, not resized",
-            "mirroring along every axis and intensity changes of the training loop; theirs mirrors left and right",
             "the rate falls every step; theirs every epoch, and is 0 in the last",
             "dropout is off in prediction; their test script leaves it on",
             "how subsets are drawn and what the discriminator sees are not published; ours",
@@ -139,14 +143,14 @@ class UnifiedResViT(Method):
     presets = {
         "paper": Preset(
             (
-                Stage("convolutions", 100, 1, patch=(1, 256, 256), sampler="uniform_subset", steps_per_epoch=2500),
-                Stage("transformers", 50, 1, patch=(1, 256, 256), sampler="uniform_subset", steps_per_epoch=2500),
+                _stage("convolutions", 100, patch=(1, 256, 256), steps_per_epoch=2500),
+                _stage("transformers", 50, patch=(1, 256, 256), steps_per_epoch=2500),
             )
         ),
         "tiny": Preset(
             (
-                Stage("convolutions", 20, 1, patch=(8, 64, 64), sampler="uniform_subset", steps_per_epoch=50),
-                Stage("transformers", 10, 1, patch=(8, 64, 64), sampler="uniform_subset", steps_per_epoch=50),
+                _stage("convolutions", 20, patch=(8, 64, 64), steps_per_epoch=50),
+                _stage("transformers", 10, patch=(8, 64, 64), steps_per_epoch=50),
             ),
             {
                 "size": (64, 64),

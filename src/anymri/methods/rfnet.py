@@ -224,9 +224,9 @@ class RFNet(Method):
 
     Deviations: modality m's own segmentation is learned where m is present (theirs: always, data being complete);
     each z-score comes from the modality's own brain mask, and outside it is 0 (theirs: the z-score of 0);
-    crops, augmentation and windows of prediction are those of all methods (theirs: crops anywhere in the brain's box,
-    intensity changes slice by slice and rotation by up to 10 degrees, windows 40 voxels apart); the learning rate
-    falls every step, not every epoch. What their test does to small enhancing tumours is left to the evaluation.
+    augmentation and windows of prediction are those of all methods (theirs: intensity changes slice by slice and
+    rotation by up to 10 degrees, windows 40 voxels apart); the learning rate falls every step, not every epoch.
+    What their test does to small enhancing tumours is left to the evaluation.
 
     The released weights were computed with PyTorch 1.2, where "reflect" meant zeros: import them with
     ``source="official"``, and with ``source="retrained"`` what the authors' code writes with PyTorch 1.10 or later.
@@ -256,7 +256,7 @@ class RFNet(Method):
             "z-score inside each modality's own brain mask, not where the sum of all is positive",
             "0 outside the brain, not the z-score of 0",
             "reflect padding as written; the authors' PyTorch 1.2 padded with zeros (padding='zeros')",
-            "crops and augmentation of the training loop instead of slice-wise intensity changes and rotation",
+            "augmentation of the training loop instead of slice-wise intensity changes and rotation",
         ),
         untrained={
             r".*\.conv\.bias|.*\.stacked\.bias": "an instance norm without scale and shift follows and removes it"
@@ -264,10 +264,10 @@ class RFNet(Method):
     )
     presets = {
         "paper": Preset(
-            (Stage("train", epochs=300, batch_size=2, patch=(80,) * 3, sampler="uniform_subset", steps_per_epoch=150),)
+            (Stage("train", 300, 2, (80,) * 3, "uniform_subset", steps_per_epoch=150, foreground=0.0),),
         ),
         "tiny": Preset(
-            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="uniform_subset", steps_per_epoch=50),),
+            (Stage("train", 30, 1, (48,) * 3, "uniform_subset", steps_per_epoch=50, foreground=0.0),),
             {"widths": (8, 12, 16, 24), "hidden": 32, "lr": 2e-3},
         ),
     }

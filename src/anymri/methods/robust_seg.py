@@ -207,11 +207,10 @@ class RobustSeg(Method):
     Deviations: features grow linearly in the segmentation decoder (theirs: voxels repeated; the PyTorch port and
     RFNet as here); instance norms have neither scale nor shift (theirs: both, learned, also in front of the gates'
     sigmoid; the port as here); the last layer of the image decoders is each modality's own and penalised (theirs:
-    one for all, without penalty; the port's are their own); Dice smooth 1e-5 in numerator and denominator (theirs: 1e-7
-    below); weights start by Kaiming's rule (theirs: deviation 0.01); the loop's crops and augmentation (theirs: crops
-    anywhere in the brain's box, no augmentation); z-score inside each modality's own brain, and 0 outside it (theirs:
-    the z-score of 0); the learning rate falls every step, not every epoch; logarithms of squared shifts stay within
-    -50 and 50.
+    one for all, without penalty; the port's are their own); Dice smooth 1e-5 in numerator and denominator (theirs:
+    1e-7 below); weights start by Kaiming's rule (theirs: deviation 0.01); z-score inside each modality's own brain,
+    and 0 outside it (theirs: the z-score of 0); the learning rate falls every step, not every epoch; logarithms of
+    squared shifts stay within -50 and 50.
 
     The official code is for TensorFlow 1. Logits and losses are compared with the PyTorch port in
     AImageLab-zip/IM-Fuse, which rectifies the gates (``gate_rectified``), adds 1e-6 in its norms, leaves a dropout of
@@ -249,7 +248,6 @@ class RobustSeg(Method):
             "image decoders end in a layer of each modality's own, with the penalty, not in one for all without it",
             "Kaiming start instead of deviation 0.01",
             "z-score inside each modality's own brain, and 0 outside it",
-            "crops and augmentation of the training loop; theirs crops anywhere in the brain's box and changes nothing",
         ),
         untrained=dict.fromkeys(BIASES, NO_EFFECT),
     )
@@ -257,12 +255,12 @@ class RobustSeg(Method):
         "paper": Preset(
             (
                 Stage(
-                    "train", epochs=300, batch_size=1, patch=(80,) * 3, sampler="bernoulli_repair", steps_per_epoch=300
+                    "train", 300, 1, (80,) * 3, "bernoulli_repair", steps_per_epoch=300, augment="none", foreground=0.0
                 ),
-            )
+            ),
         ),
         "tiny": Preset(
-            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="bernoulli_repair", steps_per_epoch=50),),
+            (Stage("train", 30, 1, (48,) * 3, "bernoulli_repair", steps_per_epoch=50, augment="none", foreground=0.0),),
             {
                 "widths": (8, 12, 16, 24),
                 "style_widths": (8, 8, 8, 8, 8),

@@ -152,13 +152,13 @@ class SMUNet(PerSubset):
     started and no region is made of it.
 
     Deviations: the discriminator's optimiser keeps its state (theirs is made anew every step); its last kernel,
-    which fits one crop, gets a pooled map for others; Gram matrices are taken by row; intensities are scaled to
-    [0, 1] by each modality's range inside its own brain; crops and augmentation are those of the loop (theirs: anywhere
-    in the volume, mirrored only); learning rate and consistency's weight move every step (theirs: every epoch, the
-    rate one epoch ahead, so that the paths stand still in the last one); dropout is off in prediction (theirs: on, as
-    nothing in the release leaves training mode); the threshold is 0.5 (theirs: 0.4 in the evaluation's notebook, 0.5
-    in the training's); the network sees windows of the volume (theirs: one crop). The last epoch's weights are kept,
-    as in effect theirs: every epoch overwrites the best one's file.
+    which fits one crop, gets a pooled map for others; Gram matrices are taken by row; intensities are scaled to [0,
+    1] by each modality's range inside its own brain; crops lie in the brain's box (theirs: anywhere in the volume);
+    learning rate and consistency's weight move every step (theirs: every epoch, the rate one epoch ahead, so that
+    the paths stand still in the last one); dropout is off in prediction (theirs: on, as nothing in the release
+    leaves training mode); the threshold is 0.5 (theirs: 0.4 in the evaluation's notebook, 0.5 in the training's);
+    the network sees windows of the volume (theirs: one crop). The last epoch's weights are kept, as in effect
+    theirs: every epoch overwrites the best one's file.
 
     Authors' checkpoints hold kernels for arrays (x, y, z); they are turned to (z, y, x) on import. Channels there:
     flair, t1, t1c, t2, and the authors list the available ones first.
@@ -189,13 +189,14 @@ class SMUNet(PerSubset):
             "scaled to [0, 1] inside each modality's own brain",
             "no dropout in prediction; the release never leaves training mode",
             "threshold 0.5; the released evaluation takes 0.4",
-            "augmentation of the training loop instead of mirroring alone",
         ),
     )
     presets = {
-        "paper": Preset((Stage("train", epochs=250, batch_size=1, patch=(128, 192, 160), sampler="all"),)),
+        "paper": Preset((Stage("train", 250, 1, (128, 192, 160), "all", augment="mirror", foreground=0.0),)),
         "tiny": Preset(
-            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="all", steps_per_epoch=50),),
+            # The published crop holds nearly the whole brain, so the tumour too. A small one has to be put there: Dice
+            # has no gradient for a class that a crop lacks, and such a class may end up everywhere.
+            (Stage("train", 30, 1, (48,) * 3, "all", steps_per_epoch=50, augment="mirror", foreground=0.7),),
             {
                 "widths": (8, 16, 24, 32),
                 "blocks": (1, 1, 1, 1),

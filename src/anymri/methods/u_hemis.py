@@ -74,7 +74,7 @@ class UHeMIS(Method):
 
     Deviations: intensities are z-scores inside the brain (theirs: histogram standardisation, then whitening where
     above the mean); linear resizing with aligned voxel centres (``resize="corner"`` for theirs); volumes are not
-    cropped by all four modalities.
+    cropped by all four modalities; crops are mirrored (theirs: also scaled by up to 10 %).
 
     No PyTorch code of the authors exists; encoder and decoder are the ones of `UHVED`, which are compared with a
     PyTorch port, and the number of parameters is the released one, 1,096,848.
@@ -104,18 +104,30 @@ class UHeMIS(Method):
             "z-score inside the brain instead of histogram standardisation and whitening",
             "resizing with aligned voxel centres; resize='corner' gives the released behaviour",
             "volumes are not cropped by the union of all modalities",
+            "crops are mirrored; theirs are scaled by up to 10 % as well",
         ),
     )
     presets = {
         "paper": Preset(
             (
                 Stage(
-                    "train", epochs=300, batch_size=1, patch=(112,) * 3, sampler="size_then_subset", steps_per_epoch=200
+                    "train",
+                    300,
+                    1,
+                    (112,) * 3,
+                    "size_then_subset",
+                    steps_per_epoch=200,
+                    augment="mirror",
+                    foreground=0.0,
                 ),
-            )
+            ),
         ),
         "tiny": Preset(
-            (Stage("train", epochs=30, batch_size=1, patch=(64,) * 3, sampler="size_then_subset", steps_per_epoch=50),),
+            (
+                Stage(
+                    "train", 30, 1, (64,) * 3, "size_then_subset", steps_per_epoch=50, augment="mirror", foreground=0.0
+                ),
+            ),
             {"widths": (8, 16, 24, 32), "lr": 3e-3, "lr_divisions": 2},
         ),
     }

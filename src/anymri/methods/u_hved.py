@@ -93,8 +93,8 @@ class UHVED(Method):
     Deviations: intensities are z-scores inside the brain and 0 outside it (theirs: histogram standardisation, then
     whitening where above the mean, of the background too); linear resizing with aligned voxel centres
     (``resize="corner"`` for theirs); the learning rate is divided every 10 000 iterations (the released file says every
-    10, which stops training at once); crops and augmentation are those of all methods (theirs: 32 windows of a subject,
-    anywhere in it, mirrored and scaled by up to 10 %, intensities as they are); overlapping windows of prediction are
+    10, which stops training at once); crops lie in the brain's box and are mirrored (theirs: 32 windows of a subject,
+    anywhere in it, also scaled by up to 10 %); overlapping windows of prediction are
     averaged (theirs: of each, all but a border of 10 voxels is taken).
 
     The official code is for TensorFlow 1. Logits and losses are compared with the PyTorch port in
@@ -129,7 +129,7 @@ class UHVED(Method):
             "resizing with aligned voxel centres; resize='corner' gives the released behaviour",
             "learning rate divided every 10 000 iterations, not every 10",
             "segmentation from the posterior mean unless random generators are given",
-            "crops and augmentation of the training loop instead of mirroring and scaling by up to 10 %",
+            "crops are mirrored; theirs are scaled by up to 10 % as well",
             "overlapping windows of prediction are averaged, not cut to their middle",
         ),
     )
@@ -137,12 +137,23 @@ class UHVED(Method):
         "paper": Preset(
             (
                 Stage(
-                    "train", epochs=300, batch_size=1, patch=(112,) * 3, sampler="size_then_subset", steps_per_epoch=200
+                    "train",
+                    300,
+                    1,
+                    (112,) * 3,
+                    "size_then_subset",
+                    steps_per_epoch=200,
+                    augment="mirror",
+                    foreground=0.0,
                 ),
-            )
+            ),
         ),
         "tiny": Preset(
-            (Stage("train", epochs=30, batch_size=1, patch=(48,) * 3, sampler="size_then_subset", steps_per_epoch=50),),
+            (
+                Stage(
+                    "train", 30, 1, (48,) * 3, "size_then_subset", steps_per_epoch=50, augment="mirror", foreground=0.0
+                ),
+            ),
             {"widths": (8, 16, 24, 32), "lr": 2e-3, "lr_divisions": 2, "kl_stride": 2},
         ),
     }

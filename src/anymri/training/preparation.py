@@ -182,7 +182,7 @@ def _take_weights(method: Method, start: Method, source: str) -> None:
 
 
 def _resolve_stages(method: Method, training: TrainingSection) -> tuple[Stage, ...]:
-    keys = ("epochs", "steps_per_epoch", "batch_size", "patch", "sampler")
+    keys = ("epochs", "steps_per_epoch", "batch_size", "patch", "sampler", "augment", "foreground")
     changes = {key: getattr(training, key) for key in keys if getattr(training, key) is not None}
     stages = tuple(replace(stage, **changes) for stage in method.stages)
     for stage in () if method.classical else stages:
@@ -205,8 +205,8 @@ def _loader(cache: Cache, subjects: tuple[str, ...], stage: Stage, settings: Tra
         stage.patch,
         stage.batch_size,
         seed=settings.seed,
-        augment=settings.augment,
-        foreground=settings.foreground,
+        augment=stage.augment,
+        foreground=stage.foreground,
         steps_per_epoch=steps * settings.accumulate,
     )
 
