@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 
 import numpy as np
 from scipy import ndimage
 
-from anymri.errors import UserError
+from anymri.data.raw.template import read_map
 from anymri.phantom.noise import smooth_noise
 from anymri.phantom.settings import Grid
 from anymri.phantom.variation import Variation
@@ -146,22 +145,6 @@ class Anatomy:
     parameters: dict
 
 
-def _read(name: str) -> np.ndarray:
-    """One of nilearn's template files as float64 (z, y, x), values 0 to 1."""
-    import nibabel
-
-    try:
-        folder = resources.files("nilearn.datasets") / "data"
-    except ModuleNotFoundError:
-        raise UserError("phantom: nilearn is not installed; run: pip install 'anymri[phantom]'") from None
-    file = folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-    if not file.is_file():
-        raise UserError(f"{file}: the anatomy template is missing; reinstall nilearn 0.12 or later")
-    with resources.as_file(file) as path:
-        array = np.asarray(nibabel.nifti1.Nifti1Image.from_filename(path).dataobj)
-    return np.ascontiguousarray(array.transpose(2, 1, 0)) / 255.0
-
-
 def _find_ventricles(csf: np.ndarray) -> np.ndarray:
     """Share of ventricle: CSF near the middle of the template, in pieces of at least 0.5 ml."""
     z, y, x = (
@@ -203,8 +186,8 @@ def load_template(step_mm: int) -> Template:
     UserError
         If nilearn or its template files are missing.
     """
-    brain = (_read("t1") > 0).astype(float)
-    grey, white = (_read(name) * brain for name in ("gm", "wm"))
+    brain = (read_map("t1")[0] > 0).astype(float)
+    grey, white = (read_map(name)[0] * brain for name in ("gm", "wm"))
     ventricle = _find_ventricles(np.clip(brain - grey - white, 0, 1))
     maps = [grey, white, brain, ventricle]
     if step_mm > 1:

@@ -15,14 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from anymri.data.geometry import Geometry, from_native
-from anymri.types import UserError
+from anymri.errors import UserError
 
 __all__ = ["BRAIN_CENTRE_MM", "Template", "load_template", "read_map"]
 
@@ -62,7 +61,7 @@ class Template:
     geometry: Geometry
 
 
-def read_map(name: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def read_map(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """One of the template's files: values from 0 to 1, axes (D, H, W), and its native affine.
 
     Parameters
@@ -79,14 +78,16 @@ def read_map(name: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     try:
         folder = resources.files("nilearn.datasets") / "data"
     except ModuleNotFoundError:
-        raise UserError("raw study: nilearn is not installed; run: pip install 'anymri[phantom]'") from None
+        raise UserError(
+            "nilearn, which brings the average brain, is not installed; run: pip install 'anymri[phantom]'"
+        ) from None
     file = folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
     if not file.is_file():
         raise UserError(f"{file}: the template is missing; reinstall nilearn 0.12 or later")
     with resources.as_file(file) as path:
         image = nibabel.nifti1.Nifti1Image.from_filename(path)
         affine = np.asarray(image.affine, np.float64)
-        return np.ascontiguousarray(from_native(np.asarray(image.dataobj), affine), np.float32) / 255, affine
+        return np.ascontiguousarray(from_native(np.asarray(image.dataobj), affine)) / 255.0, affine
 
 
 @lru_cache(maxsize=2)
@@ -105,7 +106,7 @@ def load_template(step_mm: int = 2) -> Template:
     """
     t1, affine = read_map("t1")
     margin = 20  # room for the head, in the template's voxels of 1 mm
-    maps = [np.pad(values, margin) for values in (t1, read_map("gm")[0], read_map("wm")[0])]
+    maps = [np.pad(values.astype(np.float32), margin) for values in (t1, read_map("gm")[0], read_map("wm")[0])]
     affine = affine.copy()
     affine[:3, 3] -= margin
     brain = (maps[0] > 0).astype(np.float32)
