@@ -104,10 +104,10 @@ def load_template(step_mm: int = 2) -> Template:
     UserError
         If nilearn or its template files are missing.
     """
-    t1, affine = read_map("t1")
+    read = [read_map(name) for name in ("t1", "gm", "wm")]
+    affine = read[0][1].copy()
     margin = 20  # room for the head, in the template's voxels of 1 mm
-    maps = [np.pad(values.astype(np.float32), margin) for values in (t1, read_map("gm")[0], read_map("wm")[0])]
-    affine = affine.copy()
+    maps = [np.pad(values.astype(np.float32), margin) for values, _ in read]
     affine[:3, 3] -= margin
     brain = (maps[0] > 0).astype(np.float32)
     maps = [maps[0], maps[1] * brain, maps[2] * brain, brain]
