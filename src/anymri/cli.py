@@ -236,7 +236,9 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Run folder, weights file or bundled model.")],
+    model: Annotated[
+        str, typer.Argument(help="Run folder, weights file, bundled model, or folder of per-subset runs.")
+    ],
     data: Annotated[Path, typer.Option("--data", help="Cache folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Results table.")] = Path("results.parquet"),
     split_file: Annotated[Path | None, typer.Option("--split", help="Split file; default: every subject.")] = None,
@@ -344,7 +346,10 @@ app.command()(cli_predict.predict)
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demonstration.")] = Path("demo"),
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the phantoms; default: a fresh one.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Bundled model, weights file or run folder.")] = "default",
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Bundled model, weights file, run folder, or folder of per-subset runs."),
+    ] = "default",
     train_one: Annotated[bool, typer.Option("--train", help="Also train a small network on phantoms first.")] = False,
     threads: Threads = 0,
     as_json: Json = False,

@@ -32,7 +32,10 @@ def predict(
     t1c: Annotated[Path | None, typer.Option("--t1c", help="Contrast-enhanced T1-weighted image.")] = None,
     t2: Annotated[Path | None, typer.Option("--t2", help="T2-weighted image.")] = None,
     flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Bundled model, weights file or run folder.")] = "default",
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Bundled model, weights file, run folder, or folder of per-subset runs."),
+    ] = "default",
     output: Annotated[Path, typer.Option("--output", "-o", help="Result folder.")] = Path("anymri-result"),
     labels: Annotated[
         str, typer.Option("--labels", help="anymri (3 = enhancing) or brats2021 (4 = enhancing).")

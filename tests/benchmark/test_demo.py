@@ -14,7 +14,7 @@ from anymri.benchmark import demo
 from anymri.config import load_run_config
 from anymri.methods import create
 from anymri.types import GLIOMA, UserError
-from anymri.zoo import weights_path
+from anymri.zoo import weights_paths
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_training_in_the_demonstration_has_valid_settings(tmp_path, monkeypatch)
 def test_the_bundled_default_is_what_is_shown():
     """Skipped as long as the package has no weights."""
     try:
-        path = weights_path("default")
+        path = weights_paths("default")[0]
     except UserError:
         pytest.skip("no bundled weights")
     assert path.is_file()

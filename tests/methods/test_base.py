@@ -177,3 +177,38 @@ def test_a_family_needs_members_of_one_kind():
         Family({"t1": toy(), "t2": create("unet", preset="tiny")})
     with pytest.raises(ValueError, match="share"):
         Family({"t1": toy(), "flair": toy(spec=DataSpec(("flair", "t1")))})
+    with pytest.raises(ValueError, match="two members of a family serve t1"):
+        Family({"t1": [toy(), toy()]})
+
+
+def synthesiser(subset, target, value):
+    """ResViT that makes `value` everywhere."""
+    method = create("resvit", preset="tiny", subset=subset, target=target, size=(16, 16)).eval()
+
+    def answer(sources, available):
+        image = torch.full((len(sources), 4, *sources.shape[2:]), torch.nan)
+        made = torch.zeros(len(sources), 4, dtype=torch.bool)
+        image[:, GLIOMA.index(target)], made[:, GLIOMA.index(target)] = value, True
+        return Prediction(image=image, synthesised=made)
+
+    method.answer = answer
+    return method
+
+
+def test_members_of_one_subset_make_their_sequences_together():
+    members = [synthesiser("t1", "t2", 2.0), synthesiser("t1", "flair", 3.0), synthesiser("t1+t2", "flair", 4.0)]
+    family = Family.of(members)
+    assert family.subsets == ("t1", "t1+t2")
+    assert family.every == members
+    image = torch.full((2, 4, 1, 16, 16), torch.nan)
+    available = torch.stack([GLIOMA.available(subset) for subset in (("t1",), ("t1", "t2"))])
+    image[available] = 1.0
+    found = family.predict(image, available)
+    marked = [[GLIOMA.modalities[i] for i in row.nonzero().flatten()] for row in found.synthesised]
+    assert marked == [["t2", "flair"], ["flair"]]
+    t2, flair = GLIOMA.index("t2"), GLIOMA.index("flair")
+    assert found.image[0, t2].unique().tolist() == [2.0]
+    assert found.image[:, flair].flatten(1).unique(dim=1).tolist() == [[3.0], [4.0]]
+    assert found.image[1, t2].isnan().all()
+    with pytest.raises(ValueError, match="two members of a family serve t1 to t2"):
+        Family.of([*members, synthesiser("t1", "t2", 5.0)])

@@ -71,6 +71,38 @@ def test_a_model_opens_by_alias_name_file_and_run_folder(weights, tmp_path):
     assert not second.training
 
 
+def test_a_folder_of_runs_opens_as_the_family_of_their_networks(tmp_path):
+    def train(name, subset, method="nnunet_per_subset", **extra):
+        (tmp_path / "runs" / name).mkdir(parents=True, exist_ok=True)
+        facts = {"spacing_mm": [2.0, 2.0, 2.0], "window": [48] * 3, "fold": 0, "training_subjects": [name], **extra}
+        network = create(method, preset="tiny", **({} if subset is None else {"subset": subset}))
+        network.save(tmp_path / "runs" / name / "model.safetensors", facts)
+        return network
+
+    runs, flair = tmp_path / "runs", train("one", "flair")
+    assert same(zoo.open_model(runs), flair), "a single run below is opened as itself"
+    train("two", "t1c+flair")
+    (runs / "unfinished").mkdir()
+    family = zoo.open_model(runs)
+    assert family.subsets == ("flair", "t1c+flair")
+    assert same(family.every[0], flair)
+    assert family.extra["run"] == "runs"
+    assert family.extra["spacing_mm"] == [2.0, 2.0, 2.0]
+    assert family.extra["training_subjects"] == ["one", "two"]
+    assert zoo.weights_paths(runs) == [runs / name / "model.safetensors" for name in ("one", "two")]
+    for name, facts, problem in (
+        ("twin", {"subset": "flair"}, "two members of a family serve flair; name a folder with one network for each"),
+        ("wide", {"subset": "t2", "window": [32] * 3}, "one and wide differ in window"),
+        ("other", {"subset": "t2", "fold": 1}, "one and other differ in fold"),
+        ("alien", {"subset": "t2", "method": "acn"}, "members of a family must share method"),
+        ("every", {"subset": None, "method": "u_hemis"}, "every serves every subset by itself"),
+    ):
+        train(name, **facts)
+        with pytest.raises(UserError, match=problem):
+            zoo.open_model(runs)
+        (runs / name / "model.safetensors").unlink()
+
+
 def test_an_unknown_model_lists_the_known_ones(weights):
     with pytest.raises(UserError, match=r"unknown model 'third'; known: default, first, second"):
         zoo.open_model("third")

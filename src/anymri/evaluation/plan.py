@@ -313,14 +313,20 @@ def predict_entry(
 
 
 def describe_preset(method: Method | Family) -> str:
-    """Preset of a method and the settings in which it departs from the preset, e.g. ``tiny, missing=zero_fill``."""
-    config = method.config
-    values, name = asdict(config), config.preset
-    cls: Any = type(method if isinstance(method, Method) else next(iter(method.members.values())))
-    preset = cls.presets.get(name)
-    usual = asdict(cls.Config.build({**(preset.config if preset else {}), "preset": name}))
-    left_out = ("preset", "subset")
-    changed = [f"{key}={value}" for key, value in values.items() if key not in left_out and usual[key] != value]
+    """Preset of a method and the settings in which it departs from the preset, e.g. ``tiny, missing=zero_fill``.
+
+    Of a family, settings in which all its members agree.
+    """
+    members = method.every if isinstance(method, Family) else [method]
+    every = [asdict(member.config) for member in members]
+    name = method.config.preset
+    preset = type(members[0]).presets.get(name)
+    usual = asdict(type(members[0]).Config.build({**(preset.config if preset else {}), "preset": name}))
+    changed = [
+        f"{key}={value}"
+        for key, value in every[0].items()
+        if key not in ("preset", "subset") and usual[key] != value and all(one[key] == value for one in every)
+    ]
     return ", ".join([name, *changed])
 
 

@@ -26,7 +26,7 @@ from anymri.inference.sliding_window import Precision, SubjectPrediction, predic
 from anymri.inference.uncertainty import entropy, sample_agreement, trust_summary
 from anymri.methods import Family, Method
 from anymri.types import DataSpec, UserError
-from anymri.zoo import ModelCard, get_card, open_model, weights_path
+from anymri.zoo import ModelCard, get_card, open_model, weights_paths
 
 __all__ = ["Model", "Result", "load", "predict_study", "write_result"]
 
@@ -47,7 +47,7 @@ class Model:
     card : ModelCard or None
         For bundled models.
     sha256 : str
-        Checksum of the weights file, ``""`` for a method in memory.
+        Checksum of the weights file, of several files that of their checksums; ``""`` for a method in memory.
     """
 
     name: str
@@ -78,7 +78,8 @@ def load(model: str | Path | Method | Family | Model = "default", device: str = 
     Parameters
     ----------
     model : str, path-like, Method or Family
-        ``"default"``, a name of `anymri.zoo.list_models`, a weights file, a run folder, or a method in memory.
+        ``"default"``, a name of `anymri.zoo.list_models`, a weights file, a run folder, a folder of the runs of
+        one method with a network per subset, or a method in memory.
     device : str, default="auto"
         ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:<number>``; ``auto`` is the GPU where there is one. What is in
         memory stays where it is.
@@ -98,11 +99,11 @@ def load(model: str | Path | Method | Family | Model = "default", device: str = 
     if isinstance(model, (Method, Family)):
         return Model(name=model.name, method=model.eval(), extra=dict(getattr(model, "extra", {})))
     place = find_device(device)
-    path = weights_path(model)
     card = get_card(str(model))
     method = open_model(model).to(place)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    name = card.name if card is not None else str(method.extra.get("run") or path.name)
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights_paths(model)]
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    name = card.name if card is not None else str(method.extra.get("run") or Path(model).name)
     return Model(name=name, method=method, extra=method.extra, card=card, sha256=digest)
 
 

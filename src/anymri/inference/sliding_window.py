@@ -401,9 +401,7 @@ def _window_size(method: Any, window: Sequence[int] | None, shape: Sequence[int]
 
 
 def _median_statistics(method: Any, image: bool) -> Tensor:
-    members = getattr(method, "members", None)
-    holder = next(iter(members.values())) if members is not None else method
-    median: Tensor = holder.median_statistics
+    median: Tensor = getattr(method, "every", [method])[0].median_statistics
     if image and method.intensity.kind != "zscore" and not bool(median.isfinite().all()):
         raise UserError(f"{method.name}: no intensity statistics of a training set stored; train the model before use")
     return median

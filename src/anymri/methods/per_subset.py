@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from anymri.methods.base import Method, MethodConfig, SubsetNotTrained, show
+from anymri.nn.fusion import spread
 from anymri.types import GLIOMA, DataSpec, Features, Prediction, UserError, Where
 
 __all__ = ["Family", "PerSubset"]
@@ -105,30 +107,55 @@ class Family(nn.Module):
 
     Parameters
     ----------
-    members : dict of str to Method
-        Subset name (``"t1c+flair"``) to the instance trained for it.
+    members : dict of str to Method or sequence of Method
+        Subset name (``"t1c+flair"``) to the instance trained for it, or to several that make different sequences.
 
     Raises
     ------
     ValueError
-        If there are no members or they differ in method or specification.
+        If there are no members, they differ in method or specification, or two have the same subset and target.
     """
 
-    def __init__(self, members: dict[str, Method]) -> None:
+    def __init__(self, members: Mapping[str, Method | Sequence[Method]]) -> None:
         super().__init__()
-        if not members:
+        given = {subset: [m] if isinstance(m, Method) else list(m) for subset, m in members.items()}
+        every = [member for together in given.values() for member in together]
+        if not every:
             raise ValueError("a family needs at least one member")
-        first = next(iter(members.values()))
-        if any(type(m) is not type(first) or m.spec != first.spec for m in members.values()):
+        first = every[0]
+        if any(type(m) is not type(first) or m.spec != first.spec for m in every):
             raise ValueError("the members of a family must share method and data specification")
+        for subset, together in given.items():
+            targets = [getattr(member, "target", None) for member in together]
+            if twice := [target for target in targets if targets.count(target) > 1]:
+                raise ValueError(f"two members of a family serve {subset}" + (f" to {twice[0]}" if twice[0] else ""))
         # Module names may not hold dots; "+" is allowed.
         self.members = nn.ModuleDict(
-            {first.spec.subset_name(first.spec.parse_subset(s)): m for s, m in members.items()}
+            {first.spec.subset_name(first.spec.parse_subset(s)): nn.ModuleList(m) for s, m in given.items()}
         )
         self.spec, self.head, self.info, self.config = first.spec, first.head, first.info, first.config
         self.name, self.outputs, self.intensity = first.name, first.outputs, first.intensity
         self.patch, self.divisor, self.spatial_dims = first.patch, first.divisor, first.spatial_dims
         self.subsets = tuple(self.members)
+
+    @classmethod
+    def of(cls, members: Sequence[Method]) -> Self:
+        """Family of instances that each know their subset.
+
+        Raises
+        ------
+        ValueError
+            As the class itself.
+        """
+        by_subset: dict[str, list[Method]] = {}
+        for member in members:
+            by_subset.setdefault(member.subsets[0], []).append(member)
+        return cls(by_subset)
+
+    @property
+    def every(self) -> list[Method]:
+        """All members."""
+        return [cast(Method, member) for together in self.members.values() for member in cast(nn.ModuleList, together)]
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """Keep image and place; a member's encoders run in `decode`, where its subset is known."""
@@ -141,7 +168,7 @@ class Family(nn.Module):
         outputs: tuple[str, ...] | None = None,
         generators: list[torch.Generator] | None = None,
     ) -> Prediction:
-        """Run each row through the member trained for its subset.
+        """Run each row through the members trained for its subset.
 
         Raises
         ------
@@ -159,8 +186,12 @@ class Family(nn.Module):
             where = features["where"]
             place = None if where is None else Where(*(value[rows] for value in where))
             chosen = None if generators is None else [generators[i] for i in rows]
-            member = cast(Method, self.members[name])
-            part = member.predict(features["image"][rows], available[rows], place, outputs, chosen)
+            part = _merge(
+                [
+                    cast(Method, member).predict(features["image"][rows], available[rows], place, outputs, chosen)
+                    for member in cast(nn.ModuleList, self.members[name])
+                ]
+            )
             for position, row in enumerate(rows):
                 parts[row] = Prediction(*(None if v is None else v[position] for v in part))
         done = [part for part in parts if part is not None]
@@ -172,3 +203,14 @@ class Family(nn.Module):
         )
 
     predict = Method.predict
+
+
+def _merge(parts: Sequence[Prediction]) -> Prediction:
+    """One prediction with the images of all; what else there is, is the first's."""
+    made = [(part.image, part.synthesised) for part in parts if part.image is not None and part.synthesised is not None]
+    if len(made) < 2:
+        return parts[0]
+    image = made[0][0]
+    for other, synthesised in made[1:]:
+        image = torch.where(spread(synthesised, image.ndim), other, image)
+    return parts[0]._replace(image=image, synthesised=torch.stack([synthesised for _, synthesised in made]).any(dim=0))

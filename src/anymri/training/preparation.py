@@ -17,7 +17,7 @@ from torch import Tensor
 from anymri.config import RunConfig, TrainingSection, load_run_config, result_changing, run_id, write_run_config
 from anymri.data.loading import PatchLoader
 from anymri.data.subsets import make_sampler
-from anymri.methods import Method, create
+from anymri.methods import Family, Method, create
 from anymri.methods.base import divisors
 from anymri.types import Sampler, Stage, UserError
 
@@ -156,6 +156,8 @@ def _build_method(config: RunConfig, cache: Cache) -> Method:
     from anymri.zoo import open_model
 
     start = open_model(settings.init)
+    if isinstance(start, Family):
+        raise UserError(f"training.init={settings.init} holds several networks; name the run of one")
     if start.name != section.name:
         raise UserError(
             f"training.init={settings.init} holds weights of {start.name}, not {section.name}; set method.name"

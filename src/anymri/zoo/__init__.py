@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anymri.errors import UserError
 
-__all__ = ["ModelCard", "get_card", "import_checkpoint", "list_models", "open_model", "read_card", "weights_path"]
+if TYPE_CHECKING:
+    from anymri.methods import Family, Method
+
+__all__ = ["ModelCard", "get_card", "import_checkpoint", "list_models", "open_model", "read_card", "weights_paths"]
 
 #: Folder of the bundled weights: ``<name>.safetensors`` and its card ``<name>.md``; ``default.txt`` names the default.
 WEIGHTS = Path(__file__).parent / "weights"
@@ -100,13 +103,13 @@ def read_card(name: str) -> str:
     return _read_card(path).path.with_suffix(".md").read_text(encoding="utf-8")
 
 
-def weights_path(model: str | Path) -> Path:
-    """Weights file of a model.
+def weights_paths(model: str | Path) -> list[Path]:
+    """Weights files of a model: one, or those of several networks that serve a subset each.
 
     Parameters
     ----------
     model : str or path-like
-        ``"default"``, a name of `list_models`, a weights file or a run folder.
+        ``"default"``, a name of `list_models`, a weights file, a run folder, or a folder of run folders.
 
     Raises
     ------
@@ -115,14 +118,18 @@ def weights_path(model: str | Path) -> Path:
     """
     bundled = _bundled(str(model))
     if bundled is not None:
-        return bundled
+        return [bundled]
     path = Path(model)
     if path.is_dir():
-        if not (path / RUN_WEIGHTS).is_file():
-            raise UserError(f"{path}: no {RUN_WEIGHTS} in this folder; name a finished run or a weights file")
-        return path / RUN_WEIGHTS
+        own = path / RUN_WEIGHTS
+        found = [own] if own.is_file() else sorted(path.glob(f"*/{RUN_WEIGHTS}"))
+        if not found:
+            raise UserError(
+                f"{path}: no {RUN_WEIGHTS} in this folder or one below; name finished runs or a weights file"
+            )
+        return found
     if path.is_file():
-        return path
+        return [path]
     raise UserError(f"unknown model {str(model)!r}; known: {_known()}; or give a weights file or a run folder")
 
 
@@ -132,26 +139,58 @@ def open_model(model: str | Path) -> Any:
     Parameters
     ----------
     model : str or path-like
-        See `weights_path`.
+        See `weights_paths`.
 
     Returns
     -------
-    Method
+    Method or Family
         In evaluation mode. Its ``extra`` is the dict stored beside the weights: spacing, window and subjects it
-        was trained with.
+        was trained with. A folder of run folders gives the family of its networks, called after the folder.
 
     Raises
     ------
     UserError
-        If the model is unknown or the file is not a weights file of anymri.
+        If the model is unknown, a file is not a weights file of anymri, or the runs of a folder do not go together.
     """
     from anymri.methods import load
     from anymri.methods.base import read_header
 
-    path = weights_path(model)
-    method = load(path)
-    method.extra = read_header(path)["extra"]
-    return method
+    opened = []
+    paths = weights_paths(model)
+    for path in paths:
+        method = load(path)
+        method.extra = read_header(path)["extra"]
+        opened.append(method)
+    return opened[0] if len(opened) == 1 else _join(opened, paths, Path(model))
+
+
+def _join(members: list[Method], paths: list[Path], folder: Path) -> Family:
+    """Family of the networks below a folder, with what their weights say in common."""
+    from anymri.methods import Family
+
+    extras = [cast(dict[str, Any], member.extra) for member in members]
+    for member, extra, path in zip(members, extras, paths, strict=True):
+        if member.subsets == "any":
+            raise UserError(
+                f"{folder}: {path.parent.name} serves every subset by itself; name that run, or a folder of networks "
+                "with one subset each"
+            )
+        for key in ("spacing_mm", "window", "fold"):
+            if extra.get(key) != extras[0].get(key):
+                raise UserError(
+                    f"{folder}: {paths[0].parent.name} and {path.parent.name} differ in {key}; name a folder of "
+                    "networks that were trained alike"
+                )
+    try:
+        family = Family.of(members)
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}; name a folder with one network for each subset") from None
+    joined: Any = {**extras[0], "run": folder.resolve().name}
+    for key in ("training_subjects", "training_images"):
+        if all(key in one for one in extras):
+            joined[key] = sorted({value for one in extras for value in one[key]})
+    family.extra = joined
+    return family.eval()
 
 
 def import_checkpoint(name: str, state_dict: Mapping[str, Any], source: str = "official") -> Any:
