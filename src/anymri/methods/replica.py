@@ -211,8 +211,7 @@ class Replica(PerSubset):
         image = sources.new_full((len(sources), len(self.spec.modalities), *sources.shape[2:]), torch.nan)
         for row, subject in enumerate(sources):
             guide: Tensor | None = None
-            for scale in reversed(range(self.config.scales)):
-                at = self._at_scales(subject)[scale]
+            for scale, at in reversed(list(enumerate(self._at_scales(subject)))):
                 guide = self._synthesise(self.forests[scale], at, guide, scale)
             assert guide is not None
             image[row, channel] = guide
@@ -223,14 +222,16 @@ class Replica(PerSubset):
     def _synthesise(self, forest: nn.Module, at: _Scale, coarser: Tensor | None, scale: int) -> Tensor:
         """Image (d, h, w) of one scale, from the synthesis of the next coarser one."""
         made = torch.zeros_like(at.sources[0])
-        voxels = at.foreground.nonzero()
+        voxels, means = at.foreground.nonzero(), self._cube_means(at, scale)
         for part in voxels.split(CHUNK):
-            made[tuple(part.T)] = forest(self.features(at, coarser, part, scale))
+            made[tuple(part.T)] = forest(self.features(at, coarser, part, scale, means))
         return made
 
     # --------------------------------------------------------------------------------------------------- features
 
-    def features(self, at: _Scale, coarser: Tensor | None, voxels: Tensor, scale: int) -> Tensor:
+    def features(
+        self, at: _Scale, coarser: Tensor | None, voxels: Tensor, scale: int, means: list[Tensor] | None = None
+    ) -> Tensor:
         """Patches, patch of the coarser synthesis (but at the coarsest scale) and context of some voxels.
 
         Parameters
@@ -240,6 +241,8 @@ class Replica(PerSubset):
         voxels : Tensor of int64, shape (N, 3)
         scale : int
             0 is the finest.
+        means : list of Tensor or None, default=None
+            Those of the cubes of this scale, where they are known already.
 
         Returns
         -------
@@ -249,23 +252,29 @@ class Replica(PerSubset):
         if scale < self.config.scales - 1:
             guide = torch.zeros_like(images[0]) if coarser is None else _double(coarser, images.shape[1:])
             images = torch.cat([images, guide[None]])
-        return torch.cat([_patches(images, voxels), *self._context(at, voxels, scale)], dim=1)
+        means = self._cube_means(at, scale) if means is None else means
+        return torch.cat([_patches(images, voxels), *self._context(at, voxels, scale, means)], dim=1)
 
-    def _context(self, at: _Scale, voxels: Tensor, scale: int) -> list[Tensor]:
+    def _cube_means(self, at: _Scale, scale: int) -> list[Tensor]:
+        """Means of the cube around every voxel for each radius, (d * h * w, n): what lies together is read together."""
+        edges = [2 * (edge // 2**scale // 2) + 1 for edge in self.config.cubes if self.config.directions]
+        pooled = [F.avg_pool3d(at.sources[None], edge, stride=1, padding=edge // 2)[0] for edge in edges]
+        return [means.flatten(1).T.contiguous() for means in pooled]
+
+    def _context(self, at: _Scale, voxels: Tensor, scale: int, means: list[Tensor]) -> list[Tensor]:
         """Means of cubes around each voxel, by source."""
         config, columns = self.config, []
+        _, height, width = at.sources.shape[1:]
         row, column = (voxels[:, 1 + axis] - at.centre[axis] for axis in (0, 1))
         angle = torch.atan2(row, column)
-        for radius, edge in zip(config.radii, config.cubes, strict=True):
-            radius, edge = radius / 2**scale, 2 * (edge // 2**scale // 2) + 1
-            means = F.avg_pool3d(at.sources[None], edge, stride=1, padding=edge // 2)[0]
+        for radius, values in zip(config.radii, means, strict=False):
             for number in range(config.directions):
                 turned = angle + 2 * math.pi * number / config.directions
-                y = voxels[:, 1] + (radius * turned.sin()).round().long()
-                x = voxels[:, 2] + (radius * turned.cos()).round().long()
-                inside = (y >= 0) & (y < means.shape[2]) & (x >= 0) & (x < means.shape[3])
-                values = means[:, voxels[:, 0], y.clamp(0, means.shape[2] - 1), x.clamp(0, means.shape[3] - 1)]
-                columns.append(torch.where(inside, values, 0.0).T)
+                y = voxels[:, 1] + (radius / 2**scale * turned.sin()).round().long()
+                x = voxels[:, 2] + (radius / 2**scale * turned.cos()).round().long()
+                inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+                place = (voxels[:, 0] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
+                columns.append(torch.where(inside[:, None], values[place], 0.0))
         return columns
 
     def _at_scales(self, sources: Tensor, target: Tensor | None = None) -> list[_Scale]:
