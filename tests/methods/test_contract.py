@@ -98,6 +98,15 @@ def test_every_subset_gives_a_finite_output_of_the_right_shape(method, image, ro
             assert (prediction.synthesised | rows).all(), "a modality is neither there nor synthesised"
 
 
+def test_bfloat16_predicts_nearly_the_same(method, image, rows):
+    row = rows[max(len(rows) - 2, 0) :][:1]
+    exact = main_output(predict(method, image[:1], row))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = main_output(predict(method, image[:1], row)).float()
+    assert rounded.isfinite().all()
+    assert (rounded - exact).std() <= 0.2 * exact.std()
+
+
 def test_only_what_is_asked_for_is_decoded(method, image, rows):
     everything = predict(method, image[:2], rows[:2])
     for output in method.outputs:

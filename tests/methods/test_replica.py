@@ -116,6 +116,16 @@ def test_the_same_sequence_comes_back():
     assert error(method, test[0]) < 0.15
 
 
+def test_trees_compare_in_32_bits_whatever_the_arithmetic_around_them():
+    batches = brains(2, lambda t1, grid: -t1)
+    method, available = trained(batches[:1]), torch.tensor([[True, False]])
+    with torch.inference_mode():
+        exact = method.predict(batches[1].image, available).image
+        with torch.autocast("cpu", torch.bfloat16):
+            again = method.predict(batches[1].image, available).image
+    assert torch.equal(again[:, 1], exact[:, 1])
+
+
 def test_nothing_is_made_outside_the_range_of_training():
     batches = brains(2, lambda t1, grid: t1)
     method = trained(batches[:1])

@@ -387,11 +387,13 @@ def _halve(images: Tensor) -> Tensor:
     weights = torch.exp(-0.5 * torch.arange(-3, 4, device=images.device) ** 2)
     weights = weights / weights.sum()
     x = images[:, None]
-    for axis in range(3):
-        shape, margin = [1] * 5, [0] * 6
-        shape[2 + axis] = len(weights)
-        margin[2 * (2 - axis)] = margin[2 * (2 - axis) + 1] = len(weights) // 2
-        x = F.conv3d(F.pad(x, margin), weights.reshape(shape))
+    # In 32 bits whatever the caller's arithmetic: trees compare with what they were grown from.
+    with torch.autocast(images.device.type, enabled=False):
+        for axis in range(3):
+            shape, margin = [1] * 5, [0] * 6
+            shape[2 + axis] = len(weights)
+            margin[2 * (2 - axis)] = margin[2 * (2 - axis) + 1] = len(weights) // 2
+            x = F.conv3d(F.pad(x, margin), weights.reshape(shape))
     return x[:, 0, ::2, ::2, ::2]
 
 
