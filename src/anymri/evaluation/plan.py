@@ -346,7 +346,8 @@ def weights_digest(method: torch.nn.Module) -> str:
 
 def _parse_subsets(subsets: Sequence[str] | None, method: Method | Family) -> list[Subset]:
     spec = method.spec
-    served = spec.subsets() if method.subsets == "any" else [spec.parse_subset(name) for name in method.subsets]
+    named = spec.subsets() if method.subsets == "any" else [spec.parse_subset(name) for name in method.subsets]
+    served = sorted(named, key=spec.subsets().index)
     if subsets is None:
         return served
     chosen = []
@@ -360,7 +361,7 @@ def _parse_subsets(subsets: Sequence[str] | None, method: Method | Family) -> li
             raise SubsetNotTrained(f"{method.name} has no network for {spec.subset_name(subset)}; it serves {known}")
         if subset not in chosen:
             chosen.append(subset)
-    return sorted(chosen, key=spec.subsets().index)
+    return [subset for subset in served if subset in chosen]
 
 
 def _check_spacing(cache: Cache, extra: dict[str, Any]) -> None:
