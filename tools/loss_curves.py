@@ -48,7 +48,9 @@ def main() -> None:
         name, _, run = text.partition("=")
         minutes, terms = curves(Path(run))
         for term, values in terms.items():
-            first = next(value for value in values if math.isfinite(value))
+            first = next((value for value in values if math.isfinite(value)), None)
+            if first is None:  # 0 throughout, e.g. the difference of two equal views
+                continue
             panel.plot(minutes, [value / first for value in values], linewidth=1.1, label=term.replace("_", " "))
         panel.set_yscale("log")
         panel.set_title(name, fontsize=10)
