@@ -21,6 +21,14 @@ Skip = Annotated[str, typer.Option("--skip", help="--raw: steps to leave out, of
 BrainMask = Annotated[
     str, typer.Option("--brain-mask", help="--raw: auto, template, hd-bet, synthstrip, none or a mask's file.")
 ]
+Session = Annotated[
+    str | None,
+    typer.Option("--session", "--study", help="Which of several sessions or DICOM studies: its number, date or name."),
+]
+CheckLabels = Annotated[
+    str,
+    typer.Option("--check-labels", help="warn, strict (refuse) or off: images that do not look like their sequence."),
+]
 Normalise = Annotated[str, typer.Option("--normalise", help="--raw: zscore, percentile or histogram.")]
 
 
@@ -29,7 +37,9 @@ def predict(
         Path | None, typer.Argument(help="Folder of one study: known file names, BIDS or DICOM; or a zip of DICOM.")
     ] = None,
     t1: Annotated[Path | None, typer.Option("--t1", help="T1-weighted image.")] = None,
-    t1c: Annotated[Path | None, typer.Option("--t1c", help="Contrast-enhanced T1-weighted image.")] = None,
+    t1c: Annotated[
+        Path | None, typer.Option("--t1c", "--t1ce", "--t1gd", help="Contrast-enhanced T1-weighted image.")
+    ] = None,
     t2: Annotated[Path | None, typer.Option("--t2", help="T2-weighted image.")] = None,
     flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
     model: Annotated[
@@ -46,6 +56,8 @@ def predict(
     skip: Skip = "",
     brain_mask: BrainMask = "auto",
     normalise: Normalise = "zscore",
+    session: Session = None,
+    check_labels: CheckLabels = "warn",
     precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -81,13 +93,22 @@ def predict(
     opened = load(model, device)
     files = {code: str(path) for code, path in images.items()} | chosen
     given: dict[str, Any] = dict(files)
+    notes: tuple[str, ...] = ()
     if raw:
         tell = _silent if quiet or as_json else _tell
-        given = dict(find_raw(study, files, opened.method.spec.modalities, tell).images)
+        found = find_raw(study, files, opened.method.spec.modalities, tell, session=session)
+        given, notes = dict(found.images), found.notes
     elif study is not None:
-        given = {**find_study(study), **chosen}
+        listed = find_study(study, session)
+        given, notes = {**listed.images, **chosen}, listed.notes
     result = predict_study(
-        given, model=opened, labels=label_scheme(labels), precision=precision_name(precision), raw=options
+        given,
+        model=opened,
+        labels=label_scheme(labels),
+        precision=precision_name(precision),
+        raw=options,
+        notes=notes,
+        check_labels=_check_labels(check_labels),
     )
     folder = write_result(result, output, overwrite=overwrite)
     say(
@@ -100,6 +121,12 @@ def predict(
         },
         "\n".join([*_lines(result), f"wrote {folder}; open {folder}/report.html"]),
     )
+
+
+def _check_labels(choice: str) -> Any:
+    if choice not in ("warn", "strict", "off"):
+        raise UserError(f"--check-labels {choice}: unknown; choose warn, strict or off")
+    return choice
 
 
 def _lines(result: Any) -> list[str]:

@@ -157,7 +157,7 @@ def test_patterns_belong_to_the_folder_layout(tmp_path: Path) -> None:
 )
 def test_a_study_is_recognised_in_every_layout(tmp_path: Path, files: list[str], expected: dict[str, str]) -> None:
     touch(tmp_path, *(f"s/{name}" for name in files))
-    assert {code: path.name for code, path in find_study(tmp_path / "s").items()} == expected
+    assert {code: path.name for code, path in find_study(tmp_path / "s").images.items()} == expected
 
 
 def test_a_study_that_is_not_recognised(tmp_path: Path) -> None:
@@ -181,4 +181,4 @@ def test_a_study_of_other_layouts_is_recognised(
     tmp_path: Path, folder: str, files: list[str], codes: list[str]
 ) -> None:
     touch(tmp_path, *(f"{folder}/{name}" for name in files))
-    assert list(find_study(tmp_path / folder)) == codes
+    assert list(find_study(tmp_path / folder).images) == codes

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
 
 from anymri.data.datasets import (
     bids,
@@ -28,7 +29,7 @@ from anymri.data.missingness import missingness
 from anymri.modalities import MODALITIES
 from anymri.types import Subject, UserError
 
-__all__ = ["find_study", "index_dataset", "missingness", "read_subjects", "write_subjects"]
+__all__ = ["StudyFiles", "find_study", "index_dataset", "missingness", "read_subjects", "write_subjects"]
 
 _COLUMNS = ("subject", "patient", "site", "label")
 
@@ -64,18 +65,34 @@ def index_dataset(
     return info.index(root, patterns)
 
 
-def find_study(folder: Path | str) -> dict[str, Path]:
+class StudyFiles(NamedTuple):
+    """Files of one study.
+
+    Attributes
+    ----------
+    images : dict of str to Path
+        Modality code to file, in the registry's order.
+    notes : tuple of str
+        Images that were there and are not used, with the reason; which of several was taken. Plain sentences.
+    """
+
+    images: dict[str, Path]
+    notes: tuple[str, ...] = ()
+
+
+def find_study(folder: Path | str, session: str | None = None) -> StudyFiles:
     """The sequences of one study, recognised by their file names in any known layout.
 
     Parameters
     ----------
     folder : path-like
         The study's own folder.
+    session : str or None, default=None
+        Which session of a BIDS subject that has several.
 
     Returns
     -------
-    dict of str to Path
-        Modality code to file, in the registry's order.
+    StudyFiles
 
     Raises
     ------
@@ -86,9 +103,9 @@ def find_study(folder: Path | str) -> dict[str, Path]:
     for layout in _layouts():
         found = layout.read(folder)
         if found is not None:
-            return found.images
-    if (session := bids.find_session(folder)) and folder.resolve().name.startswith(("sub-", "ses-")):
-        return session
+            return StudyFiles(found.images)
+    if (found_session := bids.find_session(folder)) and folder.resolve().name.startswith(("sub-", "ses-")):
+        return StudyFiles(found_session)
     # Files may be named after something else than their folder.
     for layout in _layouts():
         if layout.separator is None:
@@ -102,7 +119,7 @@ def find_study(folder: Path | str) -> dict[str, Path]:
             if paths:
                 images[code] = paths[0]
         if images:
-            return images
+            return StudyFiles(images)
     raise UserError(f"{folder}: no sequence recognised; name files t1.nii.gz, t1c.nii.gz, ... or give single files")
 
 

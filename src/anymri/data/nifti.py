@@ -65,11 +65,14 @@ class Volume(NamedTuple):
         Native grid of the file.
     source : str
         Path, or ``"nibabel image"``, for messages.
+    notes : tuple of str, default=()
+        What was doubtful or had to be mended while reading, a plain sentence each; shown to people as warnings.
     """
 
     array: NDArray[Any]
     geometry: Geometry
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = "image") -> Volume:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,13 +18,14 @@ from anymri.data.preprocess import Study, preprocess_study
 from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
 from anymri.inference.device import find_device
 from anymri.inference.labels import label_map
-from anymri.inference.quality import check_quality
 from anymri.inference.raw_result import RawResult, make_raw_result
 from anymri.inference.restore import restore_image, restore_probability
 from anymri.inference.result import LabelScheme, Result, View, label_scheme, segmentation_image, write_result
 from anymri.inference.sliding_window import Precision, SubjectPrediction, predict_subject
-from anymri.inference.uncertainty import entropy, sample_agreement, trust_summary
+from anymri.inference.trust.quality import check_quality
+from anymri.inference.trust.uncertainty import entropy, sample_agreement, trust_summary
 from anymri.methods import Family, Method
+from anymri.modalities import MODALITIES
 from anymri.types import DataSpec, UserError
 from anymri.zoo import ModelCard, get_card, open_model, weights_paths
 
@@ -32,6 +33,7 @@ __all__ = ["Model", "Result", "load", "predict_study", "write_result"]
 
 Array = np.ndarray[Any, Any]
 Image = str | Path | SpatialImage | Volume
+LabelCheck = Literal["warn", "strict", "off"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +67,20 @@ class Model:
         samples: int = 0,
         precision: Precision = "auto",
         raw: RawOptions | None = None,
+        notes: Sequence[str] = (),
+        check_labels: LabelCheck = "warn",
     ) -> Result:
         """Segment and complete one study; see `predict_study`."""
         return predict_study(
-            images, model=self, labels=labels, outputs=outputs, samples=samples, precision=precision, raw=raw
+            images,
+            model=self,
+            labels=labels,
+            outputs=outputs,
+            samples=samples,
+            precision=precision,
+            raw=raw,
+            notes=notes,
+            check_labels=check_labels,
         )
 
 
@@ -116,6 +128,8 @@ def predict_study(
     samples: int = 0,
     precision: Precision = "auto",
     raw: RawOptions | None = None,
+    notes: Sequence[str] = (),
+    check_labels: LabelCheck = "warn",
 ) -> Result:
     """Segment a study with whatever sequences there are, and fill in the missing ones.
 
@@ -136,6 +150,10 @@ def predict_study(
     raw : RawOptions or None, default=None
         How to align the images and find the brain first; the result is then on the grid of the reference sequence.
         None = the images are aligned brains.
+    notes : sequence of str, default=()
+        What finding the files left doubtful, e.g. `anymri.data.index.StudyFiles.notes`; becomes part of the warnings.
+    check_labels : {"warn", "strict", "off"}, default="warn"
+        What to do where an image does not look like the sequence it was given as; ``strict`` refuses it.
 
     Returns
     -------
@@ -154,6 +172,7 @@ def predict_study(
     if samples == 1:
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
     given = {code: _read(images[code]) for code in subset}
+    doubts = [*notes, *_reading_notes(given)]
     prepared = None if raw is None else prepare_raw(given, raw)
     volumes = given if prepared is None else prepared.images
     study = preprocess_study(volumes, opened.extra.get("spacing_mm"), spec=spec)
@@ -175,7 +194,7 @@ def predict_study(
         missing=tuple(code for code in spec.modalities if code not in subset),
         label_values=scheme,
         trust=trust,
-        warnings=tuple(check_quality(volumes)),
+        warnings=tuple(dict.fromkeys([*doubts, *check_quality(volumes)])),
         provenance=_provenance(opened, images, given, study),
         spec=spec,
         view=view,
@@ -185,6 +204,11 @@ def predict_study(
 
 def _read(image: Image) -> Volume:
     return image if isinstance(image, Volume) else read_image(image)
+
+
+def _reading_notes(volumes: Mapping[str, Volume]) -> list[str]:
+    """What reading the files left doubtful, with the sequence's name in front."""
+    return [f"{MODALITIES[code].long_name}: {note}" for code, volume in volumes.items() for note in volume.notes]
 
 
 def _check_request(images: Mapping[str, Image], model: Model) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class View:
     completed : dict of str to float32 array
         Synthesised sequences, z-scores.
     entropy : float32 array or None
-        See `anymri.inference.uncertainty.entropy`.
+        See `anymri.inference.trust.uncertainty.entropy`.
     geometry : Geometry
     """
 
@@ -80,8 +80,8 @@ class Result:
     label_values : dict of str to int
         Meaning of the segmentation's values.
     trust : dict
-        ``regions``: see `anymri.inference.uncertainty.trust_summary`; ``measured``: mean Dice of held-out subjects
-        with the same sequences, if the model card has it; ``sample_agreement`` if samples were drawn.
+        ``regions``: see `anymri.inference.trust.uncertainty.trust_summary`; ``measured``: mean Dice of held-out
+        subjects with the same sequences, if the model card has it; ``sample_agreement`` if samples were drawn.
     warnings : tuple of str
         Oddities of the input, in plain words.
     provenance : dict

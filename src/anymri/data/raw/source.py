@@ -24,14 +24,22 @@ class Found(NamedTuple):
         Modality code to image.
     reasons : list of dict
         For DICOM studies what each series is and why; nothing of the person.
+    notes : tuple of str
+        What was there and is not used, with the reason; which of several was taken. Plain sentences, for warnings.
     """
 
     images: dict[str, Volume]
     reasons: list[dict[str, object]]
+    notes: tuple[str, ...] = ()
 
 
 def find_raw(
-    study: Path | None, files: Mapping[str, str], wanted: Iterable[str], say: Say = lambda text: None
+    study: Path | None,
+    files: Mapping[str, str],
+    wanted: Iterable[str],
+    say: Say = lambda text: None,
+    *,
+    session: str | None = None,
 ) -> Found:
     """Read the images of a raw study.
 
@@ -45,6 +53,9 @@ def find_raw(
         Codes that the model takes; others are passed over.
     say : callable, optional
         Told in a line what each DICOM series is taken for.
+    session : str or None, default=None
+        Which of several studies or sessions to read: a number of the list that the refusal prints, a date, or a
+        session's name.
 
     Returns
     -------
@@ -63,6 +74,7 @@ def find_raw(
     paths = {code: text for code, text in files.items() if code not in numbers}
     images: dict[str, Volume] = {}
     reasons: list[dict[str, object]] = []
+    notes: tuple[str, ...] = ()
     if study is not None and is_dicom_study(study):
         images, reasons = _read_dicom(study, numbers, allowed, paths, say)
     elif numbers:
@@ -71,12 +83,15 @@ def find_raw(
     elif study is not None:
         from anymri.data.index import find_study
 
-        found = find_study(study)
-        images = {code: read_image(path) for code, path in found.items() if code in allowed and code not in paths}
+        files_found = find_study(study, session)
+        notes = files_found.notes
+        images = {
+            code: read_image(path) for code, path in files_found.images.items() if code in allowed and code not in paths
+        }
     images |= {code: read_image(path) for code, path in paths.items()}
     if not images:
         raise UserError(f"{study}: holds none of {', '.join(allowed)}; name them with --series t1=...")
-    return Found({code: images[code] for code in allowed if code in images}, reasons)
+    return Found({code: images[code] for code in allowed if code in images}, reasons, notes)
 
 
 def _read_dicom(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from anymri.inference.uncertainty import entropy, expected_dice, sample_agreement, trust_summary
+from anymri.inference.trust.uncertainty import entropy, expected_dice, sample_agreement, trust_summary
 from anymri.types import Head
 
 SOFTMAX = Head("softmax", ("background", "ncr", "edema", "et"))
