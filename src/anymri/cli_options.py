@@ -46,7 +46,7 @@ def precision(name: str) -> Any:
 
 def label_scheme(name: str) -> Any:
     """Check the name of a label scheme before anything is loaded."""
-    from anymri.inference.result import LABEL_SCHEMES
+    from anymri.inference.output.result import LABEL_SCHEMES
 
     if name not in LABEL_SCHEMES:
         raise UserError(f"--labels {name}: unknown; choose {' or '.join(LABEL_SCHEMES)}")

@@ -80,8 +80,8 @@ def predict(
     from anymri.data.index import find_study
     from anymri.data.raw.source import find_raw
     from anymri.data.raw.study import RawOptions
+    from anymri.inference.output.write import check_output
     from anymri.inference.predict import load, predict_study, write_result
-    from anymri.inference.result import check_output
 
     check_output(output, overwrite)
     use_threads(threads)

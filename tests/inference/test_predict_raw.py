@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from anymri.cli import app
 from anymri.data.raw.study import RawOptions
 from anymri.errors import UserError
+from anymri.inference.output.raw_result import transform_text
 from anymri.inference.predict import predict_study, write_result
-from anymri.inference.raw_result import transform_text
 
 #: Nothing is registered: the two images differ in their grids alone.
 PLAIN = RawOptions(skip=("bias", "coregistration", "template"), brain_mask="none", spacing_mm=1.0)

@@ -18,9 +18,10 @@ from anymri.data.preprocess import Study, preprocess_study
 from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
 from anymri.inference.device import find_device
 from anymri.inference.labels import label_map
-from anymri.inference.raw_result import RawResult, make_raw_result
+from anymri.inference.output.raw_result import RawResult, make_raw_result
+from anymri.inference.output.result import LabelScheme, Result, View, label_scheme, segmentation_image
+from anymri.inference.output.write import write_result
 from anymri.inference.restore import restore_image, restore_probability
-from anymri.inference.result import LabelScheme, Result, View, label_scheme, segmentation_image, write_result
 from anymri.inference.sliding_window import Precision, SubjectPrediction, predict_subject
 from anymri.inference.trust.quality import check_quality
 from anymri.inference.trust.uncertainty import entropy, sample_agreement, trust_summary

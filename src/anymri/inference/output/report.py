@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from anymri.inference.output.raw_result import RawResult
+from anymri.inference.output.result import NOTICE, Result
 from anymri.inference.pictures import (
     PLANES,
     brain_box,
@@ -20,10 +22,6 @@ from anymri.inference.pictures import (
     value_range,
 )
 from anymri.modalities import MODALITIES
-
-if TYPE_CHECKING:
-    from anymri.inference.raw_result import RawResult
-    from anymri.inference.result import Result
 
 __all__ = ["study_page"]
 
@@ -50,8 +48,6 @@ def study_page(result: Result) -> str:
     str
         Self-contained: style and pictures are inside. The same result gives the same page.
     """
-    from anymri.inference.result import NOTICE
-
     spec = result.spec
     colours = label_colours(spec)
     shown = [] if result.view.label is None else [name for name in spec.labels if name in result.label_values]
@@ -77,7 +73,7 @@ def _template() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("anymri.inference"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("anymri.inference.output"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("study.html.j2")

@@ -1,4 +1,4 @@
-"""The result of a prediction, and its folder on disk: whole or not there, the same bytes each time."""
+"""The folder of a result on disk: whole or not there, the same bytes each time."""
 
 from __future__ import annotations
 
@@ -7,122 +7,27 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from anymri.data.files import make_folder
-from anymri.data.geometry import Geometry
-from anymri.data.nifti import to_nibabel, write_image
-from anymri.inference.raw_result import RawResult, write_raw
-from anymri.inference.report import study_page
-from anymri.types import DataSpec, UserError
+from anymri.data.nifti import write_image
+from anymri.inference.output.raw_result import write_raw
+from anymri.inference.output.report import study_page
+from anymri.inference.output.result import (
+    NOTICE,
+    LabelScheme,
+    Result,
+    label_scheme,
+    scheme_table,
+    segmentation_image,
+)
+from anymri.types import UserError
 
-__all__ = [
-    "NOTICE",
-    "LabelScheme",
-    "Result",
-    "View",
-    "check_output",
-    "label_scheme",
-    "segmentation_image",
-    "write_result",
-]
-
-Array = np.ndarray[Any, Any]
-LabelScheme = Literal["anymri", "brats2021"]
-
-NOTICE = "For research use only. Not a medical device; not for diagnosis or treatment decisions."
-#: Label schemes of the output file: label name to value where it differs from the specification's.
-LABEL_SCHEMES: dict[str, dict[str, int]] = {"anymri": {}, "brats2021": {"et": 4}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """Arrays the report draws, all (D, H, W) on the input grid.
-
-    Parameters
-    ----------
-    images : dict of str to float32 array
-        The sequences that were given, raw intensities.
-    label : uint8 array or None
-        Values of the specification.
-    completed : dict of str to float32 array
-        Synthesised sequences, z-scores.
-    entropy : float32 array or None
-        See `anymri.inference.trust.uncertainty.entropy`.
-    geometry : Geometry
-    """
-
-    images: dict[str, Array]
-    label: Array | None
-    completed: dict[str, Array]
-    entropy: Array | None
-    geometry: Geometry
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a prediction gives.
-
-    Parameters
-    ----------
-    segmentation : nibabel image or None
-        Label map (uint8) on the grid of the input; None for a model that only synthesises.
-    completed : dict of str to nibabel image
-        Synthesised missing sequences in z-score units (float32), on the grid of the input.
-    volumes_ml : dict of str to float
-        Volume of every region in the segmentation.
-    available, missing : tuple of str
-        Sequences that were given, and those of the model that were not.
-    label_values : dict of str to int
-        Meaning of the segmentation's values.
-    trust : dict
-        ``regions``: see `anymri.inference.trust.uncertainty.trust_summary`; ``measured``: mean Dice of held-out
-        subjects with the same sequences, if the model card has it; ``sample_agreement`` if samples were drawn.
-    warnings : tuple of str
-        Oddities of the input, in plain words.
-    provenance : dict
-        Program, model and input, with checksums; no times and no places.
-    spec : DataSpec
-    view : View
-        For pictures.
-    raw : RawResult or None
-        For raw studies: other native grids, transforms, how it was prepared.
-    """
-
-    segmentation: Any
-    completed: dict[str, Any]
-    volumes_ml: dict[str, float]
-    available: tuple[str, ...]
-    missing: tuple[str, ...]
-    label_values: dict[str, int]
-    trust: dict[str, Any]
-    warnings: tuple[str, ...]
-    provenance: dict[str, Any]
-    spec: DataSpec
-    view: View = field(repr=False)
-    raw: RawResult | None = field(default=None, repr=False)
-
-
-def label_scheme(labels: str, spec: DataSpec) -> dict[str, int]:
-    """Value of every label in a scheme of the output file.
-
-    Raises
-    ------
-    UserError
-        If there is no such scheme.
-    """
-    if labels not in LABEL_SCHEMES:
-        raise UserError(f"unknown label scheme {labels!r}; known: {', '.join(LABEL_SCHEMES)}")
-    return {name: LABEL_SCHEMES[labels].get(name, value) for name, value in spec.labels.items()}
-
-
-def segmentation_image(view: View, spec: DataSpec, scheme: dict[str, int]) -> Any:
-    """Nibabel image of the label map in the values of a scheme; None if there is no label map."""
-    return None if view.label is None else to_nibabel(_in_scheme(view.label, spec, scheme), view.geometry)
+__all__ = ["check_output", "result_facts", "write_result"]
 
 
 def check_output(out: str | Path, overwrite: bool = False) -> Path:
@@ -197,7 +102,7 @@ def write_result(
 def _write_files(result: Result, folder: Path) -> None:
     view = result.view
     if view.label is not None:
-        values = _in_scheme(view.label, result.spec, result.label_values)
+        values = scheme_table(result.spec, result.label_values)[view.label]
         write_image(folder / "segmentation.nii.gz", values, view.geometry, np.uint8)
     if view.completed:
         (folder / "completed").mkdir()
@@ -213,7 +118,7 @@ def _write_files(result: Result, folder: Path) -> None:
         }
         _write_text(folder / "completed" / f"{code}_synthetic.json", _json(facts))
     if result.raw is not None:
-        write_raw(result.raw, folder, _scheme_table(result.spec, result.label_values))
+        write_raw(result.raw, folder, scheme_table(result.spec, result.label_values))
     _write_text(folder / "result.json", _json(result_facts(result)))
     _write_text(folder / "report.html", study_page(result))
 
@@ -244,18 +149,6 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_nan(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _in_scheme(label: Array, spec: DataSpec, scheme: dict[str, int]) -> Array:
-    return _scheme_table(spec, scheme)[label]
-
-
-def _scheme_table(spec: DataSpec, scheme: dict[str, int]) -> Array:
-    """Value in the specification to value in the file."""
-    table = np.arange(256, dtype=np.uint8)
-    for name, value in spec.labels.items():
-        table[value] = scheme[name]
-    return table
 
 
 def _write_text(path: Path, text: str) -> None:

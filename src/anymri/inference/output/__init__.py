@@ -1,0 +1,1 @@
+"""What a prediction gives, and its folder: result, files, report."""
