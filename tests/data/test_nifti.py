@@ -308,6 +308,30 @@ def test_a_study_needs_one_grid_and_different_images(tmp_path):
         check_study({})
 
 
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "ILA"])
+def test_the_same_world_grid_in_another_storage_order_is_one_grid(tmp_path, codes):
+    ras = np.diag([1.0, 2.0, 3.0, 1.0])
+    save(tmp_path / "ras.nii.gz", affine=ras)
+    transform = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    turned = nib.orientations.apply_orientation(values(), transform)
+    save(tmp_path / "turned.nii.gz", turned, ras @ inv_ornt_aff(transform, SHAPE))
+    one, other = (read_image(tmp_path / name) for name in ("ras.nii.gz", "turned.nii.gz"))
+    check_study({"t1": one, "t2": other._replace(array=other.array + 1)})
+    np.testing.assert_array_equal(one.array, other.array)
+    shifted = other.geometry.affine + np.array([[0, 0, 0, 0.1]] + [[0] * 4] * 3)
+    with pytest.raises(UserError, match="another affine"):
+        check_study({"t1": one, "t2": other._replace(geometry=Geometry(shifted, other.geometry.shape))})
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 4)])
+def test_without_form_codes_left_and_right_are_a_guess(tmp_path, codes):
+    path = patched(save(tmp_path / "a.nii", affine=np.diag([-1.0, -1, 1, 1])), qform_code=codes[0], sform_code=codes[1])
+    for read in (read_image(path), read_image(nib.load(path))):
+        assert read.geometry.orientation_known == (codes != (0, 0))
+        assert read.geometry.with_spacing((2, 2, 2)).orientation_known == (codes != (0, 0))
+        assert [("left and right" in note) for note in read.notes] == ([True] if codes == (0, 0) else [])
+
+
 def test_a_link_to_the_same_file_is_the_same_image(tmp_path):
     save(tmp_path / "a.nii.gz")
     os.link(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")

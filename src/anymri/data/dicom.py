@@ -14,13 +14,13 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anymri.data.nifti import Geometry, Volume, read_image
+from anymri.data.nifti import Volume, read_image
 from anymri.types import UserError
 
 __all__ = ["Series", "classify_header", "is_dicom_study", "open_study", "read_series", "scan_series"]
@@ -215,7 +215,7 @@ def read_series(series: Series) -> Volume:
         except UserError as error:
             reason = str(error).partition(": ")[2] or str(error)
             raise UserError(f"{name}: {reason}") from None
-    return Volume(volume.array, Geometry(volume.geometry.affine, volume.geometry.shape), name)
+    return volume._replace(geometry=replace(volume.geometry, header=None), source=name)
 
 
 def _read_whole(executable: str, source: Path, folder: Path, series: Series) -> Volume | None:

@@ -7,7 +7,7 @@ an oblique grid the nearest permutation and mirroring of its axes is taken; noth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,15 @@ class Geometry:
         Native shape (i, j, k).
     header : nibabel header or None, default=None
         Header of the file it came from; written files take over its forms, codes and units exactly.
+    orientation_known : bool, default=True
+        Whether the file says how its axes lie in the patient. If not, the affine is a guess, and nobody may name a
+        side of the image left or right.
     """
 
     affine: NDArray[np.float64]
     shape: tuple[int, int, int]
     header: Any = field(default=None, repr=False)
+    orientation_known: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "affine", np.asarray(self.affine, dtype=np.float64))
@@ -77,8 +81,14 @@ class Geometry:
         return self.affine @ step
 
     def matches(self, other: Geometry, tolerance: float = 1e-3) -> bool:
-        """Whether two grids have the same shape and, within `tolerance` (mm), the same affine."""
-        return self.shape == other.shape and bool(np.allclose(self.affine, other.affine, rtol=0, atol=tolerance))
+        """Whether two grids have their voxels, within `tolerance` (mm), at the same places in the world.
+
+        The order in which a file stores its axes, and their directions, do not matter: arrays (D, H, W) of the two
+        lie voxel on voxel.
+        """
+        if self.shape_dhw != other.shape_dhw:
+            return False
+        return bool(np.allclose(self.affine_dhw, other.affine_dhw, rtol=0, atol=tolerance))
 
     def with_shape(self, shape_dhw: Sequence[int]) -> Geometry:
         """Grid of another shape over the same box: the outer edges of the first and last voxels coincide.
@@ -94,7 +104,8 @@ class Geometry:
         factor = np.array(self.shape) / np.array(shape)
         scale = np.diag([*factor, 1.0])
         scale[:3, 3] = (factor - 1) / 2  # centre of the new first voxel, in old voxels
-        return Geometry(self.affine @ scale, (shape[0], shape[1], shape[2]))
+        grid = Geometry(self.affine @ scale, (shape[0], shape[1], shape[2]))
+        return replace(grid, orientation_known=self.orientation_known)
 
     def with_spacing(self, spacing_mm: Sequence[float]) -> Geometry:
         """Grid over the same box with the whole number of voxels that comes nearest to a spacing.

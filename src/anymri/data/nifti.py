@@ -47,6 +47,11 @@ MIN_IMAGE_VALUES = 9
 MAX_GZIP_RATIO = 1032
 #: Padding tolerated behind the voxels of a gzip stream, in bytes.
 MAX_TRAILING_BYTES = 2**20
+#: What is said of a file without an orientation.
+ORIENTATION_UNKNOWN = (
+    "the header does not say how the image is oriented (qform_code and sform_code are 0), so that left and right, and "
+    "perhaps front and back, are a guess; export the image again with its orientation"
+)
 #: What a broken gzip stream raises; isal's stub declares its class as an instance.
 GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error, cast("Any", isal_zlib.IsalError))
 READ_ERRORS: tuple[type[Exception], ...] = (*GZIP_ERRORS, OSError, ImageFileError, ValueError)
@@ -116,7 +121,9 @@ def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = 
     values = recode(values, recoded)
     dtype = np.int16 if kind == "label" else np.float32
     array = np.ascontiguousarray(from_native(values, affine), dtype=dtype)
-    return Volume(array, Geometry(affine, values.shape, header), source)
+    known = header is None or bool(header["qform_code"] > 0 or header["sform_code"] > 0)
+    notes = () if known else (ORIENTATION_UNKNOWN,)
+    return Volume(array, Geometry(affine, values.shape, header, known), source, notes)
 
 
 def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArray[Any]]:
@@ -347,7 +354,7 @@ def check_study(volumes: dict[str, Volume], label: Volume | None = None) -> None
     for other in everything[1:]:
         if first.geometry.matches(other.geometry):
             continue
-        what = "affine" if first.geometry.shape == other.geometry.shape else "shape"
+        what = "affine" if first.geometry.shape_dhw == other.geometry.shape_dhw else "shape"
         raise UserError(
             f"{other.source}: has another {what} than {first.source}; if the images are as they came from the scanner, "
             "say so (--raw), else resample the sequences to one grid"

@@ -6,7 +6,7 @@ Every step sees the sequences that were handed in and nothing else; without a se
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -165,7 +165,7 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
     if not volumes:
         raise UserError("study: no sequence was given; name at least one image")
     tool = find_brain_tool(options.brain_mask)
-    native = {code: Geometry(volume.geometry.affine, volume.geometry.shape) for code, volume in volumes.items()}
+    native = {code: replace(volume.geometry, header=None) for code, volume in volumes.items()}
     arrays, bias = _correct(volumes, skip="bias" in options.skip)
     reference = choose_reference(native)
     small = {code: registration.working(arrays[code], native[code]) for code in volumes}
