@@ -8,6 +8,7 @@ from typing import Any
 
 from anymri.benchmark.report.figures import LINES, open_svg, standalone, text
 from anymri.methods import describe_methods, get_method
+from anymri.methods._description import SHARED_DEVIATIONS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, TIMELINE = DOCS / "reference" / "methods.md", DOCS / "images" / "methods-timeline.svg"
@@ -21,6 +22,16 @@ Table 1 of the review by Azad et al. (2025): families, what was new, what is wea
 
 *One network for* says whether one training serves every subset of sequences or each subset needs its own. *Parity* is
 the largest difference to the authors' code in standard deviations of the logits ([how](parity.md)).
+Every departure from paper and released code stands [below](#deviations).
+"""
+
+DEVIATIONS = """
+## Deviations
+
+Where each method departs from its paper and the released code, as `anymri methods NAME` prints it with all settings,
+presets, stages and optimisers. "Released" is what the authors' code does, "theirs" what paper or code do.
+
+All methods but the classical ones (`replica`, `threshold`): {shared}.
 """
 #: Families in the order of the review; others follow by name.
 FAMILIES = ("synthesis", "common latent space", "knowledge distillation", "mutual information", "baseline")
@@ -43,7 +54,13 @@ def page() -> str:
     """The whole page."""
     rows = methods()
     families = list(dict.fromkeys(row["family"] for row in rows))
-    return HEAD + "".join(_section(family, [row for row in rows if row["family"] == family]) for family in families)
+    tables = [_section(family, [row for row in rows if row["family"] == family]) for family in families]
+    return "".join([HEAD, *tables, DEVIATIONS.format(shared="; ".join(SHARED_DEVIATIONS)), *map(_deviations, rows)])
+
+
+def _deviations(row: dict[str, Any]) -> str:
+    own = [text for text in row["deviations"] if text not in SHARED_DEVIATIONS]
+    return "".join([f"\n### {row['name']}\n\n", *(f"- {text}\n" for text in own or ["none of its own"])])
 
 
 def _section(family: str, rows: list[dict[str, Any]]) -> str:

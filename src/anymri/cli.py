@@ -372,15 +372,16 @@ def demo(
 def methods(
     name: Annotated[str | None, typer.Argument(help="Say everything about this one.")] = None, as_json: Json = False
 ) -> None:
-    """List the published systems and baselines, or describe one of them.
+    """List the published systems and baselines, or describe one: settings, presets, stages, every deviation.
 
     Example: anymri methods rfnet
     """
+    from anymri.cli_methods import method_text
     from anymri.methods import describe_method, describe_methods
 
     if name is not None:
         row = describe_method(name)
-        typer.echo(json.dumps(row) if as_json else _method_text(row))
+        typer.echo(json.dumps(row) if as_json else method_text(row))
         return
     rows = describe_methods()
     if as_json:
@@ -392,23 +393,6 @@ def methods(
         sizes = (f"{row['parameters'][preset]:,}" for preset in ("paper", "tiny"))
         texts = (row[key] for key in ("name", "year", "family", "task", "subsets", "parity"))
         typer.echo(columns.format(*texts, *sizes, row["reference"]))
-
-
-def _method_text(row: dict[str, Any]) -> str:
-    """What is known of one method, as lines of text."""
-    sizes = ", ".join(f"{size:,} ({preset})" for preset, size in row["parameters"].items())
-    sources = {
-        "doi": row["doi"] and f"https://doi.org/{row['doi']}",
-        "arxiv": row["arxiv"] and f"https://arxiv.org/abs/{row['arxiv']}",
-        "authors' code": row["code"],
-    }
-    facts = {key: str(row[key]) for key in ("title", "reference", "year", "family", "task")} | sources
-    facts |= {"subsets": row["subsets"], "parity": row["parity"], "parameters": sizes}
-    facts |= {"new": row["novelty"], "weak": row["weakness"]}
-    lines = [f"{key:<14} {text}" for key, text in facts.items() if text]
-    if row["deviations"]:
-        lines += ["", "deviations from paper and released code:", *(f"- {text}" for text in row["deviations"])]
-    return "\n".join(lines)
 
 
 @app.command()

@@ -102,26 +102,40 @@ def load(path: Path | str, spec: DataSpec | None = None) -> Method:
 
 def describe_methods() -> list[dict[str, Any]]:
     """What `anymri methods` lists: who each method is, what it serves and how large it is."""
-    return [describe_method(name) for name in list_methods()]
+    return [_who(name, _build_presets(name)) for name in list_methods()]
 
 
 def describe_method(name: str) -> dict[str, Any]:
-    """One method's entry of `describe_methods`.
+    """One method's entry of `describe_methods`, and all its settings, stages and optimisers.
 
     Raises
     ------
     UserError
         If there is no such method.
     """
+    from anymri.methods._description import config_fields, preset_stages
+
+    built = _build_presets(name)
+    first = next(iter(built.values()))
+    needs = first.needs if isinstance(first.needs, str) else list(first.needs)
+    settings = {"config": config_fields(get_method(name)), "stages": preset_stages(built)}
+    return {**_who(name, built), "needs": needs, "outputs": list(first.outputs), **settings}
+
+
+def _build_presets(name: str) -> dict[str, Method]:
+    """The method in every preset, without memory for its weights."""
     import torch
 
+    with torch.device("meta"):
+        return {preset: create(name, preset=preset) for preset in get_method(name).presets}
+
+
+def _who(name: str, built: dict[str, Method]) -> dict[str, Any]:
+    from anymri.methods._description import deviations_of
+
     cls = get_method(name)
-    sizes = {}
-    for preset in cls.presets:
-        with torch.device("meta"):
-            method = create(name, preset=preset)
-        sizes[preset] = sum(parameter.numel() for parameter in method.parameters())
     info = cls.info
+    sizes = {preset: sum(p.numel() for p in method.parameters()) for preset, method in built.items()}
     return {
         "name": name,
         "title": info.title,
@@ -137,7 +151,7 @@ def describe_method(name: str) -> dict[str, Any]:
         "parameters": sizes,
         "novelty": info.novelty,
         "weakness": info.weakness,
-        "deviations": list(info.deviations),
+        "deviations": deviations_of(cls),
     }
 
 

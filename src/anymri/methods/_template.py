@@ -53,7 +53,7 @@ class Template(Method):
 
     Notes
     -----
-    THE IDEA, WITH EQUATION NUMBERS. EVERY DEVIATION FROM PAPER AND CODE, AND WHAT NEITHER SAYS.
+    THE IDEA, WITH EQUATION NUMBERS. WHAT DEPARTS FROM PAPER AND CODE, AND WHAT NEITHER SAYS, IS IN `info.deviations`.
 
     References
     ----------

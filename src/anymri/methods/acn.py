@@ -59,6 +59,7 @@ class ACNConfig(MethodConfig):
         Share of the training over which the consistency's weight rises to 10; published: 20 of 300 epochs.
         Above 1 it does not get there.
     lr, weight_decay : float
+        Learning rate and decay of the optimiser.
     """
 
     widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
@@ -162,18 +163,6 @@ class ACN(PerSubset):
 
     The four sigmoid channels are the labels and the background; no segmentation loss reads the background's.
 
-    Released behaviour mended: the feature regression was given the missing path's own features as its target
-    (``transfer_from="missing"`` for that) and the full path's carry no gradient here; the discriminators' optimisers
-    lost their state every step; evaluation ended the training mode of the full path alone, so that the missing path
-    was scored, and its best epoch picked, with dropout on. The auto-encoder branch, whose loss is switched off in the
-    release, is left out.
-
-    Deviations: intensities are scaled to [0, 1] by each modality's range inside its own brain; crops lie in the
-    brain's box (theirs: anywhere in the volume); learning rate and consistency's weight move every step (theirs:
-    every epoch, the rate one epoch ahead, so that the paths stand still in the last one); the last epoch's weights
-    are kept (theirs: the best one's on the evaluation set, by Dice without a threshold); the network sees windows
-    of the volume (theirs: one central crop).
-
     Authors' checkpoints hold kernels for arrays (x, y, z); they are turned to (z, y, x) on import. Channels of the
     full path there: t1, t2, flair, t1c.
 
@@ -198,12 +187,18 @@ class ACN(PerSubset):
         novelty="Full and missing path train together, tied by probabilities, features and two discriminators.",
         weakness="One pair of networks a subset, and complete cases only.",
         deviations=(
-            "features of the full path are the target of the transfer (transfer_from='missing' as released)",
-            "discriminators keep their optimiser's state",
+            "features of the full path, detached, are the target of the transfer (transfer_from='missing' as released)",
+            "discriminators keep their optimiser's state; the release makes it anew every step",
             "no auto-encoder branch: its loss is switched off in the release",
-            "scaled to [0, 1] inside each modality's own brain",
+            "scaled to [0, 1] by each modality's range inside its own brain",
+            "crops lie in the brain's box; theirs anywhere in the volume",
+            "rate and consistency's weight move every step; theirs every epoch, and the rate is 0 in the last",
             "no dropout in prediction; in the release the missing path never leaves training mode",
-            "the last epoch, not the best one on the evaluation set",
+            "the last epoch, not the best one on the evaluation set by Dice without a threshold",
+            "the network sees windows of the volume; theirs one central crop",
+            "preset tiny: the consistency's weight rises to 1.1 by the end (published: to 10 in 20 of 300 epochs)",
+            "preset tiny: 70 % of its small crops are centred on a label; the published ones, far larger, anywhere",
+            "preset tiny: learning rate 0.002, 20 times the published one, for 1500 steps",
         ),
     )
     presets = {

@@ -42,6 +42,7 @@ class HeMISConfig(MethodConfig):
     last_kernel : {5, 21}
         Size of the last convolution: 21 in the paper's figure, 5 as the published re-implementation declares it.
     lr, weight_decay : float
+        Learning rate and decay of the optimiser.
     """
 
     width: PositiveInt = 48
@@ -81,14 +82,8 @@ class HeMIS(Method):
     -----
     Two convolutions and a pooling that keeps the size make the feature maps of each modality; the available ones
     are replaced by their mean and population variance (0 for one modality), from which two more convolutions
-    segment. All kernels lie within axial slices, so a window of slices is a batch of them.
-
-    There is no code by the authors. Not known, and set here: optimiser and rates (those of a published
-    re-implementation, Adam 3e-4 with decay 1e-5), number of epochs and batch. The curriculum, of which the paper
-    says that it starts with all modalities and then drops none or one more often than many, is a stage that shows
-    everything and one with the sampler ``drop_count``. The size of the last kernel is an option.
-
-    Deviation: z-score inside each modality's own brain.
+    segment. All kernels lie within axial slices, so a window of slices is a batch of them. There is no code by the
+    authors. The size of the last kernel is an option.
 
     References
     ----------
@@ -109,8 +104,8 @@ class HeMIS(Method):
         novelty="The first fusion of any number of modalities: mean and variance of their features.",
         weakness="Slices without depth, one scale, and moments that forget which modality said what.",
         deviations=(
-            "optimiser, rates, epochs and batch are not published; a re-implementation's or ours",
-            "curriculum by the sampler drop_count after a stage with everything",
+            "optimiser, rates, epochs and batch are not published: a re-implementation's (Adam 3e-4) or ours",
+            "the curriculum, published in words, is a stage with everything and one with the sampler drop_count",
             "z-score inside each modality's own brain",
         ),
     )

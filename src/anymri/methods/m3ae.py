@@ -119,16 +119,6 @@ class M3AE(Method):
     Positions are absolute: the learned image's centre lies on the volume's, which for BraTS (155 x 240 x 240) is the
     published rule; places outside take its border. Windows that augmentation mirrored see it mirrored.
 
-    Deviations: patches and views are drawn among what is present, so incomplete cohorts train; augmentation is that
-    of the loop and changes z-scores of the brain before the learned image is filled in (theirs: afterwards, so that
-    it changes the learned image and the background too, in values of [0, 1] and drawn for each slice); pre-training
-    sees the training cases (theirs: those of validation as well); learning rates fall every step, not every epoch;
-    the release counts its windows in prediction from the brain's corner though it trained with absolute places,
-    here they are absolute; windows are averaged as probabilities (theirs: as logits).
-
-    Not stated: which epoch's weights were tested. The release keeps every 50th epoch's and, of every 20th, those with
-    the best Dice on the validation cases with four subsets; here they are the last one's.
-
     Channels of the authors' data: t1, t1c, t2, flair, arrays (z, y, x), each modality scaled to [0, 1] between its 1st
     and 99th percentile; outputs et, tc, wt.
 
@@ -154,10 +144,12 @@ class M3AE(Method):
         deviations=(
             "self-distillation of the coarsest features as in the paper (distil='deep_output' as released)",
             "windows have absolute places in prediction as in training; the release counts from the brain's corner",
-            "subsets are drawn among what is present, so incomplete cohorts may train",
-            "augmentation before, not after, the learned image is filled in",
+            "patches and views are drawn among what is present, so incomplete cohorts may train",
+            "augmentation is the loop's, before the learned image is filled in; theirs after it, slice by slice",
             "pre-training without the validation cases",
+            "the learning rate falls every step, not every epoch",
             "windows averaged as probabilities, not as logits",
+            "the last epoch; the tested one is not stated, the release keeps every 50th and the best of every 20th",
         ),
     )
     presets = {

@@ -49,9 +49,11 @@ class MMGANConfig(MethodConfig):
     judge_widths : tuple of int
         Channels of the discriminator's levels.
     dropout : float
+        Share of features dropped in the generator's coarser levels.
     l1_weight : float
         Of the mean absolute error; the adversarial term has the rest to 1.
     lr : float
+        Learning rate of both turns.
     """
 
     widths: tuple[PositiveInt, ...] = (64, 128, 256, 512, 512, 512, 512, 512)
@@ -155,11 +157,6 @@ class MMGAN(Method):
 
     Training shows subsets from easy to hard (sampler ``few_missing_first``); a batch is four neighbouring slices.
 
-    Deviations: the released curriculum admits sizes only in part (see the sampler), here a size comes as a whole;
-    slices are padded to 256 x 256, not resized from the brain's box, which would be taken over all four sequences;
-    images are divided by the mean of each sequence's own brain, not of that box with its background; patients mix
-    (theirs: all slices of one patient, then of the next).
-
     The released metrics divide each image by its own maximum, which flatters; the evaluator's do not.
 
     References
@@ -183,9 +180,10 @@ class MMGAN(Method):
         novelty="One generator for every missing subset: real channels take the place of their syntheses.",
         weakness="Slices without depth, and complete cases only.",
         deviations=(
-            "the curriculum admits all subsets of a size at once; released code a part",
-            "slices are padded, not resized, to 256 x 256",
-            "divided by the mean of each sequence's own brain, not of the box around all four",
+            "the curriculum admits all subsets of a size at once; the released code only a part",
+            "slices are padded to 256 x 256; theirs are resized from the box around the brain in all sequences",
+            "divided by the mean of each sequence's own brain, not of the box around all four with its background",
+            "patients mix; theirs come one after the other with all their slices",
         ),
         untrained={r"discriminator\.levels\.[1-9]\.bias": "an instance norm follows and removes it; not added"},
     )

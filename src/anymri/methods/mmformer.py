@@ -58,6 +58,7 @@ class MmFormerConfig(MethodConfig):
     padding : {"reflect", "zeros"}
         ``zeros`` is what the authors' framework did when told ``reflect``.
     lr, weight_decay : float
+        Learning rate and decay of the optimiser.
     """
 
     widths: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
@@ -170,20 +171,11 @@ class MmFormer(Method):
     reach the transformers), and one from every coarser level of the fused decoder. Each of these 1 + M + 4 predictions
     has a class-weighted cross-entropy and a Dice loss, all with weight 1.
 
-    Behind the second transformer the released code reshapes the tokens so that the next layer joins four tokens that
-    follow each other within one modality, instead of the modalities of one voxel. That is mended; the released
-    weights need ``join="as_released"``, which knows the four glioma sequences only.
+    The released weights need ``join="as_released"``, which knows the four glioma sequences only: the layer behind the
+    second transformer then joins four tokens that follow each other within one modality.
 
     A layer over stacked modalities is written as a sum of one layer a modality. Biases whose only reader is an
-    instance norm have no effect: they are kept for the authors' weights and not added. The authors' four layers
-    ``*_decode_conv`` are never called and are left out.
-
-    Deviations: modality m's own segmentation is learned where m is present (theirs: always, data being complete);
-    each z-score comes from the modality's own brain, and outside it is 0 (theirs: the z-score of 0); the position
-    tables are resized for other windows than 128 voxels; augmentation and windows of prediction are those of all
-    methods (theirs: intensity changes slice by slice and rotation by up to 10 degrees, windows 64 voxels apart);
-    the learning rate falls every step, not every epoch. The batch is the training script's default, 1; the released
-    job sets 8 on four GPUs. What their test does to small enhancing tumours is left to the evaluation.
+    instance norm have no effect: they are kept for the authors' weights and not added.
 
     The released job runs PyTorch 1.2, where "reflect" meant zeros: import released weights with ``source="official"``,
     and with ``source="retrained"`` what the authors' code writes with PyTorch 1.10 or later.
@@ -217,9 +209,13 @@ class MmFormer(Method):
             "z-score inside each modality's own brain mask, not where the sum of all is positive",
             "0 outside the brain, not the z-score of 0",
             "reflect padding as written; the authors' PyTorch 1.2 padded with zeros (padding='zeros')",
-            "augmentation of the training loop instead of slice-wise intensity changes and rotation",
-            "batch size 1, the script's default; the released job sets 8",
-            "position tables are resized for windows of other sizes",
+            "augmentation of the training loop instead of slice-wise intensity changes and rotation to 10 degrees",
+            "windows of prediction as of all methods; theirs are 64 voxels apart",
+            "batch size 1, the script's default; the released job sets 8 on four GPUs",
+            "position tables are resized for windows of other sizes than 128",
+            "the learning rate falls every step, not every epoch",
+            "layers of the release that are never called (four *_decode_conv) are left out",
+            "small enhancing tumours are left as predicted; their test may drop them",
         ),
         untrained={r".*\.lost_bias": "an instance norm without scale and shift follows and removes it"},
     )

@@ -116,7 +116,9 @@ class NnUNetPerSubsetConfig(MethodConfig):
     base_width, max_width : int
         Channels of the finest level, and the most of any level.
     lr : float
+        First learning rate.
     weight_decay : float
+        Decay of the optimiser.
     """
 
     spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
@@ -204,14 +206,9 @@ class NnUNetPerSubset(PerSubset):
     level of the way up has a classifier; while training those of all but the coarsest are counted, with weights 1,
     1/2, 1/4 ... that sum to 1. The loss is binary cross-entropy plus a Dice loss of every window by itself.
 
-    Only the channels of the subset need to exist, so subjects that lack other modalities train too.
+    Convolution biases in front of the norms are kept for nnU-Net's weights and not added.
 
-    Deviations: augmentation is that of the training loop (nnU-Net: rotation, scaling, noise, blur, contrast, low
-    resolution, gamma, mirroring); windows are drawn as for all methods (nnU-Net: of every two, one contains
-    foreground); z-scores come from each modality's own brain (nnU-Net: from the common one of its channels); the
-    learning rate falls every step, not every epoch; prediction is one network's (nnU-Net: the mean of five folds'), its
-    windows weigh alike unless ``weighting="gaussian"`` is asked for (nnU-Net: more in their middle) and are not
-    mirrored; no post-processing. Convolution biases in front of the norms are kept for nnU-Net's weights and not added.
+    Only the channels of the subset need to exist, so subjects that lack other modalities train too.
 
     References
     ----------
@@ -234,9 +231,12 @@ class NnUNetPerSubset(PerSubset):
         novelty="Spacing and window decide the network; one network sees exactly one subset.",
         weakness="As many trainings as subsets, and nothing is learned from the missing modalities.",
         deviations=(
-            "augmentation and windows of the shared training loop",
+            "augmentation of the training loop; theirs rotates, scales, adds noise, blurs, lowers resolution, mirrors",
+            "a third of all windows is centred on a label; theirs one of every two contains foreground",
             "z-score inside each modality's own brain, not the common one of the channels",
-            "one network instead of five folds, windows weigh alike, none is mirrored, no post-processing",
+            "the learning rate falls every step, not every epoch",
+            "one network; theirs the mean of five folds'",
+            "windows of prediction weigh alike unless weighting='gaussian'; none is mirrored; no post-processing",
         ),
         untrained={
             r"network\.(down|up)\..*\.conv\.bias": "an instance norm follows and removes it",

@@ -141,13 +141,7 @@ class Replica(PerSubset):
 
     A finer forest learns from coarse syntheses by forests that have not seen the subject (leave-one-out up to
     `folds`), as it will meet them; with a single training subject there is no such forest, and its own is used. Trees
-    are grown by scikit-learn and kept as tables in buffers.
-
-    There is no code by the authors. Not known for sure, and set here: number of trees, smallest leaf, features of a
-    split and voxels drawn; radii and edges of the context, which are halved from scale to scale so that they reach
-    equally far; its plane, the axial one; smoothing before halving (deviation 1 voxel); unbounded depth.
-
-    Deviation: z-score inside each modality's own brain instead of the peak of white matter.
+    are grown by scikit-learn and kept as tables in buffers. There is no code by the authors.
 
     References
     ----------
@@ -168,7 +162,10 @@ class Replica(PerSubset):
         novelty="Far context and coarse syntheses tell voxels with equal patches apart, without a network.",
         weakness="One forest per sources and target, and leaf means that blur and cannot leave the training range.",
         deviations=(
-            "trees, leaf size, features of a split, voxels drawn, radii and cubes are not known for sure",
+            "intensity inhomogeneity is not corrected (N4 in the paper): give corrected files",
+            "trees, leaf size, features of a split, voxels drawn and unbounded depth are not known for sure; ours",
+            "radii and cubes of the context, halved from scale to scale, and its axial plane are not known for sure",
+            "smoothing before halving (deviation 1 voxel) is not stated",
             "z-score inside each modality's own brain instead of the peak of white matter",
         ),
     )

@@ -69,6 +69,7 @@ class ResViTConfig(MethodConfig):
     judge_width : int
         Channels of the discriminator's first layer.
     l1_weight, adversarial_weight : float
+        Weights of the mean absolute error and of the adversarial term.
     lr, lr_transformers : float
         Of the two stages.
     """
@@ -107,15 +108,8 @@ class ResViT(PerSubset):
     times the mean absolute error plus a least-squares adversarial term; the discriminator sees sources and target.
 
     The network is first trained without transformers, then with them; each stage holds its rate for one half and
-    lowers it to 0 in the other. Batch norms see one slice, and their running statistics are never used: the released
-    test script leaves the network in training mode. Here they are instance norms.
-
-    Deviations: the transformer starts from random weights (theirs: ImageNet-21k); the discriminator keeps its
-    weights between the stages (theirs begins anew); z-scores within five standard deviations become [-1, 1] (how
-    the published slices were scaled is not stated); slices are padded, not resized; the rate falls every step and
-    from the middle of a stage on (theirs: every epoch, from one epoch earlier, so that the last epoch changes
-    nothing); dropout is off in prediction (theirs: on, so that no two syntheses are alike). The key's bias, without
-    effect, is kept and not added.
+    lowers it to 0 in the other. The key's bias, without effect, is kept for the authors' weights and not added; so
+    are the batch norms' running statistics, see `UNUSED`.
 
     Authors' kernels are taken as they are: how their slices are turned is not stated.
 
@@ -144,7 +138,8 @@ class ResViT(PerSubset):
             "the discriminator keeps its weights in the second stage; theirs begins anew",
             "five standard deviations to [-1, 1] inside each sequence's own brain; theirs is not stated",
             "slices are padded, not resized",
-            "the rate falls every step; theirs every epoch, and is 0 in the last",
+            "the rate falls every step from a stage's middle; theirs every epoch, and is 0 in the last",
+            "instance norms in prediction too, as in effect theirs: one slice in training mode",
             "dropout is off in prediction; their test script leaves it on",
         ),
         untrained={KEY_BIAS: KEY_BIAS_REASON},
@@ -274,7 +269,7 @@ class ResViT(PerSubset):
         return method.eval()
 
 
-#: Running statistics, see *Notes* of the class.
+#: Running statistics: batch norms see one slice and are never averaged, as if they were instance norms.
 UNUSED = ("running_mean", "running_var", "num_batches_tracked")
 
 #: The authors' names and ours.

@@ -66,6 +66,7 @@ class UnifiedResViTConfig(MethodConfig):
     judge_width : int
         Channels of the discriminator's first layer.
     l1_weight, adversarial_weight : float
+        Weights of the mean absolute error and of the adversarial term.
     lr, lr_transformers : float
         Of the two stages.
     """
@@ -100,13 +101,10 @@ class UnifiedResViT(Method):
     The paper's unified variant (see `anymri.methods.resvit`): all sequences are channels of the input, missing ones
     set to 0, and all are channels of the output. The loss adds 100 times the mean absolute error of what is missing
     (*pixel*), 100 times that of what is shown (*reconstruction*), and the adversarial term. The released code does not
-    have it.
+    have it. Every subset is as likely as another, and the discriminator sees the shown sequences beside the missing
+    ones, made or real, each set to 0 where the other is.
 
-    The paper does not say how subsets are drawn, nor what exactly the discriminator sees. Here every subset is as
-    likely as another, and the discriminator sees the shown sequences beside the missing ones, made or real, each set
-    to 0 where the other is. Sequences that a subject lacks enter no term, so that incomplete cohorts can train it.
-
-    Networks, stages and the other deviations are those of `anymri.methods.resvit`.
+    Networks and stages are those of `anymri.methods.resvit`.
 
     References
     ----------
@@ -133,9 +131,11 @@ class UnifiedResViT(Method):
             "the discriminator keeps its weights in the second stage; theirs begins anew",
             "five standard deviations to [-1, 1] inside each sequence's own brain; theirs is not stated",
             "slices are padded, not resized",
-            "the rate falls every step; theirs every epoch, and is 0 in the last",
+            "the rate falls every step from a stage's middle; theirs every epoch, and is 0 in the last",
+            "instance norms in prediction too, as in effect theirs: one slice in training mode",
             "dropout is off in prediction; their test script leaves it on",
-            "how subsets are drawn and what the discriminator sees are not published; ours",
+            "how subsets are drawn (here: all alike) and what the discriminator sees are not published; ours",
+            "sequences that a subject lacks enter no term, so incomplete cohorts may train",
         ),
         untrained={KEY_BIAS: KEY_BIAS_REASON},
     )

@@ -62,6 +62,7 @@ class RFNetConfig(MethodConfig):
     warm_up : float
         Share of the training in which the loss of the fused segmentation counts 0; published: 20 of 300 epochs.
     lr, weight_decay : float
+        Learning rate and decay of the optimiser.
     """
 
     widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
@@ -222,12 +223,6 @@ class RFNet(Method):
     weights; so are the layers behind the modality weights. Biases in front of instance norms have no effect and are
     kept for the number of parameters and the authors' weights only.
 
-    Deviations: modality m's own segmentation is learned where m is present (theirs: always, data being complete);
-    each z-score comes from the modality's own brain mask, and outside it is 0 (theirs: the z-score of 0);
-    augmentation and windows of prediction are those of all methods (theirs: intensity changes slice by slice and
-    rotation by up to 10 degrees, windows 40 voxels apart); the learning rate falls every step, not every epoch.
-    What their test does to small enhancing tumours is left to the evaluation.
-
     The released weights were computed with PyTorch 1.2, where "reflect" meant zeros: import them with
     ``source="official"``, and with ``source="retrained"`` what the authors' code writes with PyTorch 1.10 or later.
     They hold kernels for arrays (x, y, z), which are turned to (z, y, x) on import.
@@ -256,7 +251,10 @@ class RFNet(Method):
             "z-score inside each modality's own brain mask, not where the sum of all is positive",
             "0 outside the brain, not the z-score of 0",
             "reflect padding as written; the authors' PyTorch 1.2 padded with zeros (padding='zeros')",
-            "augmentation of the training loop instead of slice-wise intensity changes and rotation",
+            "augmentation of the training loop instead of slice-wise intensity changes and rotation to 10 degrees",
+            "windows of prediction as of all methods; theirs are 40 voxels apart",
+            "the learning rate falls every step, not every epoch",
+            "small enhancing tumours are left as predicted; their test may drop them",
         ),
         untrained={
             r".*\.conv\.bias|.*\.stacked\.bias": "an instance norm without scale and shift follows and removes it"

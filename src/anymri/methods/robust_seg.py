@@ -75,9 +75,11 @@ class RobustSegConfig(MethodConfig):
     norm_eps : float
         Added to the variance of instance norms; official code and port have 1e-6.
     reconstruction_weight, kl_weight : float
+        Weights of the images' absolute error and of the styles' divergence.
     penalty : float
         Weight of half the squared kernels of encoders and decoders.
     lr : float
+        First learning rate.
     """
 
     widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
@@ -204,22 +206,13 @@ class RobustSeg(Method):
     The penalty KL runs over the scales and shifts that the style is turned into, as released. Prediction uses
     contents, gates and segmentation decoder only.
 
-    Deviations: features grow linearly in the segmentation decoder (theirs: voxels repeated; the PyTorch port and
-    RFNet as here); instance norms have neither scale nor shift (theirs: both, learned, also in front of the gates'
-    sigmoid; the port as here); the last layer of the image decoders is each modality's own and penalised (theirs:
-    one for all, without penalty; the port's are their own); Dice smooth 1e-5 in numerator and denominator (theirs:
-    1e-7 below); weights start by Kaiming's rule (theirs: deviation 0.01); z-score inside each modality's own brain,
-    and 0 outside it (theirs: the z-score of 0); the learning rate falls every step, not every epoch; logarithms of
-    squared shifts stay within -50 and 50.
-
     The official code is for TensorFlow 1. Logits and losses are compared with the PyTorch port in
     AImageLab-zip/IM-Fuse, which rectifies the gates (``gate_rectified``), adds 1e-6 in its norms, leaves a dropout of
     0.3 on in prediction (here 0 there), and enlarges linearly, pads with zeros and ties the layer norm to windows of
     80 voxels in its image decoders: images are therefore not compared. Where its losses differ from the official ones,
     ours are those: its Dice has plain sums, its divergence is the channels' mean instead of their sum, and its
     optimiser decays weights instead of a penalty. Its weights come in with ``source="port"``, without those norms and
-    with kernels turned from arrays (x, y, z) to (z, y, x); channels there: flair, t1c, t1, t2. The official cohort is
-    normalised over the middle 98 % of the union of the four brains.
+    with kernels turned from arrays (x, y, z) to (z, y, x); channels there: flair, t1c, t1, t2.
 
     References
     ----------
@@ -242,12 +235,14 @@ class RobustSeg(Method):
         novelty="Content and appearance apart, so that the fused content can rebuild hidden modalities.",
         weakness="Gates over fixed slots; image decoders cost most of the training and serve nothing after it.",
         deviations=(
-            "linear instead of repeated voxels in the segmentation decoder, as in the port",
+            "linear instead of repeated voxels in the segmentation decoder, as in the PyTorch port",
             "Dice with smooth 1e-5 in numerator and denominator, not 1e-7 in the denominator",
-            "instance norms without scale and shift, as in the port, and with 1e-5 instead of 1e-6",
+            "instance norms without scale and shift, also before the gates' sigmoid, as in the port; 1e-5, not 1e-6",
             "image decoders end in a layer of each modality's own, with the penalty, not in one for all without it",
             "Kaiming start instead of deviation 0.01",
-            "z-score inside each modality's own brain, and 0 outside it",
+            "z-score inside each modality's own brain, 0 outside; theirs over 98 % of all brains' union",
+            "the learning rate falls every step, not every epoch",
+            "logarithms of squared shifts stay within -50 and 50",
         ),
         untrained=dict.fromkeys(BIASES, NO_EFFECT),
     )

@@ -53,10 +53,12 @@ class SMUNetConfig(MethodConfig):
     missing_weight : float
         Share of the missing path's Dice loss; the full path has the rest.
     content_weight, style_weight, adversarial_weight : float
+        Weights of the terms beside Dice and consistency.
     ramp : float
         Share of the training over which the consistency's weight rises to 10; published: 20 of 250 epochs.
         Above 1 it does not get there.
     lr, weight_decay : float
+        Learning rate and decay of the optimiser.
     """
 
     widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
@@ -151,15 +153,6 @@ class SMUNet(PerSubset):
     The four sigmoid channels are the labels and the background; no loss reads the background's, so it stays as it
     started and no region is made of it.
 
-    Deviations: the discriminator's optimiser keeps its state (theirs is made anew every step); its last kernel,
-    which fits one crop, gets a pooled map for others; Gram matrices are taken by row; intensities are scaled to [0,
-    1] by each modality's range inside its own brain; crops lie in the brain's box (theirs: anywhere in the volume);
-    learning rate and consistency's weight move every step (theirs: every epoch, the rate one epoch ahead, so that
-    the paths stand still in the last one); dropout is off in prediction (theirs: on, as nothing in the release
-    leaves training mode); the threshold is 0.5 (theirs: 0.4 in the evaluation's notebook, 0.5 in the training's);
-    the network sees windows of the volume (theirs: one crop). The last epoch's weights are kept, as in effect
-    theirs: every epoch overwrites the best one's file.
-
     Authors' checkpoints hold kernels for arrays (x, y, z); they are turned to (z, y, x) on import. Channels there:
     flair, t1, t1c, t2, and the authors list the available ones first.
 
@@ -183,12 +176,18 @@ class SMUNet(PerSubset):
         novelty="Distils style (texture) and content (position) of the full path apart.",
         weakness="One pair of networks a subset, and complete cases only.",
         deviations=(
-            "the discriminator keeps its optimiser's state",
+            "the discriminator's optimiser keeps its state; theirs is made anew every step",
             "the discriminator's last map is pooled to its kernel for other window sizes",
-            "Gram matrices by row",
-            "scaled to [0, 1] inside each modality's own brain",
+            "Gram matrices by row; the release mixes rows with channels, which batches of one do not tell apart",
+            "scaled to [0, 1] by each modality's range inside its own brain",
+            "crops lie in the brain's box; theirs anywhere in the volume",
+            "rate and consistency's weight move every step; theirs every epoch, and the rate is 0 in the last",
             "no dropout in prediction; the release never leaves training mode",
             "threshold 0.5; the released evaluation takes 0.4",
+            "the network sees windows of the volume; theirs one crop",
+            "preset tiny: the consistency's weight rises to 1.1 by the end (published: to 10 in 20 of 250 epochs)",
+            "preset tiny: 70 % of its small crops are centred on a label; the published ones, far larger, anywhere",
+            "preset tiny: learning rate 0.002, 20 times the published one, for 1500 steps",
         ),
     )
     presets = {

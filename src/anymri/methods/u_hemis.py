@@ -72,10 +72,6 @@ class UHeMIS(Method):
     which for one modality is 0. The three-dimensional form with skip moments is the baseline of [2]_, whose
     released code this follows; the "residual" blocks there have their sum disabled, so blocks are plain.
 
-    Deviations: intensities are z-scores inside the brain (theirs: histogram standardisation, then whitening where
-    above the mean); linear resizing with aligned voxel centres (``resize="corner"`` for theirs); volumes are not
-    cropped by all four modalities; crops are mirrored (theirs: also scaled by up to 10 %).
-
     No PyTorch code of the authors exists; encoder and decoder are the ones of `UHVED`, which are compared with a
     PyTorch port, and the number of parameters is the released one, 1,096,848.
 
@@ -101,7 +97,7 @@ class UHeMIS(Method):
         novelty="Fuses any number of modalities by mean and variance of their features.",
         weakness="Moments forget which modality said what; degrades with few modalities.",
         deviations=(
-            "z-score inside the brain instead of histogram standardisation and whitening",
+            "z-score inside the brain instead of histogram standardisation and whitening where above the mean",
             "resizing with aligned voxel centres; resize='corner' gives the released behaviour",
             "volumes are not cropped by the union of all modalities",
             "crops are mirrored; theirs are scaled by up to 10 % as well",

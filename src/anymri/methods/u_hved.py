@@ -90,13 +90,6 @@ class UHVED(Method):
     complete data: all 15, as published). Images are decoded from the posterior mean. The segmentation is decoded
     from one sample as published where `generators` are given, else from the mean.
 
-    Deviations: intensities are z-scores inside the brain and 0 outside it (theirs: histogram standardisation, then
-    whitening where above the mean, of the background too); linear resizing with aligned voxel centres
-    (``resize="corner"`` for theirs); the learning rate is divided every 10 000 iterations (the released file says every
-    10, which stops training at once); crops lie in the brain's box and are mirrored (theirs: 32 windows of a subject,
-    anywhere in it, also scaled by up to 10 %); overlapping windows of prediction are
-    averaged (theirs: of each, all but a border of 10 voxels is taken).
-
     The official code is for TensorFlow 1. Logits and losses are compared with the PyTorch port in
     AImageLab-zip/IM-Fuse, whose slope is 0.01 and whose resizing joins the outermost voxel centres. Where its losses
     differ from the official ones, ours are those: its Dice has plain sums, its cross-entropy counts probabilities as at
@@ -125,11 +118,11 @@ class UHVED(Method):
         novelty="Multi-modal variational auto-encoder with skip latents: one latent for completion and segmentation.",
         weakness="A product of experts is dominated by over-confident modalities.",
         deviations=(
-            "z-score inside the brain instead of histogram standardisation and whitening",
+            "z-score inside the brain, 0 outside, instead of histogram standardisation and whitening of everything",
             "resizing with aligned voxel centres; resize='corner' gives the released behaviour",
-            "learning rate divided every 10 000 iterations, not every 10",
+            "learning rate divided every 10 000 iterations; the released file's 10 would stop training at once",
             "segmentation from the posterior mean unless random generators are given",
-            "crops are mirrored; theirs are scaled by up to 10 % as well",
+            "crops lie in the brain's box and are mirrored; theirs anywhere, also scaled by up to 10 %",
             "overlapping windows of prediction are averaged, not cut to their middle",
         ),
     )

@@ -40,6 +40,7 @@ class UNetConfig(MethodConfig):
     width : int
         Channels of the finest level; every coarser level has twice as many, up to `max_width`.
     max_width : int
+        Most channels of any level.
     depth : int
         Number of levels.
     blocks : int
@@ -59,6 +60,7 @@ class UNetConfig(MethodConfig):
     completion : float
         Weight of the L1 loss of a second head, which predicts the image of every modality; 0 = no such head.
     lr, weight_decay : float
+        Learning rate and decay of the optimiser.
     """
 
     width: PositiveInt = 32

@@ -1,0 +1,78 @@
+"""What ``anymri methods NAME`` prints."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+__all__ = ["method_text"]
+
+
+def method_text(row: dict[str, Any]) -> str:
+    """What is known of one method, as lines of text.
+
+    Parameters
+    ----------
+    row : dict
+        From `anymri.methods.describe_method`.
+    """
+    sizes = ", ".join(f"{size:,} ({preset})" for preset, size in row["parameters"].items())
+    sources = {
+        "doi": row["doi"] and f"https://doi.org/{row['doi']}",
+        "arxiv": row["arxiv"] and f"https://arxiv.org/abs/{row['arxiv']}",
+        "authors' code": row["code"],
+    }
+    needs = {"complete": "every sequence", "any": "any sequence"}.get(str(row["needs"])) or ", ".join(row["needs"])
+    facts = {key: str(row[key]) for key in ("title", "reference", "year", "family", "task")} | sources
+    facts |= {"subsets": row["subsets"], "trains on": f"subjects with {needs}", "gives": ", ".join(row["outputs"])}
+    facts |= {"parity": row["parity"], "parameters": sizes, "new": row["novelty"], "weak": row["weakness"]}
+    lines = [f"{key:<14} {text}" for key, text in facts.items() if text]
+    lines += ["", "settings (method.config):"]
+    for description, entries in groupby(row["config"], key=lambda entry: entry["description"]):
+        lines += [*map(_setting, entries), f"  {'':<22} {description}"]
+    for preset, stages in row["stages"].items():
+        lines += ["", f"stages, preset {preset}:", *(line for stage in stages for line in _stage(stage))]
+    if row["deviations"]:
+        lines += ["", "deviations from paper and released code:", *(f"- {text}" for text in row["deviations"])]
+    return "\n".join(lines)
+
+
+def _setting(entry: dict[str, Any]) -> str:
+    """One field: value by default, what presets change, and type."""
+    changed = [f"{name} {_plain(value)}" for name, value in entry["presets"].items() if value != entry["default"]]
+    values = "; ".join([f"default {_plain(entry['default'])}", *changed])
+    return f"  {entry['name']:<22} {values}  [{entry['type']}]"
+
+
+def _stage(stage: dict[str, Any]) -> list[str]:
+    crop = "whole volumes"
+    if stage["patch"] is not None:
+        crop = f"crops {'x'.join(map(str, stage['patch']))} voxels, {stage['foreground']:.0%} of them on a label"
+        crop += f", augmentation {stage['augment']}"
+    steps = "one pass" if stage["steps_per_epoch"] is None else f"{stage['steps_per_epoch']} steps"
+    lines = [
+        (
+            f"  {stage['name']}: {stage['epochs']} epoch{'s' if stage['epochs'] > 1 else ''} of {steps}, "
+            f"batch {stage['batch_size']}, {crop}"
+        ),
+        f"    subsets by sampler {stage['sampler']}; ends with the {stage['select']} weights",
+    ]
+    for turn, settings in stage["turns"].items():
+        rates = settings.get("group_lr") or [settings["lr"]]
+        told = [f"lr {', '.join(f'{rate:g}' for rate in rates)}", f"schedule {settings['schedule']}"]
+        told += [f"{key} {_plain(settings[key])}" for key in _used(settings)]
+        lines.append(f"    turn {turn}: {settings['optimizer']}, {', '.join(told)}")
+    return lines
+
+
+def _used(settings: dict[str, Any]) -> list[str]:
+    """Optimiser settings that have an effect here."""
+    by_schedule = {"poly": ["power"], "step": ["step_divisor", "step_count"]}.get(settings["schedule"], [])
+    switched = [key for key in ("nesterov", "amsgrad", "hold", "warmup", "clip_norm") if settings[key]]
+    return ["weight_decay", "betas", *by_schedule, *switched]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(_plain, value))})"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
