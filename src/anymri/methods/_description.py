@@ -15,8 +15,7 @@ __all__ = ["SHARED_DEVIATIONS", "config_fields", "deviations_of", "preset_stages
 
 #: Where every trained method departs from its paper alike.
 SHARED_DEVIATIONS = (
-    "bfloat16 on a GPU, and on a processor that has it, whatever the authors computed in and with the preset paper too; "
-    + "training.precision=32 and --precision 32 compute in 32 bits",
+    "bfloat16 on GPUs and processors that have it, with the preset paper too; precision 32 computes in 32 bits",
 )
 #: ``name, name : type`` of a numpydoc section, and the lines indented below it.
 _ENTRY = re.compile(r"^(\w+(?:, \w+)*) : (.+)\n((?:[ ]{4}.*\n?|\n)*)", re.MULTILINE)
