@@ -127,6 +127,51 @@ def test_an_oblique_grid_survives(tmp_path: Path) -> None:
         np.testing.assert_allclose(volume.geometry.affine_dhw, grid.affine_dhw, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["a.MHA", "a.Mha", "a.NRRD", "a.NII.GZ", "a.Nii"])
+def test_endings_are_read_in_any_case(tmp_path: Path, name: str) -> None:
+    lower = tmp_path / name.lower()
+    write_array(lower, VOLUME, GRID)
+    expected = read_image(lower).array
+    lower.rename(tmp_path / name)
+    np.testing.assert_array_equal(read_image(tmp_path / name).array, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "removed"), [("a.mha", ["TransformMatrix"]), ("a.nrrd", ["space directions", "space:", "space origin"])]
+)
+def test_without_directions_left_and_right_are_a_guess(tmp_path: Path, name: str, removed: list[str]) -> None:
+    write_array(tmp_path / name, VOLUME, GRID)
+    assert read_image(tmp_path / name).geometry.orientation_known
+    lines = (tmp_path / name).read_bytes().split(b"\n")
+    kept = [line for line in lines if not line.startswith(tuple(word.encode() for word in removed))]
+    (tmp_path / name).write_bytes(b"\n".join(kept))
+    volume = read_image(tmp_path / name)
+    assert not volume.geometry.orientation_known
+    assert ["left and right" in note for note in volume.notes] == [True]
+
+
+def test_a_negative_voxel_size_mirrors_with_a_note(tmp_path: Path) -> None:
+    write_array(tmp_path / "a.mha", VOLUME, GRID)
+    good = read_image(tmp_path / "a.mha")
+    content = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "a.mha").write_bytes(content.replace(b"ElementSpacing = ", b"ElementSpacing = -"))
+    volume = read_image(tmp_path / "a.mha")
+    np.testing.assert_array_equal(volume.array, good.array[..., ::-1])
+    assert ["negative voxel size" in note for note in volume.notes] == [True]
+
+
+def test_every_slice_of_a_series_has_its_own_scale_factor(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    write_dicom(tmp_path / "series", VOLUME, GRID, "x")
+    slopes = [1, 0.05, 2.5, 0.3, 7, 1]
+    for file, slope in zip(sorted((tmp_path / "series").iterdir()), slopes, strict=True):
+        header = pydicom.dcmread(file)
+        header.RescaleSlope, header.RescaleIntercept = str(slope), "3"
+        header.save_as(file)
+    expected = VOLUME * np.array(slopes)[:, None, None] + 3
+    np.testing.assert_allclose(read_image(tmp_path / "series").array, expected, rtol=1e-6)
+
+
 def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
     write_array(tmp_path / "good.mha", VOLUME, GRID)
     whole = (tmp_path / "good.mha").read_bytes()

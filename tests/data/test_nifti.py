@@ -196,8 +196,8 @@ def bad_files(folder):
         "all zero": (save(folder / "zeros.nii.gz", np.zeros(SHAPE, np.int16)), "is empty"),
         "constant": (save(folder / "ones.nii.gz", np.full(SHAPE, 7, np.int16)), "constant"),
         "all NaN": (save(folder / "nans.nii.gz", np.full(SHAPE, np.nan, np.float32)), "every value"),
-        "a NaN": (save(folder / "nan.nii.gz", nan), "1 values are NaN"),
-        "an infinity": (save(folder / "inf.nii.gz", infinite), "1 values are NaN or infinite"),
+        "a NaN": (save(folder / "nan.nii.gz", nan), "1 values inside the image are NaN"),
+        "an infinity": (save(folder / "inf.nii.gz", infinite), "1 values are infinite"),
         "singular": (patched(save(folder / "s.nii"), sform_code=1, srow_x=[0, 0, 0, 0]), "singular"),
         "sheared": (patched(save(folder / "h.nii"), sform_code=1, **_rows(sheared)), "sheared"),
         "huge voxels": (patched(save(folder / "w.nii"), sform_code=1, **_rows(wide)), "not plausible"),
@@ -263,7 +263,7 @@ def test_four_dimensions_in_memory_are_refused_before_loading():
 
 @pytest.mark.parametrize(
     ("array", "word"),
-    [(values() + np.float32(0.5), "label map"), (-values(), "label map"), (np.full(SHAPE, 70000.0), "label map")],
+    [(values() + np.float32(0.5), "label map"), (-values(), "label map"), (np.full(SHAPE, 2.0**24), "label map")],
 )
 def test_what_is_no_label_map_is_refused_as_one(tmp_path, array, word):
     with pytest.raises(UserError, match=word):

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.geometry import Geometry, to_native
+from anymri.data.header import Grid
 from anymri.types import UserError
 
 __all__ = [
@@ -42,8 +43,15 @@ __all__ = [
     "write_png_masks",
 ]
 
-#: File endings read through SimpleITK.
-FOREIGN = (".mha", ".mhd", ".nrrd", ".nhdr")
+#: File endings read through SimpleITK, and ITK's reader for each.
+FOREIGN = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO"}
+#: Bytes in which a text header has to end.
+_MAX_HEADER_BYTES = 2**16
+#: What is said of an image without directions.
+_NO_DIRECTIONS = (
+    "the header does not say how the image is oriented (it has no directions), so that left and right, and perhaps "
+    "front and back, are a guess; export the image again with its orientation"
+)
 #: Largest factor by which zlib unpacks.
 _MAX_RATIO = 1032
 #: Left-posterior (DICOM, ITK) to right-anterior (NIfTI) coordinates.
@@ -144,7 +152,7 @@ def recode(array: NDArray[Any], values: Mapping[int, int]) -> NDArray[Any]:
 
 
 @_own_locale()
-def read_foreign(path: Path, max_voxels: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def read_foreign(path: Path, max_voxels: int) -> tuple[NDArray[Any], Grid]:
     """Read a volume that is no NIfTI file.
 
     Parameters
@@ -158,8 +166,8 @@ def read_foreign(path: Path, max_voxels: int) -> tuple[NDArray[Any], NDArray[np.
     -------
     ndarray, shape (i, j, k)
         Values as stored, rescaled where the header says so.
-    ndarray of float64, shape (4, 4)
-        Voxel index to world position in mm, RAS+.
+    Grid
+        Voxel index to world position in mm, RAS+, and what is doubtful about it.
 
     Raises
     ------
@@ -179,12 +187,13 @@ def read_foreign(path: Path, max_voxels: int) -> tuple[NDArray[Any], NDArray[np.
     )
 
 
-def _read_file(path: Path, max_voxels: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _read_file(path: Path, max_voxels: int) -> tuple[NDArray[Any], Grid]:
     import SimpleITK as sitk
 
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path")
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(FOREIGN[path.suffix.lower()])  # ITK itself knows some endings in small letters only
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -197,9 +206,38 @@ def _read_file(path: Path, max_voxels: int) -> tuple[NDArray[Any], NDArray[np.fl
     if attached and path.stat().st_size * _MAX_RATIO < np.prod(size, dtype=np.int64):
         raise UserError(f"{path}: is truncated, its header promises {size} voxels; copy or download the file again")
     try:
-        return _take_apart(reader.Execute())
+        values, affine = _take_apart(reader.Execute())
     except RuntimeError:
         raise UserError(f"{path}: its voxels are missing or damaged; copy or download the file again") from None
+    known, notes = _doubts(_text_header(path))
+    return values, Grid(affine, known, notes)
+
+
+def _text_header(path: Path) -> dict[str, str]:
+    """Fields of a MetaImage or NRRD header, names in small letters."""
+    with path.open("rb") as file:
+        block = file.read(_MAX_HEADER_BYTES)
+    fields: dict[str, str] = {}
+    for line in block.split(b"\n"):
+        name, sign, value = line.decode("latin-1").partition("=" if path.suffix.lower() in (".mha", ".mhd") else ":")
+        fields[name.strip().lower()] = value.strip()
+        if not line.strip() or (sign and name.strip().lower() == "elementdatafile"):
+            break  # the voxels follow
+    return fields
+
+
+def _doubts(fields: Mapping[str, str]) -> tuple[bool, tuple[str, ...]]:
+    """Whether a text header says how the image is oriented, and notes on what is doubtful."""
+    meta = "dimsize" in fields
+    if meta:
+        known = any(name in fields for name in ("transformmatrix", "orientation", "rotation"))
+    else:
+        known = "space" in fields and "space directions" in fields
+    notes = [] if known else [_NO_DIRECTIONS]
+    spacing = fields.get("elementspacing" if meta else "spacings", "")
+    if "-" in re.sub(r"e-", "", spacing.lower()):
+        notes.append(f"the header has a negative voxel size ({spacing}), read as a mirrored axis; check left and right")
+    return known, tuple(notes)
 
 
 def _check_volume(source: str, size: Sequence[int], components: int, max_voxels: int) -> None:
@@ -241,7 +279,7 @@ def _is_dicom(path: Path) -> bool:
         return handle.read(132)[128:] == b"DICM"
 
 
-def _read_series(folder: Path, files: list[str], max_voxels: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _read_series(folder: Path, files: list[str], max_voxels: int) -> tuple[NDArray[Any], Grid]:
     import SimpleITK as sitk
 
     damaged = f"{folder}: a DICOM file is damaged or has no pixels; copy or export the series again"
@@ -257,13 +295,27 @@ def _read_series(folder: Path, files: list[str], max_voxels: int) -> tuple[NDArr
         )
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(files)
+    # Each slice is rescaled by its own slope; in the type of the first slice the others would be rounded.
+    reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
         image = reader.Execute()
     except RuntimeError:
         raise UserError(damaged) from None
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise UserError(f"{folder}: has colour values; give a plain greyscale series")
-    return _take_apart(image)
+    values, affine = _take_apart(image)
+    known = _has_orientation(files[0])
+    return values, Grid(affine, known, () if known else (_NO_DIRECTIONS,))
+
+
+def _has_orientation(file: str) -> bool:
+    """Whether a DICOM file says how its slice lies in the patient (single frames do so at the top level)."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(file)
+    reader.ReadImageInformation()
+    return bool(reader.HasMetaDataKey("0020|0037"))
 
 
 def _slice_positions(files: Iterable[str], damaged: str) -> tuple[tuple[int, int], NDArray[np.float64]]:
@@ -283,7 +335,7 @@ def _slice_positions(files: Iterable[str], damaged: str) -> tuple[tuple[int, int
     return size, np.asarray(positions)
 
 
-def _read_png_masks(folder: Path, masks: list[Path], max_voxels: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _read_png_masks(folder: Path, masks: list[Path], max_voxels: int) -> tuple[NDArray[Any], Grid]:
     """Masks on the grid of the series beside them: the n-th file name belongs to the n-th DICOM file name."""
     import SimpleITK as sitk
 
@@ -292,7 +344,7 @@ def _read_png_masks(folder: Path, masks: list[Path], max_voxels: int) -> tuple[N
         raise UserError(f"{folder}: PNG masks without a DICOM series beside them; their grid is unknown")
     if len(series) != len(masks):
         raise UserError(f"{folder}: {len(masks)} masks for {len(series)} slices; copy the whole folder again")
-    values, affine = _read_series(Path(series[0]).parent, series, max_voxels)
+    values, grid = _read_series(Path(series[0]).parent, series, max_voxels)
     order = np.argsort([Path(file).name for file in series]).argsort()
     label = np.zeros(values.shape, np.uint8)
     for place, rank in enumerate(order):
@@ -306,7 +358,7 @@ def _read_png_masks(folder: Path, masks: list[Path], max_voxels: int) -> tuple[N
             label[:, :, place] = sitk.GetArrayFromImage(reader.Execute()).T
         except RuntimeError:
             raise UserError(f"{file}: is damaged; copy or download the file again") from None
-    return label, affine
+    return label, grid
 
 
 def _folders_beside(folder: Path) -> list[Path]:

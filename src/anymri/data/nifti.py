@@ -1,4 +1,4 @@
-"""Reading and writing NIfTI volumes; every check of an input file is made here or, for other formats, in `formats`.
+"""Reading and writing NIfTI volumes; `header` judges their grid, `values` their voxels, `formats` other formats.
 
 Nothing is allocated before the header was judged: its promise is held against a cap and against the size of the
 file, and a gzip stream is never unpacked further than the header says.
@@ -23,8 +23,10 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import DTypeLike, NDArray
 
 from anymri.data.files import replace_file
-from anymri.data.formats import is_foreign, parse_source, read_foreign, recode
+from anymri.data.formats import is_foreign, parse_source, read_foreign
 from anymri.data.geometry import Geometry, from_native, to_native
+from anymri.data.header import Grid, check_affine, mend_header, read_grid, unit_mm
+from anymri.data.values import image_values, label_values, slope_of
 from anymri.types import UserError
 
 __all__ = [
@@ -41,17 +43,10 @@ __all__ = [
 
 #: Largest volume that is read, in voxels (about 645 cubed).
 MAX_VOXELS = 2**28
-#: Fewest distinct values other than 0 that a whole-numbered image may have; with fewer it is a label map.
-MIN_IMAGE_VALUES = 9
 #: Deflate packs at most 1032 bytes into one.
 MAX_GZIP_RATIO = 1032
 #: Padding tolerated behind the voxels of a gzip stream, in bytes.
 MAX_TRAILING_BYTES = 2**20
-#: What is said of a file without an orientation.
-ORIENTATION_UNKNOWN = (
-    "the header does not say how the image is oriented (qform_code and sform_code are 0), so that left and right, and "
-    "perhaps front and back, are a guess; export the image again with its orientation"
-)
 #: What a broken gzip stream raises; isal's stub declares its class as an instance.
 GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error, cast("Any", isal_zlib.IsalError))
 READ_ERRORS: tuple[type[Exception], ...] = (*GZIP_ERRORS, OSError, ImageFileError, ValueError)
@@ -65,7 +60,7 @@ class Volume(NamedTuple):
     Attributes
     ----------
     array : ndarray, shape (D, H, W)
-        float32 intensities, or int16 labels.
+        float32 intensities, or int16 labels (int32 where a value needs it).
     geometry : Geometry
         Native grid of the file.
     source : str
@@ -94,13 +89,13 @@ def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = 
     Returns
     -------
     Volume
-        Array (D, H, W), float32 (image) or int16 (label), and the native geometry.
+        Array (D, H, W), float32 (image) or int16 or int32 (label); the native geometry; notes on what was mended.
 
     Raises
     ------
     UserError
-        If the file is missing, of an unknown format, truncated, not 3D, too large, has an unusable affine, holds NaN,
-        infinite or constant values, or is a label map in place of an image or the reverse.
+        If the file is missing, of an unknown format, truncated, not 3D, too large, has an unusable affine, holds
+        infinite or constant values or NaN inside the image, or is a label map in place of an image or the reverse.
     """
     recoded: Mapping[int, int] = {}
     header = None
@@ -108,26 +103,23 @@ def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = 
         source, place = str(image), parse_source(image)
         recoded = place.values
         if is_foreign(place.path):
-            values, affine = read_foreign(place.path, MAX_VOXELS)
+            raw, grid = read_foreign(place.path, MAX_VOXELS)
         else:
-            header, raw = _read_file(place.path, place.channel)
-            affine = _affine_of(header)
+            header, raw, grid = _read_file(place.path, place.channel)
     else:
-        source, affine, header, raw = _take_nibabel(image)
-    _check_affine(source, affine)
-    if header is not None:
-        values = _scale(source, raw, header)
-    _check_values(source, values, kind)
-    values = recode(values, recoded)
-    dtype = np.int16 if kind == "label" else np.float32
-    array = np.ascontiguousarray(from_native(values, affine), dtype=dtype)
-    known = header is None or bool(header["qform_code"] > 0 or header["sform_code"] > 0)
-    notes = () if known else (ORIENTATION_UNKNOWN,)
-    return Volume(array, Geometry(affine, values.shape, header, known), source, notes)
+        source, grid, header, raw = _take_nibabel(image)
+    check_affine(source, grid.affine)
+    slope, intercept = (1.0, 0.0) if header is None else slope_of(source, header)
+    if kind == "label":
+        values = label_values(source, raw, slope, intercept, recoded)
+    else:
+        values = image_values(source, raw, slope, intercept, recoded)
+    array = np.ascontiguousarray(from_native(values, grid.affine))
+    return Volume(array, Geometry(grid.affine, values.shape, header, grid.known), source, grid.notes)
 
 
-def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArray[Any]]:
-    """Header and unscaled native array of a file, or of one channel of a 4D file."""
+def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArray[Any], Grid]:
+    """Mended header, unscaled native array and grid of a file, or of one channel of a 4D file."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path")
     try:
@@ -135,6 +127,7 @@ def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArr
             packed = file.read(2) == b"\x1f\x8b"
         with igzip.open(path, "rb") if packed else open(path, "rb") as stream:
             header = _parse_header(path, stream)
+            mended = mend_header(header)
             channels = _split_channels(str(path), header, channel)
             shape, size = _check_header(str(path), header)
             start = int(header["vox_offset"])
@@ -147,7 +140,9 @@ def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArr
         raise UserError(f"{path}: the gzip stream is truncated or damaged; copy or download the file again") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
-    return header, data.view(header.get_data_dtype()).reshape(shape, order="F")
+    grid = read_grid(header, shape)
+    grid = grid._replace(notes=(*mended, *grid.notes))
+    return header, data.view(header.get_data_dtype()).reshape(shape, order="F"), grid
 
 
 def _parse_header(path: Path, stream: Any) -> nib.Nifti1Header:
@@ -241,95 +236,43 @@ def _read_voxels(
     return data
 
 
-def _take_nibabel(image: nib.spatialimages.SpatialImage) -> tuple[str, NDArray[np.float64], Any, NDArray[Any]]:
-    """Message name, affine, a NIfTI header with this affine, and the values of a nibabel image."""
+def _take_nibabel(image: nib.spatialimages.SpatialImage) -> tuple[str, Grid, Any, NDArray[Any]]:
+    """Message name, grid, a NIfTI header with this grid, and the unscaled values of a nibabel image."""
     if not isinstance(image, nib.spatialimages.SpatialImage):
         raise UserError(f"{type(image).__name__}: is neither a path nor a nibabel image; give one of these")
     source = image.get_filename() or "nibabel image"
     shape, _ = _check_header(source, image.header)
-    affine = _affine_of(image.header) if image.affine is None else np.asarray(image.affine, dtype=np.float64)
-    _check_affine(source, affine)
-    if isinstance(image, nib.Nifti1Image):
-        header = image.header.copy()
-    else:
-        header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine).header
-    if not np.array_equal(_affine_of(header), affine):
-        header.set_sform(affine, code=int(header["sform_code"]) or 1)
+    grid, header = _grid_of(source, image, shape)
+    check_affine(source, grid.affine)
     try:
-        values = np.asarray(image.dataobj).reshape(shape)
+        data: Any = image.dataobj
+        scaled = hasattr(data, "get_unscaled")
+        values = np.asarray(data.get_unscaled() if scaled else data).reshape(shape)
     except READ_ERRORS:
         raise UserError(f"{source}: its voxels cannot be read; copy or download the file again") from None
     header.set_data_shape(shape)
     header.set_data_dtype(values.dtype)
-    header["scl_slope"], header["scl_inter"] = np.nan, np.nan  # nibabel has applied them
-    return source, affine, header, values
+    header["scl_slope"], header["scl_inter"] = (data.slope, data.inter) if scaled else (1, 0)
+    return source, grid, header, values
 
 
-def _affine_of(header: Any) -> NDArray[np.float64]:
-    """Affine of a header; all NaN if it describes none."""
-    try:
-        return np.asarray(header.get_best_affine(), dtype=np.float64)
-    except (HeaderDataError, ValueError, ArithmeticError):
-        return np.full((4, 4), np.nan)
-
-
-def _check_affine(source: str, affine: NDArray[np.float64]) -> None:
-    """Refuse an affine that cannot be the geometry of a scan."""
-    remedy = "repair its header or export the file again"
-    if not np.isfinite(affine).all():
-        raise UserError(f"{source}: its affine is not made of finite numbers; {remedy}")
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if spacing.min() == 0 or abs(np.linalg.det(affine[:3, :3] / spacing)) < 0.5:
-        raise UserError(f"{source}: its affine is singular or heavily sheared; {remedy}")
-    if spacing.min() < 1e-3 or spacing.max() > 100 or np.abs(affine[:3, 3]).max() > 1e5:
-        sizes = " x ".join(f"{size:.4g}" for size in spacing)
-        raise UserError(f"{source}: its affine is not plausible (voxels of {sizes} mm); {remedy}")
-
-
-def _scale(source: str, raw: NDArray[Any], header: Any) -> NDArray[Any]:
-    """Apply slope and intercept of the header; what was 0 before rounding is exactly 0 again."""
-    try:
-        slope, intercept = header.get_slope_inter()
-    except (HeaderDataError, ValueError):
-        raise UserError(f"{source}: its scale factor is damaged; convert or download the file again") from None
-    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
-    if (slope, intercept) == (1.0, 0.0):
-        return raw
-    if intercept == 0:
-        return raw.astype(np.float32) * np.float32(slope)
-    values = (raw * float(slope) + float(intercept)).astype(np.float32)
-    if raw.dtype.kind in "iu":
-        values[np.abs(values) < 1e-3 * abs(slope)] = 0
-    return values
-
-
-def _check_values(source: str, values: NDArray[Any], kind: Kind) -> None:
-    """Refuse values that are not an image, or not a label map."""
-    if values.dtype.kind == "f":
-        finite = np.isfinite(values)
-        if not finite.any():
-            raise UserError(f"{source}: every value is NaN or infinite; export the image again")
-        if not finite.all():
-            bad = int(finite.size - finite.sum())
-            raise UserError(f"{source}: {bad} values are NaN or infinite; repair or export the image again")
-    low, high = values.min(), values.max()
-    if kind == "label":
-        if low < 0 or high > np.iinfo(np.int16).max or not _whole_numbers(values):
-            raise UserError(f"{source}: is not a label map (whole numbers from 0 on); give the segmentation file")
-        return
-    if low == high:
-        state = "is empty (all values are 0)" if low == 0 else f"is constant (all values are {low:g})"
-        raise UserError(f"{source}: {state}; give the image itself")
-    # A label map shows few values everywhere, so a sample of the voxels tells most images apart at once.
-    if np.unique(values.ravel(order="K")[::97]).size > MIN_IMAGE_VALUES or not _whole_numbers(values):
-        return
-    distinct = np.unique(values)
-    if distinct[distinct != 0].size < MIN_IMAGE_VALUES:
-        raise UserError(f"{source}: looks like a label map ({distinct.size} values); give the image, not a mask")
-
-
-def _whole_numbers(values: NDArray[Any]) -> bool:
-    return values.dtype.kind in "iu" or bool((values == np.rint(values)).all())
+def _grid_of(source: str, image: nib.spatialimages.SpatialImage, shape: tuple[int, ...]) -> tuple[Grid, Any]:
+    """Grid of a nibabel image, and a mended NIfTI header with this grid."""
+    stored = None if image.affine is None else np.asarray(image.affine, dtype=np.float64)
+    if isinstance(image, nib.Nifti1Pair):
+        header = image.header.copy()
+        header["vox_offset"] = header.single_vox_offset  # nibabel forgets it; there is no file to be read
+    else:
+        stored = np.eye(4) if stored is None else stored
+        check_affine(source, stored)
+        header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), stored).header
+    mended = mend_header(header)
+    grid = read_grid(header, shape)
+    affine = grid.affine if stored is None else np.diag([unit_mm(header)] * 3 + [1]) @ stored
+    if not np.array_equal(affine, grid.affine):  # in memory it may be more precise than the header, or another one
+        header.set_sform(stored, code=int(header["sform_code"]) or 1)
+        grid = grid._replace(affine=affine, known=True)
+    return grid._replace(notes=(*mended, *grid.notes)), header
 
 
 def check_study(volumes: dict[str, Volume], label: Volume | None = None) -> None:
@@ -453,4 +396,6 @@ def _image(native: NDArray[Any], geometry: Geometry) -> nib.Nifti1Image:
     for name in (*forms, "srow_x", "srow_y", "srow_z", "xyzt_units"):
         header[name] = source[name]
     header["pixdim"][:4] = source["pixdim"][:4]
-    return image_class(native, geometry.affine, header)
+    affine = geometry.affine.copy()
+    affine[:3] /= unit_mm(header)  # the numbers of the input's forms, in the input's unit
+    return image_class(native, affine, header)
