@@ -41,7 +41,7 @@ METHODS: dict[str, tuple[str, tuple[int, int, int]]] = {
 
 
 def ours(name: str, patch: tuple[int, int, int]) -> Run:
-    """Our network, all modalities shown; of a system with one network a subset, the one for all of them."""
+    """Our network, all modalities shown; of a system with one network per subset, the one for all of them."""
     from anymri.methods import create
     from anymri.types import Where
 

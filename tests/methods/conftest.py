@@ -139,7 +139,7 @@ def method(build: Callable[..., Method]) -> Method:
 
 
 def served(method: Method) -> torch.Tensor:
-    """All subsets the method serves, as rows; twice its own one for a system with one network a subset."""
+    """All subsets the method serves, as rows; twice its own one for a system with one network per subset."""
     if method.subsets == "any":
         return SUBSETS
     return torch.stack([method.spec.available(subset.split("+")) for subset in method.subsets * 2])

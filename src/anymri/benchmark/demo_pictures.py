@@ -26,7 +26,7 @@ SHORT_NAMES = {"whole_tumor": "WT", "tumor_core": "TC", "enhancing_tumor": "ET"}
 
 
 class SubsetPictures:
-    """Pictures of every scored subject, a row a subset, drawn while an evaluation runs.
+    """Pictures of every scored subject, one row per subset, drawn while an evaluation runs.
 
     Give the object to `anymri.evaluation.evaluate` as `watch`. Subjects must have label maps.
 
@@ -46,7 +46,7 @@ class SubsetPictures:
         subject.rows[subset] = subject.draw(subset, prediction)
 
     def pngs(self, table: pd.DataFrame) -> dict[str, bytes]:
-        """One PNG a subject, with the Dice of the results table beside each row.
+        """One PNG per subject, with the Dice of the results table beside each row.
 
         Parameters
         ----------

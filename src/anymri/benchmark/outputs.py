@@ -76,7 +76,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) ->
 
 
 def to_latex(results: Results) -> str:
-    r"""The rows of the review's Table 3, one LaTeX table a region (package booktabs), Dice in per cent.
+    r"""The rows of the review's Table 3, one LaTeX table per region (package booktabs), Dice in per cent.
 
     The largest value of each row is bold; values that are equal as printed are all bold.
     """

@@ -82,7 +82,7 @@ class MethodEntry:
     training : dict
         Settings of `anymri.config.TrainingSection`; they win over the plan's.
     subsets : tuple of str or None, default=None
-        For systems with one network a subset: the networks to train; None = those the plan scores.
+        For systems with one network per subset: the networks to train; None = those the plan scores.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FORBID

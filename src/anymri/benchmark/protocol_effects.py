@@ -34,7 +34,7 @@ CLOSING = (
 def predicted_cases(
     method: Method | Family, cache: Cache, subjects: Sequence[str], subsets: Sequence[str] | None = None
 ) -> Iterator[Case]:
-    """Predictions of a method, one case a subject and subset, ready for `compare_protocols`.
+    """Predictions of a method, one case per subject and subset, ready for `compare_protocols`.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def subject_scores(
     subsets: Sequence[str] | None = None,
     common: bool = True,
 ) -> pd.DataFrame:
-    """One value a subject and method: the mean over its subsets.
+    """One value per subject and method: the mean over its subsets.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def mean_interval(
     Parameters
     ----------
     values : array of float, shape (N,)
-        One value a subject; NaN is left out.
+        One value per subject; NaN is left out.
     confidence : float, default=0.95
     resamples : int, default=2000
     seed : int, default=0

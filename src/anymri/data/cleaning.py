@@ -1,4 +1,4 @@
-"""What is wrong in a cache folder, and its removal."""
+"""Check a cache folder and remove what is broken."""
 
 from __future__ import annotations
 

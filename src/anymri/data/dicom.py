@@ -1,4 +1,4 @@
-"""From a DICOM study to one image a sequence: which series is what, and why; which are left out, and why.
+"""From a DICOM study to one image per sequence: which series is what, and why; which are left out, and why.
 
 Only a few header fields are read, and none of them is repeated: reasons name the rule that matched, never the text it
 matched in, since people write names into descriptions. Series are called by their number in the order of the files.

@@ -1,4 +1,4 @@
-"""What a cohort looks like before anything is preprocessed: spacings, sizes, sequences, labels."""
+"""Cohort fingerprint: spacings, sizes, sequences and labels before preprocessing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sequences the subjects of a cohort have: counted, and drawn."""
+"""Missing sequences of a cohort: counted, and drawn at random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Divisions of public data sets that papers used, as lists of subject ids with their source.
+"""Published splits of public data sets, as lists of subject ids with their source.
 
 One JSON file each in ``splits/``: ``name``, ``dataset`` (layout whose ids they are), ``title``, ``source``,
 ``used_by``, ``note`` and ``folds`` as in ``split.json``. Such lists are facts; nothing else is taken from the

@@ -1,4 +1,4 @@
-"""Samplers that decide which present modalities a training step may see.
+"""Subset samplers: which present modalities a training step may see.
 
 Published code draws subsets from different distributions; each is here under its own name. A sampler maps
 ``(present (B, M) bool, progress in [0, 1], CPU generator)`` to ``available (B, M) bool``. It draws within `present`

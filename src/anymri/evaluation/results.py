@@ -1,4 +1,4 @@
-"""The results table on disk: `results.parquet`, long, one value a row."""
+"""The results table on disk: `results.parquet`, long, one value per row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One way of computing a window, whether it comes alone or with others.
+"""Batch-size-invariant fp32 kernels for CPU inference.
 
 PyTorch picks a convolution's program by the size of the batch: on a processor, one window in fp32 goes through its own
 matrix product unless it is large, several go through oneDNN. The two add in another order, so a window's logits

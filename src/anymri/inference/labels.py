@@ -1,4 +1,4 @@
-"""From averaged probabilities to regions and label maps: the only argmax and the only threshold of the program."""
+"""Regions and label maps from averaged probabilities: the only argmax and threshold of the program."""
 
 from __future__ import annotations
 

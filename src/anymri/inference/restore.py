@@ -1,4 +1,4 @@
-"""Back from the model's grid to the grid and orientation of the input."""
+"""Resample results from the model's grid to the grid and orientation of the input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses between the scores of a discriminator and what it is told."""
+"""Adversarial losses on discriminator scores."""
 
 from __future__ import annotations
 

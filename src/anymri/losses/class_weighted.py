@@ -1,4 +1,4 @@
-"""Cross-entropy whose classes weigh more the rarer they are."""
+"""Class-weighted cross-entropy, weights inverse to class frequency."""
 
 from __future__ import annotations
 

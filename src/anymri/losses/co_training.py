@@ -1,4 +1,4 @@
-"""Losses of a full and a missing path that learn from each other (ACN, SMU-Net, MMCFormer)."""
+"""Co-training losses between a full and a missing path (ACN, SMU-Net, MMCFormer)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses between images and on the latent Gaussians that images are made from."""
+"""Reconstruction losses between images, and KL terms of latent Gaussians."""
 
 from __future__ import annotations
 

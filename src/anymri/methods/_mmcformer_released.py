@@ -1,4 +1,4 @@
-"""MMCFormer's weights in the naming of the authors' code, github.com/xmindflow/MMCFormer, under ours."""
+"""MMCFormer checkpoints of github.com/xmindflow/MMCFormer: translation to our parameter names."""
 
 from __future__ import annotations
 

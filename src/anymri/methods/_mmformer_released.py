@@ -1,4 +1,4 @@
-"""mmFormer's weights in the naming of the authors' code, github.com/YaoZhang93/mmFormer, under ours."""
+"""mmFormer checkpoints of github.com/YaoZhang93/mmFormer: translation to our parameter names."""
 
 from __future__ import annotations
 

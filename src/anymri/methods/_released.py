@@ -1,4 +1,4 @@
-"""Weights in the naming of authors' code, under ours: what the mappings of several methods share."""
+"""Convert authors' checkpoints to our parameter names: shared helpers."""
 
 from __future__ import annotations
 

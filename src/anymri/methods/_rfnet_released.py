@@ -1,4 +1,4 @@
-"""RFNet's weights in the naming of the authors' code, github.com/dyh127/RFNet, under ours."""
+"""RFNet checkpoints of github.com/dyh127/RFNet: translation to our parameter names."""
 
 from __future__ import annotations
 

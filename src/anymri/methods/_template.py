@@ -1,6 +1,6 @@
 """Copy this file to ``<registry name>.py`` and replace what it says in capitals; `docs/how-to/add-a-method.md` guides.
 
-It runs as it stands: one convolution a modality, the mean over the available ones, one classifier. It is not listed.
+It runs as it stands: one convolution per modality, the mean over the available ones, one classifier. It is not listed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ACN: a network for one subset learns beside one that sees all modalities."""
+"""ACN: co-train a missing-modality path with a full-modality path."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class _Path(nn.Module):
 
 
 class _Transfer(nn.Module):
-    """Variational information distillation: a regression of features with one learned variance a channel."""
+    """Variational information distillation: a regression of features with one learned variance per channel."""
 
     #: Variance at the start, and its least value.
     START, LEAST = 5.0, 1e-5
@@ -146,7 +146,7 @@ def entropy_map(probability: Tensor) -> Tensor:
 
 
 class ACN(PerSubset):
-    """Segment from one subset with a network co-trained beside one that sees all modalities [1]_.
+    """ACN [1]_: adversarial co-training of a missing-modality path with a full-modality path.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ class ACN(PerSubset):
         code="https://github.com/Wangyixinxin/ACN",
         parity="1e-4",
         novelty="Full and missing path train together, tied by probabilities, features and two discriminators.",
-        weakness="One pair of networks a subset, and complete cases only.",
+        weakness="One pair of networks per subset, and complete cases only.",
         deviations=(
             "features of the full path, detached, are the target of the transfer (transfer_from='missing' as released)",
             "discriminators keep their optimiser's state; the release makes it anew every step",

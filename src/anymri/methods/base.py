@@ -316,7 +316,7 @@ class Method(nn.Module):
         outputs : tuple of {"logits", "image", "class_logits"} or None, default=None
             What to compute; None = all of `Method.outputs`.
         generators : list of torch.Generator or None, default=None
-            One CPU generator a row for sampling; None = posterior mean.
+            One CPU generator per row for sampling; None = posterior mean.
         """
         raise NotImplementedError
 

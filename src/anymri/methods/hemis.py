@@ -1,4 +1,4 @@
-"""HeMIS: the first network for any subset, slice by slice, by mean and variance of features."""
+"""HeMIS: fuse per-modality features by their mean and variance, slice by slice."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class _BackEnd(nn.Module):
 
 
 class HeMIS(Method):
-    """Segment slices from any subset by the moments of each modality's features [1]_.
+    """HeMIS [1]_: segmentation from the mean and variance of per-modality features.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""M3AE: pre-trained by filling masked patches, with a learned image in place of what is missing."""
+"""M3AE: masked-autoencoder pre-training with a learned image in place of missing modalities."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def visible_patches(available: Tensor, grid: tuple[int, ...], share: float, gene
 
 
 class M3AE(Method):
-    """Segment from any subset with a learned image in the place of each missing modality [1]_.
+    """M3AE [1]_: masked-autoencoder pre-training, a learned image in place of missing modalities.
 
     Parameters
     ----------

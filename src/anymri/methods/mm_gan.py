@@ -1,4 +1,4 @@
-"""MM-GAN: one U-Net fills in whatever sequences are missing, judged sequence by sequence."""
+"""MM-GAN: a conditional GAN that synthesises every missing sequence with one U-Net."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class _Generator(nn.Module):
 
 
 class _Discriminator(nn.Module):
-    """PatchGAN that gives one map of scores a sequence, (N, M, H/16, W/16), from candidate and real slices."""
+    """PatchGAN that gives one map of scores per sequence, (N, M, H/16, W/16), from candidate and real slices."""
 
     def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class _Discriminator(nn.Module):
 
 
 class MMGAN(Method):
-    """Synthesise every missing sequence, slice by slice, by a conditional GAN [1]_.
+    """MM-GAN [1]_: conditional GAN that synthesises all missing sequences, slice by slice.
 
     Parameters
     ----------

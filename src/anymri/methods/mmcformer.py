@@ -1,4 +1,4 @@
-"""MMCFormer: a transformer for one subset learns beside one that sees all modalities."""
+"""MMCFormer: co-train a missing-modality transformer with a full-modality one."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def contextual_agreement(full: list[Tensor], missing: list[Tensor], weights: tup
 
 
 class MMCFormer(PerSubset):
-    """Segment from one subset with a transformer co-trained beside one that sees all modalities [1]_.
+    """MMCFormer [1]_: co-training of a missing-modality transformer with a full-modality one.
 
     Parameters
     ----------
@@ -256,12 +256,12 @@ class MMCFormer(PerSubset):
         code="https://github.com/xmindflow/MMCFormer",
         parity="1e-4",
         novelty="Both paths share context matrices of linear attention and tokens that stand for the modalities.",
-        weakness="One pair of networks a subset, and complete cases only.",
+        weakness="One pair of networks per subset, and complete cases only.",
         deviations=(
             "scaled to [0, 1] by each modality's range inside its own brain",
             "crops lie in the brain's box; theirs anywhere in the volume",
             "rate and consistency's weight move every step; theirs every epoch, and the rate is 0 in the last",
-            "one voxel of padding a level at every size, as the release has at its own",
+            "one voxel of padding per level at every size, as the release has at its own",
             "layers that are never called and the MS-SSIM option are left out",
             "the agreement is taken for each row of a batch",
             "threshold 0.5 and no post-processing; the released evaluation has its own thresholds, closing and filling",

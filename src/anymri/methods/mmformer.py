@@ -1,4 +1,4 @@
-"""mmFormer: transformers within every modality and between the modalities, on top of convolutional encoders."""
+"""mmFormer: intra- and inter-modal transformers on top of convolutional encoders."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class _SharedDecoder(nn.Module):
 
 
 class MmFormer(Method):
-    """Segment from any subset by attention within every modality and between modalities [1]_.
+    """mmFormer [1]_: intra- and inter-modal transformers for segmentation from any subset.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class MmFormer(Method):
     The released weights need ``join="as_released"``, which knows the four glioma sequences only: the layer behind the
     second transformer then joins four tokens that follow each other within one modality.
 
-    A layer over stacked modalities is written as a sum of one layer a modality. Biases whose only reader is an
+    A layer over stacked modalities is written as a sum of one layer per modality. Biases whose only reader is an
     instance norm have no effect: they are kept for the authors' weights and not added.
 
     The released job runs PyTorch 1.2, where "reflect" meant zeros: import released weights with ``source="official"``,

@@ -1,4 +1,4 @@
-"""One nnU-Net for each subset of modalities: the baseline that uses nothing of what is missing."""
+"""nnU-Net per subset: a dedicated nnU-Net for each subset of modalities, the upper-bound baseline."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class _Network(nn.Module):
 
 
 class NnUNetPerSubset(PerSubset):
-    """Segment one subset of modalities by an nnU-Net trained for it alone [1]_.
+    """nnU-Net [1]_ trained for one subset of modalities alone.
 
     Parameters
     ----------

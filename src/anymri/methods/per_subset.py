@@ -1,4 +1,4 @@
-"""Systems with one network per subset of modalities, and several such networks behind one protocol."""
+"""Per-subset systems: one network per subset, and several of them behind one protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""REPLICA: random forests from patches and far context, from the coarsest scale to the finest."""
+"""REPLICA: synthesis by multi-scale random forests on patches and context features."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class _Scale(NamedTuple):
 
 
 class Replica(PerSubset):
-    """Synthesise one sequence by random forests at three scales [1]_.
+    """REPLICA [1]_: synthesis of one sequence by random forests at three scales.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""ResViT: a residual generator with transformers in its bottleneck, from some sequences to one."""
+"""ResViT: residual vision transformer for one-to-one and many-to-one synthesis."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ResViTConfig(MethodConfig):
 
 
 class ResViT(PerSubset):
-    """Synthesise one sequence from one or several others, slice by slice [1]_.
+    """ResViT [1]_: synthesis of one sequence from one or several others, slice by slice.
 
     Parameters
     ----------

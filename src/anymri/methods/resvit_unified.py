@@ -1,4 +1,4 @@
-"""Unified ResViT: one network of residual blocks and transformers for whatever is missing."""
+"""Unified ResViT: one residual vision transformer for any-to-any synthesis."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class UnifiedResViTConfig(MethodConfig):
 
 
 class UnifiedResViT(Method):
-    """Synthesise whatever is missing from whatever is there, with one ResViT [1]_.
+    """Unified ResViT [1]_: any-to-any synthesis with one network.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""RFNet: which modality counts is decided anew for every tissue region."""
+"""RFNet: region-aware fusion, weighting the modalities per tissue region."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ class _FusionDecoder(nn.Module):
 
 
 class RFNet(Method):
-    """Segment from any subset by weighting the modalities separately in every tissue region [1]_.
+    """RFNet [1]_: region-aware fusion for segmentation from any subset.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ class RFNet(Method):
     predictions has a class-weighted cross-entropy and a Dice loss, all with weight 1; in the first 20 of 300 epochs
     the fused one counts 0 (its gradients are zeros, so that the weight decay acts on its layers, as released).
 
-    A convolution over the stack of all modalities is written as a sum of one convolution a modality, with the same
+    A convolution over the stack of all modalities is written as a sum of one convolution per modality, with the same
     weights; so are the layers behind the modality weights. Biases in front of instance norms have no effect and are
     kept for the number of parameters and the authors' weights only.
 

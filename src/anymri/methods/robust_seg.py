@@ -1,4 +1,4 @@
-"""RobustSeg: content apart from appearance, and gates that choose among the contents that are there."""
+"""RobustSeg: disentangle content from appearance and fuse the contents by gates."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class _StyleEncoder(nn.Module):
 
 
 class _Modulation(nn.Module):
-    """From a style to one scale and one shift a channel, each (B, channels)."""
+    """From a style to one scale and one shift per channel, each (B, channels)."""
 
     def __init__(self, style_size: int, hidden: int, channels: int) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class _ImageDecoder(nn.Module):
         self.blocks = nn.ModuleList(_ModulatedBlock(channels) for _ in range(config.residual_blocks))
         sizes = [max(channels // 2**i, 1) for i in range(len(config.widths))]
         self.convs = nn.ModuleList(nn.Conv3d(a, b, 5) for a, b in pairwise(sizes))
-        # Layer norm over everything but the rows, with one scale and shift a channel.
+        # Layer norm over everything but the rows, with one scale and shift per channel.
         self.norms = nn.ModuleList(nn.GroupNorm(1, size, eps=1e-6) for size in sizes[1:])
         self.last = nn.Conv3d(sizes[-1], 1, 7)
 
@@ -171,7 +171,7 @@ class _ImageDecoder(nn.Module):
 
 
 class _GatedFusion(nn.Module):
-    """One level's contents, weighted by a gate a modality and joined."""
+    """One level's contents, weighted by one gate per modality and joined."""
 
     def __init__(self, codes: tuple[str, ...], channels: int, rectified: bool, eps: float) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class _GatedFusion(nn.Module):
 
 
 class RobustSeg(Method):
-    """Segment from any subset by gated fusion of contents freed from appearance [1]_.
+    """RobustSeg [1]_: feature disentanglement and gated fusion for segmentation from any subset.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""SMU-Net: a path for one subset matches the style and the content of a path that sees all modalities."""
+"""SMU-Net: distil style and content of a full-modality path into a missing-modality path."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def style_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 class SMUNet(PerSubset):
-    """Segment from one subset with a network that matches a full one in style and content [1]_.
+    """SMU-Net [1]_: style matching of a missing-modality path to a full-modality path.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class SMUNet(PerSubset):
         code="https://github.com/rezazad68/smunet",
         parity="1e-4",
         novelty="Distils style (texture) and content (position) of the full path apart.",
-        weakness="One pair of networks a subset, and complete cases only.",
+        weakness="One pair of networks per subset, and complete cases only.",
         deviations=(
             "the discriminator's optimiser keeps its state; theirs is made anew every step",
             "the discriminator's last map is pooled to its kernel for other window sizes",

@@ -1,4 +1,4 @@
-"""A threshold on the brightest clue there is: the row that keeps every table honest."""
+"""Threshold baseline: a tuned z-score threshold on the brightest available sequence."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ThresholdConfig(MethodConfig):
 
 
 class Threshold(Method):
-    """Call a voxel tumour where the z-score of one modality is above a threshold.
+    """Threshold baseline: tumour where the z-score of one modality exceeds a tuned threshold.
 
     Parameters
     ----------

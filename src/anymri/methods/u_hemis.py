@@ -1,4 +1,4 @@
-"""U-HeMIS: one encoder a modality, moments over the available ones, one decoder."""
+"""U-HeMIS: one encoder per modality, feature moments over the available ones, one decoder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class UHeMISConfig(MethodConfig):
 
 
 class UHeMIS(Method):
-    """Segment any subset of modalities by the moments of their features [1]_ [2]_.
+    """U-HeMIS [1]_ [2]_: segmentation from feature moments over the available modalities.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""U-HVED: modalities as Gaussian experts in a shared latent space; segments and completes."""
+"""U-HVED: product of per-modality Gaussian experts; segments and completes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class UHVEDConfig(MethodConfig):
 
 
 class UHVED(Method):
-    """Segment, and complete the missing modalities, from any subset by a product of Gaussian experts [1]_.
+    """U-HVED [1]_: hetero-modal variational encoder-decoder for segmentation and completion.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class UHVED(Method):
     Notes
     -----
     At every level a modality's features are mean and log-variance of a Gaussian. The available ones are
-    multiplied with the prior N(0, 1); one independent decoder a modality, and one for the segmentation, start
+    multiplied with the prior N(0, 1); one independent decoder per modality, and one for the segmentation, start
     from the product. Training decodes one sample of the product of the drawn subset; the images of all *present*
     modalities are reconstructed, and the divergence terms run over all subsets of the present modalities (with
     complete data: all 15, as published). Images are decoded from the posterior mean. The segmentation is decoded

@@ -1,4 +1,4 @@
-"""A plain 3D U-Net on all modalities as channels: the field's baseline for missing sequences."""
+"""U-Net baseline: a plain 3D U-Net with the modalities as input channels."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class UNetConfig(MethodConfig):
     availability : {"none", "modulation"}
         ``modulation``: a linear map of the availability bits scales and shifts every normalised feature.
     targets : {"regions", "labels"}
-        ``regions``: one sigmoid channel a region of the specification, each trained by its own Dice and binary
+        ``regions``: one sigmoid channel per region of the specification, each trained by its own Dice and binary
         cross-entropy, as nnU-Net does for BraTS. ``labels``: softmax over background and labels.
     completion : float
         Weight of the L1 loss of a second head, which predicts the image of every modality; 0 = no such head.

@@ -1,4 +1,4 @@
-"""Attention whose cost is linear in the number of tokens, on maps with channels last."""
+"""Efficient attention, linear in the number of tokens, on channels-last maps."""
 
 from __future__ import annotations
 

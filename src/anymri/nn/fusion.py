@@ -1,4 +1,4 @@
-"""Fusion of the features of whichever modalities are available.
+"""Fusion of the available modalities' features: masked moments and gates.
 
 Absent features are dropped by `torch.where`, never by multiplication, so whatever they hold (NaN included)
 reaches neither the result nor a gradient.

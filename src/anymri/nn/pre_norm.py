@@ -1,4 +1,4 @@
-"""Encoder and decoder level that normalise before each convolution, as in mmFormer and the networks built on it."""
+"""Pre-norm encoder and decoder levels of mmFormer and the networks built on it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Stage(nn.Module):
 
 
 class PreNormEncoder(nn.Module):
-    """Encoder of one modality: a residual stage a level, all but the first halving the size.
+    """Encoder of one modality: one residual stage per level, all but the first halving the size.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ class ConvNormAct(nn.Module):
 
 
 class StackedConv(nn.Module):
-    """Convolution without bias over the stacked features of all modalities, one named part a modality.
+    """Convolution without bias over the stacked features of all modalities, one named part per modality.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class StackedConv(nn.Module):
 
     Notes
     -----
-    A convolution over stacked channels is the sum of one convolution a modality. Written as a sum, a modality that
+    A convolution over stacked channels is the sum of one convolution per modality. Written as a sum, a modality that
     nobody has costs nothing, and weights follow the modality instead of its place in the stack.
     """
 
@@ -188,7 +188,7 @@ class _ResidualStage(nn.Module):
 
 
 class ResidualEncoder(nn.Module):
-    """Encoder of one modality: a residual stage a level, all but the first halving the size.
+    """Encoder of one modality: one residual stage per level, all but the first halving the size.
 
     Parameters
     ----------

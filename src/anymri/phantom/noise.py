@@ -1,4 +1,4 @@
-"""Smooth random fields, the raw material of shapes, textures and artifacts.
+"""Smooth random fields for shapes, textures and artifacts.
 
 A field belongs to the imaged volume, not to a voxel grid: the same generator state gives the same field at 1 mm
 and at 2 mm.

@@ -1,4 +1,4 @@
-"""Raw studies as they come from a scanner: every sequence on a grid of its own, the head not in the same place."""
+"""Unaligned raw phantom studies: each sequence on its own grid, with head motion between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes one healthy brain differ from the next, beyond the frozen first version of the anatomy.
+"""Anatomical variation between healthy brains, beyond the first, frozen anatomy.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Train any method: one loop, exact resume, one folder a run."""
+"""Train any method: one loop, exact resume, one folder per run."""
 
 from anymri.training.loop import train
 

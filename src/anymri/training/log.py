@@ -1,4 +1,4 @@
-"""What a run tells: ``log.jsonl`` always, TensorBoard if importable, a progress bar and ``progress.png``."""
+"""Run logs: ``log.jsonl`` always, TensorBoard if importable, progress bar and ``progress.png``."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _draw_losses(axis: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def _draw_dice(axis: Any, rows: list[dict[str, Any]]) -> None:
-    """Mean Dice over regions: a thin line a subset, coloured by its number of modalities, and their mean."""
+    """Mean Dice over regions: one thin line per subset, coloured by its number of modalities, and their mean."""
     from matplotlib import colormaps
 
     subsets = list(rows[-1]["validation"])

@@ -1,4 +1,4 @@
-"""Everything a run needs, decided and checked before anything is written."""
+"""Prepare a run: resolve and check everything before anything is written."""
 
 from __future__ import annotations
 

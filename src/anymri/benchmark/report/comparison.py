@@ -85,7 +85,7 @@ def _title(region: str) -> str:
 
 
 def interval_figure(scores: dict[str, pd.DataFrame]) -> str:
-    """Mean Dice of every method with its 95 % bootstrap interval, one panel a region, the best method on top.
+    """Mean Dice of every method with its 95 % bootstrap interval, one panel per region, the best method on top.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def _bar(x1: float, x2: float, y: float, thickness: float, colour: str = "curren
 
 
 def scatter_figure(results: Results, scores: dict[str, pd.DataFrame], pair: tuple[str, str]) -> str:
-    """Mean Dice of every subject by one method against another, one panel a region.
+    """Mean Dice of every subject by one method against another, one panel per region.
 
     Parameters
     ----------

@@ -116,7 +116,7 @@ def read_results(paths: Iterable[Path]) -> Results:
 def _name_columns(frame: pd.DataFrame) -> pd.Series:
     """Table column of every row: the method, and whatever else is needed to tell two columns apart.
 
-    Folds, seeds and the networks of a system with one network a subset share a column. Runs that score the same
+    Folds, seeds and the networks of a system with one network per subset share a column. Runs that score the same
     subject and subset with the same fold and seed are different settings, whatever their names say, and get a column
     each.
     """

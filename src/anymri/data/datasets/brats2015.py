@@ -1,4 +1,4 @@
-"""BraTS 2013 and 2015: a folder a sequence, named by the archive that held them, with one ``.mha`` file each.
+"""BraTS 2013 and 2015: one folder per sequence, named by the archive that held them, with one ``.mha`` file each.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Medical Segmentation Decathlon, Task01_BrainTumour: one 4D file a subject, ``imagesTr/BRATS_001.nii.gz``.
+"""Medical Segmentation Decathlon, Task01_BrainTumour: one 4D file per subject, ``imagesTr/BRATS_001.nii.gz``.
 
 Channels: 0 FLAIR, 1 T1w, 2 t1gd, 3 T2w. Labels in files: 1 edema, 2 non-enhancing tumour, 3 enhancing tumour.
 Source: ``dataset.json`` of the task; Antonelli et al. 2022; Simpson et al., arXiv:1902.09063; paths in public code,

@@ -1,4 +1,4 @@
-"""Removal of the slow change of brightness that coils leave in an image (N4)."""
+"""Bias field correction (N4)."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def transform_text(matrix: Array) -> str:
 
 
 def check_picture(study: RawStudy) -> bytes:
-    """PNG to check a study by eye: a row a sequence, each with the outline of the brain mask.
+    """PNG to check a study by eye: one row per sequence, each with the outline of the brain mask.
 
     Every other row of pictures is a checkerboard of the sequence and the reference, where edges must go on across
     the fields.

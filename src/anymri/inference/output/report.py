@@ -96,7 +96,7 @@ def _drawing(result: Result) -> dict[str, Any]:
 
 
 def _segmentation_pictures(result: Result) -> list[dict[str, str]]:
-    """One strip a sequence: the axial slice plain, then three planes with contours."""
+    """One strip per sequence: the axial slice plain, then three planes with contours."""
     shared = _drawing(result)
     strips = []
     for code, image in result.view.images.items():

@@ -1,4 +1,4 @@
-"""What the scanner and the patient do to an ideal image.
+"""Artifacts of scanner and patient, simulated on ideal images.
 
 `acquisition` is what every image has (resolution, texture, sensitivity, noise); `table` holds the artifacts that spoil
 one, each with a strength from 0 to 1, on the physics of `kspace`, `field` and `coverage`;

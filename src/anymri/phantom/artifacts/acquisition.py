@@ -1,4 +1,4 @@
-"""What the scanner adds: texture, limited resolution, uneven sensitivity and noise."""
+"""Acquisition effects: texture, limited resolution, coil sensitivity and noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where and how thickly the scanner measured: slices, coverage, position."""
+"""Coverage: slice thickness, field of view and position."""
 
 from __future__ import annotations
 

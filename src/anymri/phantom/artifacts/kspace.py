@@ -1,4 +1,4 @@
-"""Artifacts that arise where the scanner measures: in k-space, the Fourier transform of the slice.
+"""k-space artifacts: motion, ghosting, spikes, ringing.
 
 Every function takes a magnitude image (D, H, W) and returns one. Frequencies are those of the discrete transform of the
 given array, so the array is the field of view.

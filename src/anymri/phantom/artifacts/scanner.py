@@ -1,4 +1,4 @@
-"""Kinds of scanner: how finely they measure and how they filter, drawn once a subject.
+"""Scanner kinds: in-plane resolution and image filter, drawn per subject.
 
 All numbers are ours, around usual protocols. The kinds stand for the differences between makers; none is one maker's.
 """

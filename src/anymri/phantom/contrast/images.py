@@ -1,4 +1,4 @@
-"""From tissue to the ideal image of every sequence of a study."""
+"""Ideal images of every sequence from tissue shares."""
 
 from __future__ import annotations
 

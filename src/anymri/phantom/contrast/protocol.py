@@ -1,4 +1,4 @@
-"""How a sequence is run: times, angles, diffusion weighting, drawn as scanners are set, or said by the user.
+"""Sequence protocols: times, angles and diffusion weighting, drawn or given.
 
 Times are in milliseconds. All ranges are ours, around usual clinical protocols.
 """

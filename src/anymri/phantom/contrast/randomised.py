@@ -1,4 +1,4 @@
-"""Contrast drawn at random instead of computed, for networks that must generalise to any scanner.
+"""Randomised contrast for networks that must generalise to any scanner.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""What every brain has: vessels, and white matter hyperintensities that are not the disease in question."""
+"""Healthy extras: vessels and incidental white matter hyperintensities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How tumours act on their surroundings: they push tissue aside and let water into white matter."""
+"""Mass effect and oedema of tumours."""
 
 from __future__ import annotations
 
