@@ -164,6 +164,8 @@ class Subject:
         Person; several subjects (time points) may share one. Empty means the subject id.
     site : str, default=""
         Hospital or scanner, where known.
+    notes : tuple of (Path, str)
+        Files that were found and are not used, or are doubtful, each with a plain sentence; not part of the table.
     """
 
     subject_id: str
@@ -171,6 +173,7 @@ class Subject:
     label: Path | None = None
     patient: str = ""
     site: str = ""
+    notes: tuple[tuple[Path, str], ...] = field(default=(), compare=False)
 
 
 #: Order of the last axis of `Batch.statistics`: raw-intensity statistics over a modality's own brain voxels.

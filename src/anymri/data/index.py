@@ -8,24 +8,14 @@ import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
 
-from anymri.data.datasets import (
-    bids,
-    brats2015,
-    brats2021,
-    brats2023,
-    get_dataset,
-    isles2015,
-    msgc2008,
-    msseg2016,
-    wmh2017,
-)
 from anymri.data.datasets import folder as folder_layout
-from anymri.data.datasets.layout import FolderLayout, check_root, check_subject_id
+from anymri.data.datasets import get_dataset
+from anymri.data.datasets.layout import check_subject_id
 from anymri.data.files import make_folder, replace_file
 from anymri.data.formats import source_files
 from anymri.data.missingness import missingness
+from anymri.data.study_files import StudyFiles, find_study
 from anymri.modalities import MODALITIES
 from anymri.types import Subject, UserError
 
@@ -63,69 +53,6 @@ def index_dataset(
     if info.index is not folder_layout.index_folder:
         raise UserError(f"--pattern: the layout {dataset} has fixed file names; use --dataset folder")
     return info.index(root, patterns)
-
-
-class StudyFiles(NamedTuple):
-    """Files of one study.
-
-    Attributes
-    ----------
-    images : dict of str to Path
-        Modality code to file, in the registry's order.
-    notes : tuple of str
-        Images that were there and are not used, with the reason; which of several was taken. Plain sentences.
-    """
-
-    images: dict[str, Path]
-    notes: tuple[str, ...] = ()
-
-
-def find_study(folder: Path | str, session: str | None = None) -> StudyFiles:
-    """The sequences of one study, recognised by their file names in any known layout.
-
-    Parameters
-    ----------
-    folder : path-like
-        The study's own folder.
-    session : str or None, default=None
-        Which session of a BIDS subject that has several.
-
-    Returns
-    -------
-    StudyFiles
-
-    Raises
-    ------
-    UserError
-        If it is no folder, no sequence is recognised, or two files could be one sequence.
-    """
-    folder = check_root(folder)
-    for layout in _layouts():
-        found = layout.read(folder)
-        if found is not None:
-            return StudyFiles(found.images)
-    if (found_session := bids.find_session(folder)) and folder.resolve().name.startswith(("sub-", "ses-")):
-        return StudyFiles(found_session)
-    # Files may be named after something else than their folder.
-    for layout in _layouts():
-        if layout.separator is None:
-            continue
-        images: dict[str, Path] = {}
-        for code, suffix in layout.suffixes.items():
-            endings = tuple(f"{layout.separator}{suffix}{extension}" for extension in layout.extensions)
-            paths = [path for path in sorted(folder.iterdir()) if path.name.endswith(endings)]
-            if len(paths) > 1:
-                raise UserError(f"{folder}: {paths[0].name} and {paths[1].name} are both {code}; give single files")
-            if paths:
-                images[code] = paths[0]
-        if images:
-            return StudyFiles(images)
-    raise UserError(f"{folder}: no sequence recognised; name files t1.nii.gz, t1c.nii.gz, ... or give single files")
-
-
-def _layouts() -> list[FolderLayout]:
-    plain = [folder_layout.LAYOUT, brats2023.LAYOUT, brats2021.LAYOUT, msgc2008.LAYOUT]
-    return [*plain, brats2015.LAYOUT, isles2015.SISS, isles2015.SPES, msseg2016.LAYOUT, wmh2017.LAYOUT]
 
 
 def write_subjects(path: Path | str, subjects: Sequence[Subject]) -> Path:

@@ -349,7 +349,7 @@ def test_bids_entities_sites_and_label_maps(tmp_path: Path) -> None:
     subject = info.index(tmp_path)[0]
     check_equal(subject, volumes, label)
     assert (subject.patient, subject.site) == ("sub-01", "Bern")
-    other = tmp_path / "derivatives" / "rater2" / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_dseg.nii.gz"
+    other = tmp_path / "derivatives" / "rater2" / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_label-lesion_dseg.nii.gz"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"")
     with pytest.raises(UserError, match="a second label map"):

@@ -1,8 +1,7 @@
 """BIDS: ``sub-01/[ses-1/]anat/sub-01_[ses-1_]T1w.nii.gz``, label maps in ``derivatives/``.
 
-Recognised by entities and suffix: ``ce-*_T1w`` is t1c, ``T1w`` t1, ``acq-mprage_T1w`` mprage, ``acq-inphase``,
-``acq-outphase`` and ``acq-spir`` the abdominal sequences. A label map is ``*_dseg`` or ``*_mask`` (if that is a lesion,
-tumour or other named region, not the brain) in any folder of ``derivatives``, or in the subject's own folder.
+Names are read by `anymri.data.datasets.bids_names`. A label map is a ``dseg`` or ``mask`` that says it is of lesions
+(`anymri.data.datasets.bids_labels`), in any folder of ``derivatives``, or in the subject's own folder.
 Source: bids-specification.readthedocs.io, chapters MRI and imaging derivatives.
 """
 
@@ -15,15 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
+from anymri.data.datasets.bids_labels import find_label
+from anymri.data.datasets.bids_names import entities_of, read_bids_name, read_session, session_files
 from anymri.data.datasets.folder import read_folder_spec, with_file_values
 from anymri.data.datasets.info import DatasetInfo, unlabelled_spec
-from anymri.data.datasets.layout import EXTENSIONS, check_root, check_subject_id, make_arrays, write_files
+from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, write_files
+from anymri.data.datasets.spellings import image_ending
 from anymri.data.files import replace_file
 from anymri.types import GLIOMA, Subject, UserError
 
-__all__ = ["INFOS", "NAMES", "find_session", "index_bids", "write_bids"]
+__all__ = ["INFOS", "NAMES", "find_sessions", "index_bids", "write_bids"]
 
-#: Modality code to folder, entities and suffix.
+#: Modality code to the folder, entity and suffix it is written with.
 NAMES = {
     "t1c": ("anat", "ce-gadolinium", "T1w"),
     "t1_in": ("anat", "acq-inphase", "T1w"),
@@ -57,63 +59,69 @@ def index_bids(root: Path | str) -> list[Subject]:
     -------
     list of Subject
         Sorted by id, ``sub-01`` or ``sub-01_ses-1``; one subject a session. Of several runs of one sequence the one
-        with the fewest entities, then the first, is taken. The site is that of ``participants.tsv``, if it has one.
+        with the fewest entities, then the first, is taken; `Subject.notes` say so. The site is that of
+        ``participants.tsv``, if it has one. An MP-RAGE is t1, unless a ``dataset.yaml`` names ``mprage``.
 
     Raises
     ------
     UserError
-        If there is no such subject, or one has two label maps.
+        If there is no such subject, or one has two lesion maps.
     """
     root = check_root(root)
     sites = _read_sites(root / "participants.tsv")
+    spec = read_folder_spec(root)
     subjects = []
-    for folder in _sessions(root):
-        name = "_".join(folder.relative_to(root).parts)
-        files = _files(folder)
-        images = find_session(folder)
-        if images:
-            patient = name.partition("_")[0]
-            subjects.append(Subject(name, images, _label(root, folder, files), patient, sites.get(patient, "")))
+    for name, folder in find_sessions(root).items():
+        images, notes = read_session(folder, spec.modalities if spec else None)
+        named = tuple(spec.labels) if spec else ()
+        label, unused = find_label(root, folder, session_files(folder), images.values(), named)
+        patient = name.partition("_")[0]
+        subjects.append(Subject(name, images, label, patient, sites.get(patient, ""), (*notes, *unused)))
     if not subjects:
         raise UserError(f"{root}: no subject found; expected folders like sub-01/anat with files sub-01_T1w.nii.gz")
     return with_file_values(root, subjects)
 
 
-_ORDER = ("t1", "t1c", *(code for code in NAMES if code not in ("t1", "t1c")))
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for kind in folder.iterdir() if kind.is_dir() for path in kind.iterdir())
-
-
-def find_session(folder: Path) -> dict[str, Path]:
-    """The sequences of one session's folder (``sub-01`` or ``sub-01/ses-1``); empty if there is none.
+def find_sessions(folder: Path) -> dict[str, Path]:
+    """Sessions with at least one known sequence, of a data set, of a subject, or the one that a folder is.
 
     Parameters
     ----------
     folder : Path
+        Folder of a data set (``sub-*`` in it), of a subject or of a session.
 
     Returns
     -------
     dict of str to Path
-        Modality code to file; of several runs that with the fewest entities, then the first.
+        ``sub-01``, ``sub-01_ses-1`` or, of a folder without subjects, ``ses-1`` to its folder, sorted; empty where
+        nothing is named as in BIDS.
+
+    Raises
+    ------
+    UserError
+        If the images of two sessions share a folder.
     """
-    images: dict[str, tuple[int, Path]] = {}
-    for path in _files(folder):
-        code = _modality(path.name)
-        if code is not None:
-            candidate = (path.name.count("_"), path)
-            images[code] = min(images.get(code, candidate), candidate)
-    return {code: images[code][1] for code in _ORDER if code in images}
-
-
-def _sessions(root: Path) -> list[Path]:
-    """Folders of sessions, or of subjects without sessions."""
-    found = []
-    for subject in sorted(path for path in root.glob("sub-*") if path.is_dir()):
-        sessions = sorted(path for path in subject.glob("ses-*") if path.is_dir())
-        found += sessions or [subject]
+    subjects = sorted(path for path in folder.glob("sub-*") if path.is_dir())
+    found = {}
+    for subject in subjects or [folder]:
+        for place in (subject, *sorted(path for path in subject.glob("ses-*") if path.is_dir())):
+            files = [
+                path for path in session_files(place) if image_ending(path.name) and "sub" in entities_of(path.name)
+            ]
+            names = sorted({_session_name(path) for path in files if read_bids_name(path.name).code})
+            if len(names) > 1:
+                raise UserError(f"{place}: holds images of {', '.join(names)}; give every session a folder of its own")
+            if names:
+                found["_".join(place.relative_to(folder).parts) or names[0]] = place
     return found
+
+
+def _session_name(path: Path) -> str:
+    """``sub-01_ses-1`` of a file; empty where it names no subject."""
+    entities = entities_of(path.name)
+    if "sub" not in entities:
+        return ""
+    return "_".join(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
 
 
 def _read_sites(path: Path) -> dict[str, str]:
@@ -124,43 +132,6 @@ def _read_sites(path: Path) -> dict[str, str]:
         return {
             row["participant_id"]: row.get("site") or "" for row in rows if row.get("participant_id") and "site" in row
         }
-
-
-def _stem(name: str) -> str | None:
-    """Name without its NIfTI ending; None for other and hidden files."""
-    ending = next((ending for ending in EXTENSIONS if name.endswith(ending)), None)
-    return None if ending is None or name.startswith(".") else name[: -len(ending)]
-
-
-def _modality(name: str) -> str | None:
-    stem = _stem(name)
-    if stem is None:
-        return None
-    *entities, suffix = stem.split("_")
-    for code, (_, entity, wanted) in NAMES.items():
-        key, _, value = entity.partition("-")
-        has = any(e.startswith("ce-") if key == "ce" else e.lower() == f"{key}-{value}" for e in entities)
-        if suffix == wanted and (has or not entity):
-            return code
-    return None
-
-
-def _label(root: Path, folder: Path, files: list[Path]) -> Path | None:
-    """The one label map of a session, from the derivatives or else from its own folders."""
-    inside = folder.relative_to(root).as_posix()
-    derived = sorted(path for path in root.glob(f"derivatives/*/{inside}/*/*.nii*") if _is_label(path.name))
-    found = derived or [path for path in files if _is_label(path.name)]
-    maps = [path for path in found if _stem(path.name).endswith("_dseg")] or found  # type: ignore[union-attr]
-    if len(maps) > 1:
-        raise UserError(f"{maps[1]}: a second label map beside {maps[0].name}; keep one, or use --dataset folder")
-    return maps[0] if maps else None
-
-
-def _is_label(name: str) -> bool:
-    stem = _stem(name)
-    if stem is None or re.search(r"label-(brain|GM|WM|CSF)\b|desc-brain", stem):
-        return False
-    return stem.endswith("_dseg") or (stem.endswith("_mask") and "label-" in stem)
 
 
 def write_bids(
@@ -206,7 +177,7 @@ def write_bids(
         kind, entity, suffix = NAMES[code]
         files[f"{inside}/{kind}/{'_'.join(part for part in (subject_id, entity, suffix) if part)}.nii.gz"] = array
     write_files(root, files, spacing_mm)
-    for place, name in ((root, "anymri"), (root / "derivatives" / "manual", "manual label maps")):
+    for place, name in ((root, "anymri"), (root / "derivatives" / "manual", "manual lesion maps")):
         if place.is_dir() and not (place / "dataset_description.json").exists():
             with replace_file(place / "dataset_description.json") as handle:
                 handle.write(f'{{"Name": "{name}", "BIDSVersion": "1.10.0"}}\n'.encode())

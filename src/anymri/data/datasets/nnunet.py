@@ -23,7 +23,7 @@ from anymri.data.files import make_folder, replace_file
 from anymri.modalities import MODALITIES
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
 
-__all__ = ["INFOS", "index_nnunet", "read_nnunet_spec", "write_nnunet"]
+__all__ = ["INFOS", "channel_codes", "index_nnunet", "read_nnunet_spec", "write_nnunet"]
 
 
 def index_nnunet(root: Path | str) -> list[Subject]:
@@ -78,6 +78,17 @@ def _read_json(root: Path) -> dict[str, Any]:
 
 def _ending(values: Mapping[str, Any]) -> str:
     return str(values.get("file_ending", ".nii.gz"))
+
+
+def channel_codes(root: Path) -> dict[int, str]:
+    """Channel number to modality code, from the ``dataset.json`` in a folder.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or names an unknown modality.
+    """
+    return _channels(root, _read_json(root))
 
 
 def _channels(root: Path, values: Mapping[str, Any]) -> dict[int, str]:
