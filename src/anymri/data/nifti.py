@@ -10,7 +10,6 @@ import gzip
 import os
 import zlib
 from collections.abc import Mapping
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -26,6 +25,7 @@ from anymri.data.files import replace_file
 from anymri.data.formats import is_foreign, parse_source, read_foreign
 from anymri.data.geometry import Geometry, from_native, to_native
 from anymri.data.header import Grid, check_affine, mend_header, read_grid, unit_mm
+from anymri.data.same_image import refuse_same
 from anymri.data.values import image_values, label_values, slope_of
 from anymri.types import UserError
 
@@ -302,20 +302,7 @@ def check_study(volumes: dict[str, Volume], label: Volume | None = None) -> None
             f"{other.source}: has another {what} than {first.source}; if the images are as they came from the scanner, "
             "say so (--raw), else resample the sequences to one grid"
         )
-    for (code, one), (other_code, other) in combinations(volumes.items(), 2):
-        if _same_image(one, other):
-            raise UserError(
-                f"{other.source}: given as {other_code} is the same image as {one.source}, given as {code}; "
-                "give every sequence its own file"
-            )
-
-
-def _same_image(one: Volume, other: Volume) -> bool:
-    paths = [Path(volume.source) for volume in (one, other)]
-    if all(path.is_file() for path in paths) and paths[0].samefile(paths[1]):
-        return True
-    sample = (slice(None, None, 7),) * 3
-    return np.array_equal(one.array[sample], other.array[sample]) and np.array_equal(one.array, other.array)
+    refuse_same(volumes)
 
 
 def write_image(path: str | Path, array: NDArray[Any], geometry: Geometry, dtype: DTypeLike | None = None) -> Path:

@@ -8,7 +8,7 @@ studies is refused with their names. Whatever image is not used is named, with t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,10 +39,25 @@ class StudyFiles(NamedTuple):
         Modality code to file, in the registry's order.
     notes : tuple of str
         Images that were there and are not used, with the reason; which of several was taken. Plain sentences.
+    unused : tuple of str
+        Names of the files that `notes` speak of and that are not used.
     """
 
     images: dict[str, Path]
     notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+
+class _Request(NamedTuple):
+    """What was asked for besides the folder; see `find_study`."""
+
+    session: str | None
+    wanted: Collection[str] | None
+    given: Mapping[str, Path]
+
+    def has(self, path: Path) -> bool:
+        """Whether the user gave this very file."""
+        return any(path.name == file.name and path.resolve() == file.resolve() for file in self.given.values())
 
 
 class _Image(NamedTuple):
@@ -54,7 +69,7 @@ def find_study(
     folder: Path | str,
     session: str | None = None,
     wanted: Collection[str] | None = None,
-    given: Collection[str] = (),
+    given: Mapping[str, Path | str] | None = None,
 ) -> StudyFiles:
     """The sequences of one study, recognised by their file names in any known layout.
 
@@ -67,7 +82,7 @@ def find_study(
         both (``sub-01_ses-2``), a folder in it, or a case of nnU-Net.
     wanted : collection of str, or None, default=None
         Codes that the model takes; images of other sequences become notes. None = every known one.
-    given : collection of str
+    given : mapping of str to path-like, or None, default=None
         Codes of which the user chose the file; images of these are passed over.
 
     Returns
@@ -80,30 +95,40 @@ def find_study(
         If it is no folder, holds several studies, no sequence is recognised, or two files could be one sequence.
     """
     folder = check_root(folder)
+    request = _Request(session, wanted, {code: Path(path) for code, path in (given or {}).items()})
     found = (
-        _from_bids(folder, session, wanted)
-        or _from_nnunet(folder, session, wanted, given)
-        or _from_layouts(folder, session, wanted, given)
-        or _from_inner_folders(folder, session, wanted, given)
+        _from_bids(folder, request)
+        or _from_nnunet(folder, request)
+        or _from_one_study(folder, request)
+        or _from_inner_folders(folder, request)
     )
-    if found is None:
+    if found is None and not given:
         raise UserError(
-            f"{folder}: no sequence recognised{_why(folder)}; name files t1.nii.gz, ... or give single files"
+            f"{folder}: no sequence recognised{_why(folder)}; name files t1.nii.gz ... or give single files"
         )
-    if wanted is None:
-        return StudyFiles({code: path for code, path in found.images.items() if code not in given}, found.notes)
-    images = {code: path for code, path in found.images.items() if code in wanted and code not in given}
-    others = [code for code in found.images if code not in wanted and code not in given]
+    if found is None or wanted is None:
+        return found or StudyFiles({})
+    images = {code: path for code, path in found.images.items() if code in wanted}
+    others = {code: path for code, path in found.images.items() if code not in wanted}
     if not images and not given:
         raise UserError(f"{folder}: holds {', '.join(others)}, but the model takes {', '.join(wanted)}; choose another")
-    notes = tuple(f"{found.images[code].name}: not used; the model does not take {code}" for code in others)
-    return StudyFiles(images, (*found.notes, *notes))
+    notes = tuple(f"{path.name}: not used; the model does not take {code}" for code, path in others.items())
+    return StudyFiles(images, (*found.notes, *notes), (*found.unused, *(path.name for path in others.values())))
+
+
+def _without_given(images: Mapping[str, Path], notes: Iterable[tuple[Path, str]], request: _Request) -> StudyFiles:
+    """What was found without what the user gave; every file of a note that is not taken counts as not used."""
+    taken = {code: path for code, path in images.items() if code not in request.given and not request.has(path)}
+    told = [(path, text) for path, text in notes if not request.has(path)]
+    unused = dict.fromkeys(path.name for path, _ in told if path not in taken.values())
+    return StudyFiles(taken, tuple(text for _, text in told), tuple(unused))
 
 
 # --------------------------------------------------------------------------------------------------------------- BIDS
 
 
-def _from_bids(folder: Path, session: str | None, wanted: Collection[str] | None) -> StudyFiles | None:
+def _from_bids(folder: Path, request: _Request) -> StudyFiles | None:
+    session = request.session
     sessions = find_sessions(folder)
     if not sessions:
         return None
@@ -111,8 +136,8 @@ def _from_bids(folder: Path, session: str | None, wanted: Collection[str] | None
     names = [name for name in sessions if asked is None or _is_asked(name, asked)]
     # The only session there is may be asked for by a name that its folder does not show.
     if len(names) == 1:
-        found = read_session(sessions[names[0]], wanted)
-        return StudyFiles(found.images, tuple(text for _, text in found.notes))
+        found = read_session(sessions[names[0]], request.wanted)
+        return _without_given(found.images, found.notes, request)
     if asked is not None and not names:
         raise UserError(f"{folder}: has no session {session}; it has {_listed(list(sessions))}")
     subjects = {name.partition("_")[0] for name in names}
@@ -148,32 +173,40 @@ def _stem(path: Path) -> str:
     return path.name[: len(path.name) - len(image_ending(path.name))]
 
 
-def _read_folder(folder: Path, wanted: Collection[str] | None, given: Collection[str]) -> StudyFiles | None:
+def _read_folder(folder: Path, request: _Request) -> StudyFiles | None:
     """The sequences among the files of a folder; None if there is none."""
     images = _images(folder)
     if not any(image.reading.code for image in images):
         return None
-    return _choose(folder, images, wanted, given, [*_unread(folder), *_not_opened(folder)])
+    return _choose(folder, images, request, [*_not_opened(folder), *_unread(folder)])
 
 
-def _choose(
-    folder: Path, images: list[_Image], wanted: Collection[str] | None, given: Collection[str], notes: list[str]
-) -> StudyFiles:
+def _choose(folder: Path, images: list[_Image], request: _Request, notes: list[tuple[Path, str]]) -> StudyFiles:
     """One file for every sequence; the others become notes."""
     found: dict[str, list[_Image]] = {}
     for image in images:
+        if request.has(image.path):
+            continue
         if image.reading.code:
-            found.setdefault(fitting(image.reading.code, wanted or MODALITIES), []).append(image)
+            found.setdefault(fitting(image.reading.code, request.wanted or MODALITIES), []).append(image)
         elif not image.reading.mask:
-            notes.append(f"{image.path.name}: not used; {image.reading.reason}")
+            notes.append((image.path, f"{image.path.name}: not used; {image.reading.reason}"))
     chosen = {}
-    for code in (code for code in MODALITIES if code in found and code not in given):
-        best = _best(folder, code, found[code], needed=wanted is None or code in wanted)
-        chosen[code] = best.path
+    for code in (code for code in MODALITIES if code in found):
         name = MODALITIES[code].long_name
-        rest = [image.path.name for image in found[code] if image != best]
-        notes += [f"{name}: {other} is not used, {best.path.name} was taken of {len(rest) + 1}" for other in rest]
-    return StudyFiles(chosen, tuple(notes))
+        if code in request.given:
+            notes += [
+                (image.path, f"{name}: {image.path.name} is not used, another was given") for image in found[code]
+            ]
+            continue
+        best = _best(folder, code, found[code], needed=request.wanted is None or code in request.wanted)
+        chosen[code] = best.path
+        notes += [
+            (image.path, f"{name}: {image.path.name} is not used, {best.path.name} was taken of {len(found[code])}")
+            for image in found[code]
+            if image != best
+        ]
+    return _without_given(chosen, notes, request)
 
 
 def _best(folder: Path, code: str, images: list[_Image], needed: bool) -> _Image:
@@ -200,7 +233,7 @@ def _is_plain(folder: Path, image: _Image) -> bool:
     return image.reading.plain or read_name(rest.lstrip("_-. ")).plain
 
 
-def _unread(folder: Path) -> list[str]:
+def _unread(folder: Path) -> list[tuple[Path, str]]:
     """Sentences on images in folders of a folder whose own images are the study."""
     notes = []
     for inner in _inner_folders(folder):
@@ -208,17 +241,16 @@ def _unread(folder: Path) -> list[str]:
         names = [name for name in names if not read_name(name[: -len(image_ending(name))]).mask]
         if names:
             count = "1 image in it is" if len(names) == 1 else f"{len(names)} images in it are"
-            notes.append(f"folder {inner.name}: {count} not used; the sequences were found beside it")
+            notes.append((inner, f"folder {inner.name}: {count} not used; the sequences were found beside it"))
     return notes
 
 
-def _not_opened(folder: Path) -> list[str]:
+def _not_opened(folder: Path) -> list[tuple[Path, str]]:
     """Sentences on images of a format that is not read."""
     paths = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_OTHER_ENDINGS) and path.is_file())
     named = [(path, read_name(path.name.partition(".")[0])) for path in paths if not path.name.startswith(".")]
-    return [
-        f"{path.name}: not used; its format is not read, convert it to .nii.gz" for path, said in named if not said.mask
-    ]
+    text = "not used; its format is not read, convert it to .nii.gz"
+    return [(path, f"{path.name}: {text}") for path, said in named if not said.mask]
 
 
 def _inner_folders(folder: Path) -> list[Path]:
@@ -230,9 +262,7 @@ def _inner_folders(folder: Path) -> list[Path]:
 # ------------------------------------------------------------------------------------------------------------- nnU-Net
 
 
-def _from_nnunet(
-    folder: Path, session: str | None, wanted: Collection[str] | None, given: Collection[str]
-) -> StudyFiles | None:
+def _from_nnunet(folder: Path, request: _Request) -> StudyFiles | None:
     """Files ``CASE_0000.nii.gz`` whose numbers the ``dataset.json`` beside or above them explains."""
     images = _images(folder)
     numbered = {image.path: match for image in images if (match := _CHANNEL.fullmatch(_stem(image.path)))}
@@ -249,6 +279,7 @@ def _from_nnunet(
         )
     codes = nnunet.channel_codes(description)
     cases = sorted({match["case"] for match in numbered.values()})
+    session = request.session
     asked = [case for case in cases if session in (None, case)]
     if len(asked) != 1:
         what = f"has no case {session}; it has" if not asked else f"holds {len(cases)} cases:"
@@ -259,7 +290,7 @@ def _from_nnunet(
         if match["case"] == asked[0]
     ]
     rest = [image for image in images if image.path not in numbered]
-    return _choose(folder, [*readings, *rest], wanted, given, [*_not_opened(folder)])
+    return _choose(folder, [*readings, *rest], request, _not_opened(folder))
 
 
 # ------------------------------------------------------------------------------------- layouts and folders of folders
@@ -270,14 +301,10 @@ def _layouts() -> list[FolderLayout]:
     return [brats2015.LAYOUT, isles2015.SISS, isles2015.SPES, msseg2016.LAYOUT, wmh2017.LAYOUT]
 
 
-def _from_layouts(
-    folder: Path, session: str | None, wanted: Collection[str] | None, given: Collection[str]
-) -> StudyFiles | None:
-    found = (
-        _read_folder(folder, wanted, given) or _read_layouts(folder) or _read_sequence_folders(folder, wanted, given)
-    )
-    if found is not None and session is not None:
-        raise UserError(f"{folder}: has no sessions, it is one study; leave --session {session} out")
+def _from_one_study(folder: Path, request: _Request) -> StudyFiles | None:
+    found = _read_folder(folder, request) or _read_layouts(folder) or _read_sequence_folders(folder, request)
+    if found is not None and request.session is not None:
+        raise UserError(f"{folder}: has no sessions, it is one study; leave --session {request.session} out")
     return found
 
 
@@ -287,7 +314,7 @@ def _read_layouts(folder: Path) -> StudyFiles | None:
     return None if subject is None else StudyFiles({c: subject.images[c] for c in MODALITIES if c in subject.images})
 
 
-def _read_sequence_folders(folder: Path, wanted: Collection[str] | None, given: Collection[str]) -> StudyFiles | None:
+def _read_sequence_folders(folder: Path, request: _Request) -> StudyFiles | None:
     """Images that lie in a folder each, named by the sequence (``T1/scan.nii.gz``); None if that is not so."""
     images = []
     for inner in _inner_folders(folder):
@@ -300,19 +327,19 @@ def _read_sequence_folders(folder: Path, wanted: Collection[str] | None, given: 
             images.append(_Image(path, said if said.code else Reading(None, f"folder {inner.name}: {said.reason}")))
     if not any(image.reading.code for image in images):
         return None
-    return _choose(folder, images, wanted, given, [])
+    return _choose(folder, images, request, [])
 
 
-def _from_inner_folders(
-    folder: Path, session: str | None, wanted: Collection[str] | None, given: Collection[str]
-) -> StudyFiles | None:
+def _from_inner_folders(folder: Path, request: _Request) -> StudyFiles | None:
     """The one study that the folders in a folder hold; several are refused."""
     studies = {path.relative_to(folder).as_posix(): path for path in _studies(folder, _DEPTH)}
     if not studies:
         return None
+    session = request.session
     asked = [name for name in studies if session is None or session in (name, name.rpartition("/")[2])]
     if len(asked) == 1:
-        return find_study(studies[asked[0]], None, None, given)
+        inner, within = studies[asked[0]], request._replace(session=None)
+        return _from_bids(inner, within) or _from_nnunet(inner, within) or _from_one_study(inner, within)
     if not asked:
         raise UserError(f"{folder}: has no study {session}; it has {_listed(list(studies))}")
     first = folder / asked[0]
@@ -332,7 +359,7 @@ def _holds_study(folder: Path) -> bool:
     try:
         if any(image.reading.code for image in _images(folder)) or find_sessions(folder):
             return True
-        return bool(_read_layouts(folder) or _read_sequence_folders(folder, None, ()))
+        return bool(_read_layouts(folder) or _read_sequence_folders(folder, _Request(None, None, {})))
     except UserError:  # there is one, or several, that cannot be read without a choice
         return True
 
@@ -340,5 +367,5 @@ def _holds_study(folder: Path) -> bool:
 def _why(folder: Path) -> str:
     """What was there instead, for the message."""
     reasons = [f"{image.path.name}: {image.reading.reason}" for image in _images(folder)]
-    reasons += [note.replace(": not used; ", ": ") for note in _not_opened(folder)]
+    reasons += [text.replace(": not used; ", ": ") for _, text in _not_opened(folder)]
     return f" ({'; '.join(reasons[:3])}{'; ...' if len(reasons) > 3 else ''})" if reasons else ""

@@ -83,11 +83,9 @@ def find_raw(
     elif study is not None:
         from anymri.data.index import find_study
 
-        files_found = find_study(study, session)
+        files_found = find_study(study, session, allowed, paths)
         notes = files_found.notes
-        images = {
-            code: read_image(path) for code, path in files_found.images.items() if code in allowed and code not in paths
-        }
+        images = {code: read_image(path) for code, path in files_found.images.items()}
     images |= {code: read_image(path) for code, path in paths.items()}
     if not images:
         raise UserError(f"{study}: holds none of {', '.join(allowed)}; name them with --series t1=...")

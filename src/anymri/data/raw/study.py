@@ -19,6 +19,7 @@ from anymri.data.raw.bias import correct_bias
 from anymri.data.raw.grids import Matrix, covered, sample, upright_grid, world_box
 from anymri.data.raw.intensity import NORMALISATIONS, normalise
 from anymri.data.raw.tools import external_brain_mask, find_brain_tool
+from anymri.data.same_image import refuse_same
 from anymri.types import UserError
 
 __all__ = ["PREFERENCE", "STEPS", "RawOptions", "RawStudy", "choose_reference", "prepare_raw"]
@@ -159,11 +160,12 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
     Raises
     ------
     UserError
-        If there is no image, an image holds no head, or an option cannot be met.
+        If there is no image, one was given twice or holds no head, or an option cannot be met.
     """
     options = options or RawOptions()
     if not volumes:
         raise UserError("study: no sequence was given; name at least one image")
+    refuse_same(volumes)
     tool = find_brain_tool(options.brain_mask)
     native = {code: replace(volume.geometry, header=None) for code, volume in volumes.items()}
     arrays, bias = _correct(volumes, skip="bias" in options.skip)
