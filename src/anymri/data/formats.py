@@ -414,7 +414,8 @@ def write_dicom(
     geometry : Geometry
         Native grid.
     series : str
-        Text the identifiers are made from; the same text gives the same identifiers. Nothing else of it is written.
+        Text the identifiers are made from; the same text gives the same identifiers. What stands before its last space
+        or slash is the study. Nothing else of it is written.
     names : str
         Format of the file names; gets the slice number from 1 on.
     """
@@ -428,7 +429,7 @@ def write_dicom(
         "0008|0020": "20000101",  # study date and time, which would else be those of the writing
         "0008|0030": "000000",
         "0008|0008": "DERIVED\\SECONDARY",
-        "0020|000d": _identifier(f"study {series}"),
+        "0020|000d": _identifier(f"study {re.sub('[^ /]*$', '', series)}"),
         "0020|000e": _identifier(f"series {series}"),
         "0020|0037": "\\".join(f"{direction[index]:.9g}" for index in (0, 3, 6, 1, 4, 7)),
         "0018|0088": f"{image.GetSpacing()[2]:.9g}",

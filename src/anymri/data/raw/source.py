@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from anymri.data.dicom import Series, is_dicom_study, open_study, read_series, scan_series
+from anymri.data.dicom import (
+    Series,
+    choose_series,
+    describe_unused,
+    is_dicom_study,
+    open_study,
+    read_series,
+    scan_study,
+)
 from anymri.data.nifti import Volume, read_image
 from anymri.types import UserError
 
@@ -76,7 +84,7 @@ def find_raw(
     reasons: list[dict[str, object]] = []
     notes: tuple[str, ...] = ()
     if study is not None and is_dicom_study(study):
-        images, reasons = _read_dicom(study, numbers, allowed, paths, say)
+        images, reasons, notes = _read_dicom(study, numbers, allowed, paths, say, session)
     elif numbers:
         code = next(iter(numbers))
         raise UserError(f"--series {code}={numbers[code]}: numbers choose series of a DICOM study; give a file here")
@@ -93,26 +101,42 @@ def find_raw(
 
 
 def _read_dicom(
-    study: Path, numbers: dict[str, int], allowed: list[str], taken: Iterable[str], say: Say
-) -> tuple[dict[str, Volume], list[dict[str, object]]]:
+    study: Path, numbers: dict[str, int], allowed: list[str], taken: Collection[str], say: Say, session: str | None
+) -> Found:
     with open_study(study) as folder:
-        found = scan_series(folder, numbers)
-        used = {one.modality: one for one in found if one.modality in allowed}
-        images = {code: _read(study, one) for code, one in used.items() if code}
-        _identify_silent([series for series in found if series.reason == "header silent"], allowed, images, taken)
-    for series in found:
-        say(f"series {series.number}: {series.modality or 'not used'} ({series.reason})")
-    return images, [one.describe() for one in found]
+        scan = scan_study(folder, numbers, session)
+        images = _read_chosen(study, scan.series, numbers, [code for code in allowed if code not in taken])
+        silent = [series for series in scan.series if series.reason == "header silent"]
+        _identify_silent(silent, allowed, images, taken)
+    for series in scan.series:
+        left_out = f"{series.named} not used" if series.named else "not used"
+        say(f"series {series.number}: {series.modality or left_out} ({series.reason})")
+    notes = describe_unused(scan, allowed, {*taken, *numbers})
+    if not images and not taken:
+        problem = f"holds no usable {', '.join(allowed)} ({'; '.join(notes)})"
+        raise UserError(f"{study}: {problem}; choose a series with --series t1=NUMBER")
+    return Found(images, [one.describe() for one in scan.series], notes)
 
 
-def _read(study: Path, series: Series) -> Volume:
-    try:
-        return read_series(series)
-    except UserError as error:  # a series alone has no name
-        raise UserError(f"{study}: {error}") from None
+def _read_chosen(study: Path, series: list[Series], numbers: Mapping[str, int], codes: list[str]) -> dict[str, Volume]:
+    """Images of the series that were chosen; where one cannot be read, the next best is taken."""
+    images: dict[str, Volume] = {}
+    for code in codes:
+        while (one := next((one for one in series if one.modality == code), None)) is not None:
+            try:
+                images[code] = read_series(one)
+                break
+            except UserError as error:
+                if code in numbers:  # a series alone has no name
+                    raise UserError(f"{study}: {error}") from None
+                one.modality, one.usable, one.reason = None, False, str(error).partition(": ")[2]
+                choose_series([other for other in series if other.named == code])
+    return images
 
 
-def _identify_silent(silent: list[Series], allowed: list[str], images: dict[str, Volume], taken: Iterable[str]) -> None:
+def _identify_silent(
+    silent: list[Series], allowed: list[str], images: dict[str, Volume], taken: Collection[str]
+) -> None:
     """Tell series apart by their images where the headers say nothing; never in place of one that a header names."""
     from anymri.data.raw.identify import identify_contrast
 
