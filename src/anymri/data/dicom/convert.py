@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from anymri.data.dicom.classify import numeric
 from anymri.data.dicom.headers import Frame, numbers
 from anymri.data.formats import _own_locale
-from anymri.data.nifti import MAX_VOXELS, Geometry, Volume, read_image
+from anymri.data.nifti import MAX_VOXELS, Volume, read_image
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def read_series(series: Series) -> Volume:
         volume = read_image(nib.Nifti1Image(values, affine))
     except UserError as error:
         raise UserError(f"{name}: {str(error).partition(': ')[2] or error}") from None
-    return Volume(volume.array, Geometry(volume.geometry.affine, volume.geometry.shape), name)
+    return volume._replace(geometry=replace(volume.geometry, header=None), source=name)
 
 
 def _affine(name: str, frames: list[Frame]) -> NDArray[np.float64]:
