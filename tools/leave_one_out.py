@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import pandas as pd
 import torch
-import yaml
+from model_card import front_matter, numbers, summarise
 from phantom_only import prepare, run, score, write_split
 
 from anymri.data.cache import Cache
+from anymri.evaluation.results import read_table
 from anymri.types import GLIOMA
 from anymri.zoo import open_model
 
@@ -44,12 +44,8 @@ def network(work: Path, fold: int, name: str) -> Path:
 
 
 def write_card(work: Path, out: Path) -> None:
-    """Model card: facts and leave-one-out means in front, `tools/glioma_card.md` behind."""
-    table = pd.concat([pd.read_parquet(path) for path in sorted(work.glob("fold*.parquet"))])
-    table = table[(table.metric == "dice") & (table.method == "unet")]
-    means = table.groupby(["subset", "target"], observed=True).value.mean().round(3)
-    regions = list(GLIOMA.regions)
-    numbers = {s: {r: float(means[s, r]) for r in regions} for s in map(GLIOMA.subset_name, GLIOMA.subsets())}
+    """Model card: facts and what was measured of each left-out case in front, `tools/glioma_card.md` behind."""
+    tables = [read_table(path)[0] for path in sorted(work.glob("fold*.parquet"))]
     front = {
         "name": NAME,
         "method": "unet",
@@ -60,13 +56,10 @@ def write_card(work: Path, out: Path) -> None:
         "command": "python tools/leave_one_out.py --real ../shared/data/brats2021 --work work/glioma",
         "licence": "Apache-2.0; training data CC BY 4.0, see below",
         "limits": "Research use only. Seven real training cases; skull-stripped adult glioma before surgery only.",
-        "numbers": {
-            "measured_on": "seven BraTS 2021 cases, each left out of training",
-            "by_subset": numbers,
-        },
+        "numbers": numbers(summarise(tables, "unet"), "seven BraTS 2021 cases, each left out of training"),
     }
     text = Path(__file__).with_name("glioma_card.md").read_text(encoding="utf-8")
-    out.write_text(f"---\n{yaml.safe_dump(front, sort_keys=False, width=120)}---\n\n{text}", encoding="utf-8")
+    out.write_text(f"{front_matter(front)}\n{text}", encoding="utf-8")
 
 
 def main() -> None:

@@ -401,10 +401,11 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the bundled weights, or print a model card."""
-    from anymri.zoo import list_models, read_card
+    from anymri.zoo import card_text, find_card, list_models
 
     if card:
-        typer.echo(read_card(card))
+        found = find_card(card)
+        typer.echo(json.dumps({**found.to_dict(), "text": found.text}) if as_json else card_text(found))
         return
     rows = [entry.to_dict() for entry in list_models()]
     text = "\n".join(f"{row['name']:<28} {row['method']:<10} {row['summary']}" for row in rows)

@@ -8,11 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from anymri.cli_options import Device, Json, Precision, Quiet, Threads, key_values, label_scheme, say, use_threads
+from anymri.cli_options import Device, Json, Precision, Quiet, Threads, key_values, label_scheme, use_threads
 from anymri.cli_options import precision as precision_name
+from anymri.cli_result import say_result
 from anymri.errors import UserError
 from anymri.modalities import MODALITIES
 
+StudyFolder = Annotated[
+    Path | None, typer.Argument(help="Folder of one study: known file names, BIDS or DICOM; or a zip of DICOM.")
+]
+T1c = Annotated[Path | None, typer.Option("--t1c", "--t1ce", "--t1gd", help="Contrast-enhanced T1-weighted image.")]
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", help="Bundled model, weights file, run folder, or folder of per-subset runs.")
+]
+Labels = Annotated[str, typer.Option("--labels", help="anymri (3 = enhancing) or brats2021 (4 = enhancing).")]
+SaveProbabilities = Annotated[
+    bool, typer.Option("--save-probabilities", help="Write the probability of each region and the uncertainty, too.")
+]
 #: Options that prepare raw studies.
 Raw = Annotated[bool, typer.Option("--raw", help="The images are as the scanner made them: heads, not aligned.")]
 Series = Annotated[
@@ -35,23 +47,14 @@ Normalise = Annotated[str, typer.Option("--normalise", help="--raw: zscore, perc
 
 
 def predict(
-    study: Annotated[
-        Path | None, typer.Argument(help="Folder of one study: known file names, BIDS or DICOM; or a zip of DICOM.")
-    ] = None,
+    study: StudyFolder = None,
     t1: Annotated[Path | None, typer.Option("--t1", help="T1-weighted image.")] = None,
-    t1c: Annotated[
-        Path | None, typer.Option("--t1c", "--t1ce", "--t1gd", help="Contrast-enhanced T1-weighted image.")
-    ] = None,
+    t1c: T1c = None,
     t2: Annotated[Path | None, typer.Option("--t2", help="T2-weighted image.")] = None,
     flair: Annotated[Path | None, typer.Option("--flair", help="FLAIR image.")] = None,
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="Bundled model, weights file, run folder, or folder of per-subset runs."),
-    ] = "default",
+    model: ModelName = "default",
     output: Annotated[Path, typer.Option("--output", "-o", help="Result folder.")] = Path("anymri-result"),
-    labels: Annotated[
-        str, typer.Option("--labels", help="anymri (3 = enhancing) or brats2021 (4 = enhancing).")
-    ] = "anymri",
+    labels: Labels = "anymri",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
     raw: Raw = False,
     series: Series = None,
@@ -60,6 +63,7 @@ def predict(
     normalise: Normalise = "zscore",
     session: Session = None,
     check_labels: CheckLabels = "warn",
+    save_probabilities: SaveProbabilities = False,
     precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -114,18 +118,10 @@ def predict(
         raw=options,
         notes=notes,
         check_labels=_check_labels(check_labels),
+        name=None if study is None else study.resolve().name,
     )
-    folder = write_result(result, output, overwrite=overwrite)
-    say(
-        as_json,
-        {
-            "result": folder,
-            "volumes_ml": result.volumes_ml,
-            "completed": [*result.completed],
-            "warnings": result.warnings,
-        },
-        "\n".join([*_lines(result), f"wrote {folder}; open {folder}/report.html"]),
-    )
+    folder = write_result(result, output, overwrite=overwrite, probabilities=save_probabilities)
+    say_result(result, folder, quiet=quiet, as_json=as_json)
 
 
 def found_line(images: Mapping[str, Any], unused: Sequence[str] = ()) -> str:
@@ -147,14 +143,6 @@ def _check_labels(choice: str) -> Any:
     if choice not in ("warn", "strict", "off"):
         raise UserError(f"--check-labels {choice}: unknown; choose warn, strict or off")
     return choice
-
-
-def _lines(result: Any) -> list[str]:
-    """What is said of a result."""
-    lines = [f"warning: {warning}" for warning in result.warnings]
-    lines += [", ".join(f"{region} {value:.1f} ml" for region, value in result.volumes_ml.items())]
-    lines += [f"filled in {', '.join(result.completed)}"] if result.completed else []
-    return [line for line in lines if line]
 
 
 def _tell(text: str) -> None:

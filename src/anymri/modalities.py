@@ -28,6 +28,11 @@ class Modality:
     bids_suffix: str
     positive: bool = True
 
+    @property
+    def short_name(self) -> str:
+        """Name inside a sentence or a list, e.g. ``"T1c"``."""
+        return {"t1c": "T1c", "mprage": "MP-RAGE", "tmax": "Tmax"}.get(self.code, self.code.upper().replace("_", " "))
+
 
 #: Every modality by its code. Other spellings (``t1ce``, ``T1w`` ...) belong to the data set adapters.
 MODALITIES: dict[str, Modality] = {

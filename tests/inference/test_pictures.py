@@ -9,11 +9,15 @@ import pytest
 from PIL import Image
 
 from anymri.inference.pictures import (
+    HEAT,
+    axial_sheet,
     brain_box,
     colour_hex,
+    contour_picture,
     data_uri,
     heat_picture,
     label_colours,
+    largest_component,
     lesion_slices,
     montage_png,
     slice_picture,
@@ -70,6 +74,9 @@ def test_the_slice_with_most_lesion_is_shown():
     label[3, 2:9, 4:6] = 1
     label[4, 2, 4] = 1
     assert lesion_slices(label, np.ones(label.shape)) == {"axial": 3, "coronal": 2, "sagittal": 4}
+    label[7:9, 9:12, 10:14] = 1  # a larger lesion, though its slices hold less than the two together
+    label[7, 0:9:2, 0:9:2] = 1
+    assert lesion_slices(label, np.ones(label.shape))["axial"] in (7, 8)
     assert lesion_slices(np.zeros_like(label), brain((20, 20, 20))) == {"axial": 9, "coronal": 9, "sagittal": 9}
 
 
@@ -88,13 +95,53 @@ def test_a_stamp_changes_the_picture_and_bytes_repeat():
     assert data_uri(slice_png(image)).startswith("data:image/png;base64,iVBOR")
 
 
-def test_montage_and_heat_map():
+def test_a_heat_map_leaves_the_anatomy_to_be_seen():
+    image, value = brain(), np.zeros((20, 24, 28), np.float32)
+    value[8:12, 8:14, 4:12], value[8:12, 8:14, 16:24] = 0.05, 1.0
+    options = {"plane": "axial", "index": 10, "box": brain_box(image), "limits": (0.0, 1.0)}
+    plain = np.asarray(slice_picture(image, **options), int)
+    drawn = np.asarray(heat_picture(image, value, from_value=0.1, **options), int)
+    changed = (plain != drawn).any(-1)
+    right, left = np.split(changed, 2, axis=1)[::-1]  # the last columns of the volume are on the left of the picture
+    assert left.any()
+    assert not right.any(), "below from_value nothing is drawn"
+    strongest = drawn[changed].max(axis=0)
+    np.testing.assert_allclose(strongest, 0.3 * 127 + 0.7 * np.array(HEAT[-1]), atol=3)
+
+
+def test_the_largest_component_joins_by_corners():
+    inside = np.zeros((6, 7, 8), bool)
+    inside[0, 0, 0] = inside[1, 1, 1] = inside[2, 2, 2] = True
+    inside[5, 5, 5:7] = True
+    found = largest_component(inside)
+    assert found.sum() == 3
+    assert found[1, 1, 1]
+    assert not largest_component(np.zeros((3, 3, 3), bool)).any()
+
+
+def test_contours_are_transparent_where_there_is_no_line():
+    label = np.zeros((4, 20, 20), np.uint8)
+    label[1, 4:16, 4:16] = 2
+    box = (slice(0, 4), slice(0, 20), slice(0, 20))
+    drawn = np.asarray(contour_picture(label, index=1, box=box, size=(40, 40)))
+    line = drawn[..., 3] > 0
+    assert (drawn[line][:, :3] == label_colours()["edema"]).all()
+    assert not line[20, 20]
+    assert line[8, 20]
+    assert not line[0, 0]
+
+
+def test_a_sheet_holds_the_slices_in_rows():
+    tiles = [Image.new("L", (3, 2), grey) for grey in (10, 20, 30)]
+    sheet = np.asarray(axial_sheet(tiles, columns=2))
+    assert sheet.shape == (4, 6)
+    assert [sheet[0, 0], sheet[0, 3], sheet[2, 0], sheet[2, 3]] == [10, 20, 30, 0]
+
+
+def test_montage():
     pictures = [slice_picture(brain(), plane=plane) for plane in ("axial", "coronal")]
     wide = Image.open(BytesIO(montage_png(pictures, ["a", "b"], gap=4)))
     assert wide.size == (pictures[0].width + pictures[1].width + 4, 240)
-    heat = np.asarray(heat_picture(brain(), (0.0, 0.5)))
-    assert heat.max() > 240
-    assert not np.array_equal(heat[..., 0], heat[..., 2])
 
 
 def test_other_labels_get_other_colours():

@@ -198,7 +198,12 @@ def test_result_folder_holds_what_others_rely_on(result, tmp_path):
     assert facts["available"] == ["flair"]
     assert facts["missing"] == ["t1", "t1c", "t2"]
     assert facts["volumes_ml"]["whole_tumor"] == pytest.approx(result.volumes_ml["whole_tumor"], abs=1e-3)
-    assert facts["trust"]["regions"]["enhancing_tumor"]["expected_dice"] is None
+    assert facts["volumes_ml"]["enhancing_tumor"] is None
+    assert facts["unknown"].keys() == {"enhancing_tumor"}
+    assert "enhancing_tumor" not in facts["trust"]["regions"]
+    assert facts["trust"]["regions"]["tumor_core"]["mean_probability"] > 0.5
+    assert facts["trust"]["measured"] is None
+    assert facts["study"] == "image in memory"
     assert "research use only" in facts["notice"].lower()
     synthetic = json.loads((out / "completed" / "t2_synthetic.json").read_text(encoding="utf-8"))
     assert synthetic["synthetic"] is True

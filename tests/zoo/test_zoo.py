@@ -7,7 +7,7 @@ import torch
 
 import anymri.zoo as zoo
 from anymri.methods import create, get_method
-from anymri.types import UserError
+from anymri.types import GLIOMA, UserError
 
 CARD = """---
 name: {name}
@@ -22,7 +22,7 @@ limits: Of no use.
 numbers:
   measured_on: seven held-out cases
   by_subset:
-    flair: {{whole_tumor: 0.7}}
+    flair: {{whole_tumor: {{mean: 0.7, median: 0.75, n: 7}}}}
 ---
 # Test model
 """
@@ -54,7 +54,9 @@ def test_models_are_listed_with_the_default_first(weights):
     assert values["summary"] == "A tiny test model"
     assert cards[1].to_dict()["default"] is False
     assert cards[0].text == "# Test model"
-    assert zoo.read_card("default").startswith("---\nname: second")
+    assert zoo.find_card("default").name == "second"
+    assert zoo.find_card("first").measured("flair")["whole_tumor"].median == 0.75
+    assert zoo.find_card("first").measured("t1") == {}
 
 
 def test_a_model_opens_by_alias_name_file_and_run_folder(weights, tmp_path):
@@ -107,15 +109,51 @@ def test_an_unknown_model_lists_the_known_ones(weights):
     with pytest.raises(UserError, match=r"unknown model 'third'; known: default, first, second"):
         zoo.open_model("third")
     with pytest.raises(UserError, match="known: default, first, second"):
-        zoo.read_card("../zoo")
+        zoo.find_card("../zoo")
     assert zoo.get_card(weights / "first.safetensors") is None
 
 
-@pytest.mark.parametrize("damage", ["", "no front matter", "---\nname: first\n---\n", CARD.format(name="other")])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "no front matter",
+        "---\nname: first\n---\n",
+        CARD.format(name="other"),
+        CARD.format(name="first").replace("median", "middle"),
+        CARD.format(name="first").replace("{mean: 0.7, median: 0.75, n: 7}", "0.7"),
+    ],
+)
 def test_a_bad_card_is_refused(weights, damage):
     (weights / "first.md").write_text(damage)
     with pytest.raises(UserError, match=r"first\.md"):
         zoo.list_models()
+
+
+def test_a_card_is_printed_as_a_table(weights):
+    text = (weights / "first.md").read_text()
+    without = "{mean: null, median: null, n: 0, without: 7, left_empty: 2, false_ml: 1.5}"
+    text = text.replace("n: 7}}", f"n: 7}}, enhancing_tumor: {without}}}")
+    (weights / "first.md").write_text(text)
+    lines = zoo.card_text(zoo.find_card("first")).splitlines()
+    assert lines[0] == "first"
+    assert "Dice, median (mean), on seven held-out cases" in lines
+    assert ["flair", "0.75", "(0.70)", "not", "measured"] in [line.split() for line in lines]
+    assert ["cases", "7", "0"] in [line.split() for line in lines]
+    assert "7 further cases with less than 0.5 ml of enhancing_tumor" in lines
+    assert ["flair", "2", "of", "7", "1.5"] in [line.split() for line in lines]
+    assert lines[-1] == "# Test model"
+
+
+def test_the_bundled_cards_have_median_and_n_of_every_subset():
+    for card in zoo.list_models():
+        for subset in GLIOMA.subsets():
+            scores = card.measured(GLIOMA.subset_name(subset))
+            assert list(scores) == list(GLIOMA.regions)
+            for score in scores.values():
+                assert score.n >= 6
+                assert 0 <= score.median <= 1
+                assert score.n + score.without == scores["whole_tumor"].n + scores["whole_tumor"].without
 
 
 def test_weights_without_a_card_are_refused(weights):

@@ -18,11 +18,17 @@ from PIL import Image, ImageDraw, ImageFont
 from anymri.types import GLIOMA, DataSpec
 
 __all__ = [
+    "HEAT",
     "PLANES",
+    "Plane",
+    "axial_sheet",
     "brain_box",
     "colour_hex",
+    "contour_picture",
     "data_uri",
+    "heat_picture",
     "label_colours",
+    "largest_component",
     "lesion_slices",
     "montage_png",
     "png_bytes",
@@ -42,6 +48,8 @@ _NAMED_COLOURS: dict[str, tuple[int, int, int]] = {
     "edema": (86, 180, 233),
     "et": (240, 228, 66),
 }
+#: From 0 to 1 in equal steps: dark violet over orange to light yellow.
+HEAT = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
 _FURTHER_COLOURS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0))
 
 
@@ -59,9 +67,9 @@ def colour_hex(colour: tuple[int, int, int]) -> str:
     return "#" + "".join(f"{part:02x}" for part in colour)
 
 
-def data_uri(png: bytes) -> str:
-    """PNG bytes as the address of an ``<img>`` that needs no file."""
-    return "data:image/png;base64," + b64encode(png).decode("ascii")
+def data_uri(data: bytes, kind: Literal["png", "webp"] = "png") -> str:
+    """Bytes of a picture as the address of an ``<img>`` that needs no file."""
+    return f"data:image/{kind};base64," + b64encode(data).decode("ascii")
 
 
 def value_range(image: Array) -> tuple[float, float]:
@@ -85,11 +93,11 @@ def brain_box(image: Array, margin: int = 3) -> tuple[slice, slice, slice]:
 
 
 def lesion_slices(label: Array | None, image: Array) -> dict[Plane, int]:
-    """Index of the slice to show in each plane: the most lesion, else the middle of the brain.
+    """Index of the slice to show in each plane: the most of the largest lesion, else the middle of the brain.
 
     Parameters
     ----------
-    label : int array, shape (D, H, W), or None
+    label : int or bool array, shape (D, H, W), or None
     image : float array, shape (D, H, W)
         Used where there is no lesion.
 
@@ -99,13 +107,35 @@ def lesion_slices(label: Array | None, image: Array) -> dict[Plane, int]:
         By plane name.
     """
     if label is not None and bool((label != 0).any()):
-        lesion = label != 0
+        lesion = largest_component(label != 0)
         return {
             plane: int(lesion.sum(axis=tuple(other for other in range(3) if other != axis)).argmax())
             for plane, axis in PLANES.items()
         }
     box = brain_box(image, margin=0)
     return {plane: (box[axis].start + box[axis].stop - 1) // 2 for plane, axis in PLANES.items()}
+
+
+def largest_component(inside: Array) -> Array:
+    """The largest connected part of a shape; voxels that touch by a corner are connected.
+
+    Parameters
+    ----------
+    inside : bool array, shape (D, H, W)
+
+    Returns
+    -------
+    bool array, shape (D, H, W)
+        Empty if `inside` is; the first of equals.
+    """
+    from scipy.ndimage import label as label_parts
+
+    box = brain_box(inside, margin=0)
+    parts, count = label_parts(inside[box], structure=np.ones((3, 3, 3)))
+    largest = np.zeros(inside.shape, bool)
+    if count:
+        largest[box] = parts == np.bincount(parts.ravel())[1:].argmax() + 1
+    return largest
 
 
 def slice_picture(
@@ -171,6 +201,38 @@ def slice_picture(
     return result
 
 
+def contour_picture(
+    label: Array,
+    *,
+    index: int,
+    box: tuple[slice, slice, slice],
+    size: tuple[int, int],
+    spec: DataSpec = GLIOMA,
+) -> Image.Image:
+    """Contours of the labels of one axial slice, transparent elsewhere.
+
+    Parameters
+    ----------
+    label : int array, shape (D, H, W)
+    index : int
+    box : tuple of slice
+    size : tuple of int
+        Width and height in pixels.
+    spec : DataSpec
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGBA.
+    """
+    cut = _cutter(0, index, box)(label).astype(np.uint8)
+    shown = np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.NEAREST))
+    colour = np.zeros((*shown.shape, 3), np.uint8)
+    _paint(colour, shown, "contour", spec)
+    opaque = np.where(colour.any(axis=-1, keepdims=True), 255, 0).astype(np.uint8)
+    return Image.fromarray(np.concatenate([colour, opaque], axis=-1))
+
+
 def slice_png(
     image: Array,
     label: Array | None = None,
@@ -214,14 +276,42 @@ def montage_png(pictures: Sequence[Image.Image], captions: Sequence[str] | None 
     return png_bytes(canvas)
 
 
-def heat_picture(value: Array, limits: tuple[float, float], **options: Any) -> Image.Image:
-    """`slice_picture` of a map in [low, high], dark violet over orange to light yellow."""
-    grey = np.asarray(slice_picture(value, limits=limits, **options).convert("L"), dtype=np.float32) / 255
-    anchors = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]], np.float32)
-    place = grey * (len(anchors) - 1)
-    lower = np.minimum(place.astype(int), len(anchors) - 2)
+def heat_picture(
+    image: Array, value: Array, *, from_value: float = 0.0, limits: tuple[float, float] | None = None, **options: Any
+) -> Image.Image:
+    """`slice_picture` of an image with a map in [0, 1] over it, in the colours of `HEAT`.
+
+    Parameters
+    ----------
+    image : float array, shape (D, H, W)
+    value : float array, shape (D, H, W)
+    from_value : float, default=0.0
+        Below it the map is not drawn, so that the image shows.
+    limits : tuple of float or None
+        Grey range of the image; None = `value_range`.
+    options
+        Of `slice_picture`: ``plane``, ``index``, ``box`` (needed here), ``spacing_mm``, ``height``.
+    """
+    grey = np.asarray(slice_picture(image, limits=limits, **options), dtype=np.float32)
+    drawn = slice_picture(value, limits=(0.0, 1.0), **options).convert("L")
+    level = np.asarray(drawn, dtype=np.float32) / 255
+    place = level * (len(HEAT) - 1)
+    lower = np.minimum(place.astype(int), len(HEAT) - 2)
     share = (place - lower)[..., None]
-    return Image.fromarray((anchors[lower] * (1 - share) + anchors[lower + 1] * share).astype(np.uint8))
+    anchors = np.array(HEAT, np.float32)
+    colour = anchors[lower] * (1 - share) + anchors[lower + 1] * share
+    blended = np.where((level >= from_value)[..., None], 0.3 * grey + 0.7 * colour, grey)
+    return Image.fromarray(blended.astype(np.uint8))
+
+
+def axial_sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Pictures of one size in rows of `columns`; what is left over is black, or transparent where they can be."""
+    width, height = images[0].size
+    rows = -(-len(images) // columns)
+    sheet = Image.new(images[0].mode, (width * columns, height * rows))
+    for number, picture in enumerate(images):
+        sheet.paste(picture, (number % columns * width, number // columns * height))
+    return sheet
 
 
 def png_bytes(picture: Image.Image) -> bytes:

@@ -13,16 +13,17 @@ import torch
 from nibabel.spatialimages import SpatialImage
 
 import anymri
-from anymri.data.nifti import Volume, read_image, to_nibabel
+from anymri.data.nifti import Volume, read_image
 from anymri.data.preprocess import Study, preprocess_study
 from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
 from anymri.inference.device import find_device
-from anymri.inference.labels import label_map
+from anymri.inference.labels import label_map, region_probability
 from anymri.inference.output.raw_result import RawResult, make_raw_result
-from anymri.inference.output.result import LabelScheme, Result, View, label_scheme, segmentation_image
+from anymri.inference.output.result import LabelScheme, Result, View, label_scheme
 from anymri.inference.output.write import write_result
 from anymri.inference.restore import restore_image, restore_probability
 from anymri.inference.sliding_window import Precision, SubjectPrediction, predict_subject
+from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions
 from anymri.inference.trust.quality import check_quality
 from anymri.inference.trust.uncertainty import entropy, sample_agreement, trust_summary
 from anymri.methods import Family, Method
@@ -70,6 +71,7 @@ class Model:
         raw: RawOptions | None = None,
         notes: Sequence[str] = (),
         check_labels: LabelCheck = "warn",
+        name: str | None = None,
     ) -> Result:
         """Segment and complete one study; see `predict_study`."""
         return predict_study(
@@ -82,6 +84,7 @@ class Model:
             raw=raw,
             notes=notes,
             check_labels=check_labels,
+            name=name,
         )
 
 
@@ -131,6 +134,7 @@ def predict_study(
     raw: RawOptions | None = None,
     notes: Sequence[str] = (),
     check_labels: LabelCheck = "warn",
+    name: str | None = None,
 ) -> Result:
     """Segment a study with whatever sequences there are, and fill in the missing ones.
 
@@ -155,6 +159,8 @@ def predict_study(
         What finding the files left doubtful, e.g. `anymri.data.index.StudyFiles.notes`; becomes part of the warnings.
     check_labels : {"warn", "strict", "off"}, default="warn"
         What to do where an image does not look like the sequence it was given as; ``strict`` refuses it.
+    name : str or None, default=None
+        What the study is called in the result, e.g. its folder; None = its file names. Never the patient's name.
 
     Returns
     -------
@@ -187,15 +193,19 @@ def predict_study(
     extra = None
     if prepared is not None:
         view, extra = _bring_back(prediction, view, prepared, spec)
+    regions = [] if view.label is None else list(trust["regions"])
+    unknown = unknown_regions(regions, subset)
+    trust["regions"] = {region: values for region, values in trust["regions"].items() if region not in unknown}
+    low = low_warning(trust["measured"], spec, subset)
     return Result(
-        segmentation=segmentation_image(view, spec, scheme),
-        completed={code: to_nibabel(array, view.geometry) for code, array in view.completed.items()},
-        volumes_ml=_volumes_ml(view, spec, trust),
+        name=name or ", ".join(dict.fromkeys(_file_name(images[code]) for code in subset)),
+        volumes_ml=_volumes_ml(view, spec, regions) | dict.fromkeys(unknown),
+        unknown=unknown,
         available=subset,
         missing=tuple(code for code in spec.modalities if code not in subset),
         label_values=scheme,
         trust=trust,
-        warnings=tuple(dict.fromkeys([*doubts, *check_quality(volumes)])),
+        warnings=tuple(dict.fromkeys([*low, *doubts, *check_quality(volumes)])),
         provenance=_provenance(opened, images, given, study),
         spec=spec,
         view=view,
@@ -230,14 +240,11 @@ def _check_request(images: Mapping[str, Image], model: Model) -> tuple[str, ...]
 
 
 def _trust(prediction: SubjectPrediction, study: Study, model: Model, subset: tuple[str, ...]) -> dict[str, Any]:
-    trust: dict[str, Any] = {"regions": {}}
+    spec = model.method.spec
+    trust: dict[str, Any] = {"regions": {}, "measured": measured_summary(model.card, spec, subset)}
     if prediction.box_probability is not None and prediction.head is not None:
         voxel_ml = float(np.prod(study.grid.spacing_mm)) / 1000
-        trust["regions"] = trust_summary(prediction.box_probability, prediction.head, voxel_ml, model.method.spec)
-    if model.card is not None:
-        measured = model.card.numbers.get("by_subset", {}).get(model.method.spec.subset_name(subset))
-        if measured:
-            trust["measured"] = {"dice": measured, "on": model.card.numbers.get("measured_on", "held-out subjects")}
+        trust["regions"] = trust_summary(prediction.box_probability, prediction.head, voxel_ml, spec)
     return trust
 
 
@@ -258,9 +265,12 @@ def _restore(prediction: SubjectPrediction, study: Study, volumes: Mapping[str, 
     """Bring everything to the grid of the input."""
     native = study.geometry
     label = uncertain = None
+    by_region: dict[str, Array] = {}
     probability = prediction.probability
     if probability is not None and prediction.head is not None:
-        label = label_map(restore_probability(probability, native), prediction.head, spec)
+        restored = restore_probability(probability, native)
+        label = label_map(restored, prediction.head, spec)
+        by_region = region_probability(restored, prediction.head, spec)
         uncertain = restore_probability(torch.from_numpy(entropy(probability, prediction.head))[None], native)[0]
     completed = {}
     image = prediction.image
@@ -270,7 +280,9 @@ def _restore(prediction: SubjectPrediction, study: Study, volumes: Mapping[str, 
         for index in torch.nonzero(prediction.synthesised)[:, 0].tolist():
             completed[spec.modalities[index]] = restore_image(image[index], brain, native_brain)
     given = {code: volume.array for code, volume in volumes.items()}
-    return View(images=given, label=label, completed=completed, entropy=uncertain, geometry=native)
+    return View(
+        images=given, label=label, completed=completed, probability=by_region, entropy=uncertain, geometry=native
+    )
 
 
 def _bring_back(
@@ -279,6 +291,7 @@ def _bring_back(
     """From the aligned grid to the grid of the reference, and label maps to those of the other sequences."""
     reference = prepared.reference
     labels: dict[str, Array] = {}
+    by_region: dict[str, Array] = {}
     if prediction.probability is not None and prediction.head is not None:
         aligned = restore_probability(prediction.probability, prepared.grid)
         certain = np.zeros(len(aligned), np.float32)  # what lies beyond the aligned grid is background
@@ -290,6 +303,8 @@ def _bring_back(
                 for part, value in zip(aligned, certain, strict=True)
             ]
             labels[code] = label_map(np.stack(moved), prediction.head, spec)
+            if code == reference:
+                by_region = region_probability(np.stack(moved), prediction.head, spec)
     native = {code: prepared.to_native(array, reference) for code, array in view.images.items()}
     brain = prepared.to_native(prepared.brain_mask.astype(np.float32), reference) > 0.5
     completed = {
@@ -300,19 +315,27 @@ def _bring_back(
         images={code: np.where(brain, array, np.float32(0)) for code, array in native.items()},
         label=labels.pop(reference, None),
         completed=completed,
+        probability=by_region,
         entropy=None if view.entropy is None else prepared.to_native(view.entropy, reference),
         geometry=prepared.native[reference],
     )
     return moved_view, make_raw_result(prepared, labels)
 
 
-def _volumes_ml(view: View, spec: DataSpec, trust: dict[str, Any]) -> dict[str, float]:
-    """Volumes as anybody can count them in the segmentation file, of the regions the model knows."""
+def _volumes_ml(view: View, spec: DataSpec, regions: Sequence[str]) -> dict[str, float | None]:
+    """Volumes as anybody can count them in the segmentation file."""
     if view.label is None:
         return {}
     counts = np.bincount(view.label.ravel(), minlength=256)
     voxel_ml = float(abs(np.linalg.det(view.geometry.affine[:3, :3]))) / 1000
-    return {region: float(counts[list(spec.region_values(region))].sum()) * voxel_ml for region in trust["regions"]}
+    return {region: float(counts[list(spec.region_values(region))].sum()) * voxel_ml for region in regions}
+
+
+def _file_name(image: Image) -> str:
+    """Last part of an image's path; what others call a place stays out of results."""
+    if isinstance(image, (str, Path)):
+        return Path(image).name
+    return Path(image.source).name if isinstance(image, Volume) else "image in memory"
 
 
 def _provenance(
@@ -320,11 +343,10 @@ def _provenance(
 ) -> dict[str, Any]:
     inputs = {}
     for code, volume in volumes.items():
-        given = images[code]
-        name = "image in memory"
-        if isinstance(given, (str, Path, Volume)):
-            name = Path(given.source if isinstance(given, Volume) else given).name
-        inputs[code] = {"name": name, "sha256_of_voxels": hashlib.sha256(volume.array.tobytes()).hexdigest()}
+        inputs[code] = {
+            "name": _file_name(images[code]),
+            "sha256_of_voxels": hashlib.sha256(volume.array.tobytes()).hexdigest(),
+        }
     return {
         "program": f"anymri {anymri.__version__}",
         "torch": torch.__version__,

@@ -3,71 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from anymri.errors import UserError
+from anymri.zoo.card import ModelCard, RegionScore, card_text, read_card_file
 
 if TYPE_CHECKING:
     from anymri.methods import Family, Method
 
-__all__ = ["ModelCard", "get_card", "import_checkpoint", "list_models", "open_model", "read_card", "weights_paths"]
+__all__ = [
+    "ModelCard",
+    "RegionScore",
+    "card_text",
+    "find_card",
+    "get_card",
+    "import_checkpoint",
+    "list_models",
+    "open_model",
+    "weights_paths",
+]
 
 #: Folder of the bundled weights: ``<name>.safetensors`` and its card ``<name>.md``; ``default.txt`` names the default.
 WEIGHTS = Path(__file__).parent / "weights"
 #: Name of the weights file inside a run folder.
 RUN_WEIGHTS = "model.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """What is known about a bundled model; the front matter of its Markdown card.
-
-    Parameters
-    ----------
-    name : str
-        Name in the zoo, equal to the file's name.
-    method : str
-        Registry name of its method.
-    summary : str
-        One line.
-    modalities : tuple of str
-        Sequences it accepts, in channel order.
-    data : str
-        What it was trained on.
-    seed : int
-    command : str
-        How to train it again.
-    licence : str
-    limits : str
-        What it must not be used for or is not known to do.
-    numbers : dict
-        Measured results; ``by_subset`` maps a subset name to region and mean Dice of held-out subjects,
-        ``measured_on`` says which.
-    path : Path
-        Weights file.
-    text : str, default=""
-        Body of the card, Markdown.
-    """
-
-    name: str
-    method: str
-    summary: str
-    modalities: tuple[str, ...]
-    data: str
-    seed: int
-    command: str
-    licence: str
-    limits: str
-    numbers: dict[str, Any] = field(default_factory=dict)
-    path: Path
-    text: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON form, without body and place."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in ("path", "text")}
-        return {**values, "modalities": list(self.modalities), "default": self.name == _default_name()}
 
 
 def list_models() -> list[ModelCard]:
@@ -78,29 +38,28 @@ def list_models() -> list[ModelCard]:
     UserError
         If weights lack a card or a card is incomplete.
     """
-    default = _default_name()
     cards = [_read_card(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
-    return sorted(cards, key=lambda card: (card.name != default, card.name))
+    return sorted(cards, key=lambda card: (not card.default, card.name))
 
 
-def get_card(name: str) -> ModelCard | None:
-    """Card of a bundled model by its name or ``"default"``; None if `name` is not a bundled model."""
-    path = _bundled(name)
-    return None if path is None else _read_card(path)
-
-
-def read_card(name: str) -> str:
-    """Text of a bundled model's card, Markdown with its front matter.
+def find_card(name: str) -> ModelCard:
+    """Card of a bundled model by its name or ``"default"``.
 
     Raises
     ------
     UserError
         If there is no such bundled model.
     """
-    path = _bundled(name)
-    if path is None:
+    card = get_card(name)
+    if card is None:
         raise UserError(f"no bundled model {name!r}; known: {_known()}")
-    return _read_card(path).path.with_suffix(".md").read_text(encoding="utf-8")
+    return card
+
+
+def get_card(name: str) -> ModelCard | None:
+    """Card of a bundled model by its name or ``"default"``; None if `name` is not a bundled model."""
+    path = _bundled(name)
+    return None if path is None else _read_card(path)
 
 
 def weights_paths(model: str | Path) -> list[Path]:
@@ -249,20 +208,4 @@ def _known() -> str:
 
 
 def _read_card(weights: Path) -> ModelCard:
-    from yaml import YAMLError, safe_load
-
-    path = weights.with_suffix(".md")
-    if not path.is_file():
-        raise UserError(f"{weights}: no model card; add {path.name} beside it")
-    opening, front, text = (path.read_text(encoding="utf-8").split("---\n", 2) + ["", ""])[:3]
-    try:
-        values = safe_load(front) if not opening.strip() else None
-        if not isinstance(values, dict):
-            raise TypeError("no YAML front matter between two lines of ---")
-        values["modalities"] = tuple(values["modalities"])
-        card = ModelCard(**values, path=weights, text=text.strip())
-    except (YAMLError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not a model card ({error}); see CONTRIBUTING") from None
-    if card.name != weights.stem:
-        raise UserError(f"{path}: card of {card.name!r} beside weights {weights.stem!r}; use one name")
-    return card
+    return read_card_file(weights.with_suffix(".md"), default=weights.stem == _default_name())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
 
-from anymri.inference.trust.uncertainty import entropy, expected_dice, sample_agreement, trust_summary
+from anymri.inference.trust.uncertainty import entropy, sample_agreement, trust_summary
 from anymri.types import Head
 
 SOFTMAX = Head("softmax", ("background", "ncr", "edema", "et"))
@@ -25,17 +23,11 @@ def test_entropy_is_zero_when_sure_and_one_when_clueless():
     np.testing.assert_allclose(entropy(voxels([0.5], [1.0], [0.0]), SIGMOID).ravel(), [1, 0, 0], atol=1e-6)
 
 
-def test_expected_dice_by_hand():
-    # Two voxels are segmented (0.9, 0.6), one is not (0.3): 2 (0.9 + 0.6) / (1.8 + 2).
-    assert expected_dice(voxels([0.9], [0.6], [0.3]), SIGMOID)["whole_tumor"] == pytest.approx(3.0 / 3.8)
-    assert expected_dice(voxels([1.0], [0.0]), SIGMOID)["whole_tumor"] == 1
-    assert math.isnan(expected_dice(voxels([0.1], [0.2]), SIGMOID)["whole_tumor"])
-
-
 def test_summary_counts_uncertain_volume():
     summary = trust_summary(voxels([0.9], [0.6], [0.3], [0.1]), SIGMOID, voxel_ml=0.5)["whole_tumor"]
     assert summary["uncertain_ml"] == pytest.approx(1.0)
     assert summary["mean_probability"] == pytest.approx(0.75)
+    assert set(summary) == {"uncertain_ml", "mean_probability"}, "no Dice is promised from uncalibrated probabilities"
 
 
 def test_samples_agree_by_their_mean_pairwise_dice():

@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from anymri.inference.output.raw_result import RawResult
 from anymri.inference.output.result import NOTICE, Result
+from anymri.inference.output.scroll import make_scroll
 from anymri.inference.pictures import (
+    HEAT,
     PLANES,
+    Plane,
     brain_box,
     colour_hex,
     data_uri,
     heat_picture,
     label_colours,
+    largest_component,
     lesion_slices,
     montage_png,
     slice_picture,
     value_range,
 )
+from anymri.inference.trust.measured import low_warning, trust_line
+from anymri.inference.words import name, scope
 from anymri.modalities import MODALITIES
 
-__all__ = ["study_page"]
+__all__ = ["Place", "lesion_places", "study_page"]
 
-#: Long names of the field's regions and labels, for people.
-NAMES = {
-    "whole_tumor": "Whole tumour",
-    "tumor_core": "Tumour core",
-    "enhancing_tumor": "Enhancing tumour",
-    "ncr": "Necrotic / non-enhancing core",
-    "edema": "Oedema / infiltration",
-    "et": "Enhancing tumour",
-}
+#: A lesion is seen well in a slice that cuts at least this share of its largest section.
+SEEN_SHARE = 0.5
+#: Entropy below this is not coloured, so that the anatomy shows.
+COLOURED = 0.1
+
+
+Array = np.ndarray[Any, Any]
+
+
+class Place(NamedTuple):
+    """Three slices through one lesion.
+
+    Attributes
+    ----------
+    title : str
+    slices : dict
+        Plane to index.
+    """
+
+    title: str
+    slices: dict[Plane, int]
 
 
 def study_page(result: Result) -> str:
@@ -46,26 +64,104 @@ def study_page(result: Result) -> str:
     Returns
     -------
     str
-        Self-contained: style and pictures are inside. The same result gives the same page.
+        Self-contained: style, pictures and the few lines that scroll them are inside. The same result gives the same
+        page.
     """
-    spec = result.spec
-    colours = label_colours(spec)
-    shown = [] if result.view.label is None else [name for name in spec.labels if name in result.label_values]
+    places = lesion_places(result)
+    shown = places[0].slices
     return _template().render(
+        name=result.name,
         notice=NOTICE,
-        inputs=[_input_row(result, code) for code in spec.modalities],
-        segmented=_segmentation_pictures(result),
-        legend=[(NAMES.get(name, name), colour_hex(colours[name]), result.label_values[name]) for name in shown],
-        volumes=[(NAMES.get(region, region), volume) for region, volume in result.volumes_ml.items()],
-        completed=_completed_pictures(result),
-        regions=[(NAMES.get(region, region), values) for region, values in result.trust.get("regions", {}).items()],
-        entropy=_entropy_picture(result),
-        measured=_measured(result),
-        agreement=[(NAMES.get(name, name), value) for name, value in result.trust.get("sample_agreement", {}).items()],
+        scope=scope(result.spec),
+        banner=low_warning(result.trust["measured"], result.spec, result.available),
+        inputs=[_input_row(result, code) for code in result.spec.modalities],
+        places=[(place.title, _strips(result, place.slices)) for place in places],
+        scroll=make_scroll(result.view, result.spec, shown["axial"]),
+        long_names={code: MODALITIES[code].long_name for code in result.view.images},
+        legend=_legend(result),
+        volumes=_volume_rows(result),
+        orientation_known=result.view.geometry.orientation_known,
+        completed=_completed_pictures(result, shown),
+        regions=[(_title(region), values) for region, values in result.trust["regions"].items()],
+        entropy=_entropy_picture(result, shown),
+        first_sequence=MODALITIES[next(iter(result.view.images))].long_name,
+        heat=[colour_hex(colour) for colour in HEAT],
+        coloured=COLOURED,
+        measured=result.trust["measured"],
+        agreement=[(_title(region), value) for region, value in result.trust.get("sample_agreement", {}).items()],
         warnings=result.warnings,
         raw=None if result.raw is None else _raw_part(result.raw),
         provenance=[(key, value) for key, value in result.provenance.items() if key != "inputs"],
     )
+
+
+def lesion_places(result: Result) -> list[Place]:
+    """Slices through the largest part of the largest region, then of the smaller regions where they lie elsewhere.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    list of Place
+        At least one. A region whose largest part is seen well in the slices before has none of its own; the middle
+        of the brain if nothing was segmented.
+    """
+    label = result.view.label
+    first = next(iter(result.view.images.values()))
+    middle = [Place("Through the middle of the brain", lesion_slices(None, first))]
+    if label is None:
+        return middle
+    known = [region for region in result.volumes_ml if region not in result.unknown]
+    places: list[Place] = []
+    # The largest region first, then from the smallest: the enhancing part goes before the core around it.
+    for region in [*known[:1], *known[:0:-1]]:
+        lesion = largest_component(np.isin(label, result.spec.region_values(region)))
+        if lesion.any() and not any(_shows(place.slices, lesion) for place in places):
+            places.append(Place(f"Through the largest part of the {name(region)}", lesion_slices(lesion, first)))
+    return places or middle
+
+
+def _shows(slices: dict[Plane, int], lesion: Array) -> bool:
+    """Whether every one of three slices cuts a large section of a lesion."""
+    for plane, axis in PLANES.items():
+        areas = lesion.sum(axis=tuple(other for other in range(3) if other != axis))
+        if areas[slices[plane]] < SEEN_SHARE * areas.max():
+            return False
+    return True
+
+
+def _title(code: str) -> str:
+    words = name(code)
+    return words[:1].upper() + words[1:]
+
+
+def _legend(result: Result) -> list[dict[str, Any]]:
+    """Colour, name and file value of every label; whether it is only a guess."""
+    if result.view.label is None:
+        return []
+    colours = label_colours(result.spec)
+    guessed = {label for region in result.unknown for label in result.spec.regions[region]}
+    return [
+        {"name": _title(label), "colour": colour_hex(colours[label]), "value": value, "guess": label in guessed}
+        for label, value in result.label_values.items()
+    ]
+
+
+def _volume_rows(result: Result) -> list[dict[str, Any]]:
+    """Volume and measured trust of every region, or why there is none."""
+    measured = result.trust["measured"]
+    return [
+        {
+            "name": _title(region),
+            "ml": volume,
+            "unknown": result.unknown.get(region),
+            "trust": trust_line(measured, region),
+            "low": measured is not None and region in measured["low"],
+        }
+        for region, volume in result.volumes_ml.items()
+    ]
 
 
 @cache
@@ -85,53 +181,59 @@ def _input_row(result: Result, code: str) -> dict[str, str]:
     return {"name": MODALITIES[code].long_name, "code": code, "state": state, "file": given["name"] if given else ""}
 
 
-def _drawing(result: Result) -> dict[str, Any]:
-    """What all pictures of a study share: slices, box and spacing."""
-    first = next(iter(result.view.images.values()))
-    return {
-        "slices": lesion_slices(result.view.label, first),
-        "box": brain_box(first),
-        "spacing_mm": result.view.geometry.spacing_mm,
-    }
+def _box(result: Result) -> tuple[slice, slice, slice]:
+    return brain_box(next(iter(result.view.images.values())))
 
 
-def _segmentation_pictures(result: Result) -> list[dict[str, str]]:
+def _strips(result: Result, slices: dict[Plane, int]) -> list[dict[str, str]]:
     """One strip per sequence: the axial slice plain, then three planes with contours."""
-    shared = _drawing(result)
+    view = result.view
+    options: dict[str, Any] = {"box": _box(result), "spacing_mm": view.geometry.spacing_mm, "spec": result.spec}
     strips = []
-    for code, image in result.view.images.items():
-        limits = value_range(image)
+    for code, image in view.images.items():
+        options["limits"] = value_range(image)
         pictures = []
-        for plane in PLANES:
-            options = {
-                "plane": plane, "index": shared["slices"][plane], "box": shared["box"],
-                "spacing_mm": shared["spacing_mm"], "limits": limits, "spec": result.spec,
-            }  # fmt: skip
-            if plane == "axial" or result.view.label is None:
-                pictures.append(slice_picture(image, **options))
-            if result.view.label is not None:
-                pictures.append(slice_picture(image, result.view.label, **options))
-        name = MODALITIES[code].long_name
-        text = f"{name}: axial slice through the lesion; axial, coronal and sagittal slice with its contours"
-        strips.append({"name": name, "uri": data_uri(montage_png(pictures)), "text": text})
+        for plane, index in slices.items():
+            if plane == "axial" or view.label is None:
+                pictures.append(slice_picture(image, plane=plane, index=index, **options))
+            if view.label is not None:
+                pictures.append(slice_picture(image, view.label, plane=plane, index=index, **options))
+        text = f"{MODALITIES[code].long_name}: axial slice plain, then axial, coronal and sagittal with contours"
+        strips.append({"uri": data_uri(montage_png(pictures)), "text": text})
     return strips
 
 
-def _completed_pictures(result: Result) -> list[dict[str, str]]:
-    shared = _drawing(result)
+def _completed_pictures(result: Result, slices: dict[Plane, int]) -> list[dict[str, str]]:
+    options: dict[str, Any] = {"box": _box(result), "spacing_mm": result.view.geometry.spacing_mm}
     strips = []
     for code, image in result.view.completed.items():
-        limits = value_range(image)
+        options["limits"] = value_range(image)
         pictures = [
-            slice_picture(
-                image, plane=plane, index=shared["slices"][plane], box=shared["box"], spacing_mm=shared["spacing_mm"],
-                limits=limits, stamp="SYNTHETIC", spec=result.spec,
-            )
-            for plane in PLANES
-        ]  # fmt: skip
-        name = MODALITIES[code].long_name
-        strips.append({"name": name, "uri": data_uri(montage_png(pictures)), "text": f"Synthetic {name}, three planes"})
+            slice_picture(image, plane=plane, index=index, stamp="SYNTHETIC", **options)
+            for plane, index in slices.items()
+        ]
+        text = f"Synthetic {MODALITIES[code].long_name}, three planes"
+        strips.append({"uri": data_uri(montage_png(pictures)), "text": text})
     return strips
+
+
+def _entropy_picture(result: Result, slices: dict[Plane, int]) -> str | None:
+    """The uncertainty over the first sequence, in three planes."""
+    view = result.view
+    if view.entropy is None:
+        return None
+    image = next(iter(view.images.values()))
+    value = np.where(image != 0, view.entropy, 0)
+    options: dict[str, Any] = {
+        "box": _box(result),
+        "spacing_mm": view.geometry.spacing_mm,
+        "limits": value_range(image),
+    }
+    pictures = [
+        heat_picture(image, value, from_value=COLOURED, plane=plane, index=index, **options)
+        for plane, index in slices.items()
+    ]
+    return data_uri(montage_png(pictures))
 
 
 def _raw_part(raw: RawResult) -> dict[str, Any]:
@@ -152,24 +254,3 @@ def _raw_part(raw: RawResult) -> dict[str, Any]:
         "uri": data_uri(raw.picture), "rows": rows, "brain_ml": brain["brain_ml"], "method": brain["method"],
         "reference": MODALITIES[raw.reference].long_name,
     }  # fmt: skip
-
-
-def _entropy_picture(result: Result) -> str | None:
-    if result.view.entropy is None:
-        return None
-    shared = _drawing(result)
-    value = np.where(next(iter(result.view.images.values())) != 0, result.view.entropy + 1e-6, 0)
-    pictures = [
-        heat_picture(value, (0.0, 1.0), plane=plane, index=shared["slices"][plane], box=shared["box"],
-                     spacing_mm=shared["spacing_mm"])
-        for plane in PLANES
-    ]  # fmt: skip
-    return data_uri(montage_png(pictures))
-
-
-def _measured(result: Result) -> dict[str, Any] | None:
-    measured = result.trust.get("measured")
-    if not measured:
-        return None
-    rows = [(NAMES.get(region, region), value) for region, value in measured["dice"].items()]
-    return {"on": measured["on"], "rows": rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,6 @@ __all__ = [
     "View",
     "label_scheme",
     "scheme_table",
-    "segmentation_image",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -43,6 +43,8 @@ class View:
         Values of the specification.
     completed : dict of str to float32 array
         Synthesised sequences, z-scores.
+    probability : dict of str to float32 array
+        Of every region.
     entropy : float32 array or None
         See `anymri.inference.trust.uncertainty.entropy`.
     geometry : Geometry
@@ -51,6 +53,7 @@ class View:
     images: dict[str, Array]
     label: Array | None
     completed: dict[str, Array]
+    probability: dict[str, Array]
     entropy: Array | None
     geometry: Geometry
 
@@ -61,33 +64,34 @@ class Result:
 
     Parameters
     ----------
-    segmentation : nibabel image or None
-        Label map (uint8) on the grid of the input; None for a model that only synthesises.
-    completed : dict of str to nibabel image
-        Synthesised missing sequences in z-score units (float32), on the grid of the input.
-    volumes_ml : dict of str to float
-        Volume of every region in the segmentation.
+    name : str
+        What the study is called: its folder, or its file names.
+    volumes_ml : dict of str to float or None
+        Volume of every region in the segmentation; None where it is unknown.
+    unknown : dict of str to str
+        Regions that cannot be known from the sequences given, with the reason. The label map keeps what the model
+        painted there, because the regions around it are counted with it.
     available, missing : tuple of str
         Sequences that were given, and those of the model that were not.
     label_values : dict of str to int
         Meaning of the segmentation's values.
     trust : dict
-        ``regions``: see `anymri.inference.trust.uncertainty.trust_summary`; ``measured``: mean Dice of held-out
-        subjects with the same sequences, if the model card has it; ``sample_agreement`` if samples were drawn.
+        ``measured``: see `anymri.inference.trust.measured.measured_summary`, None if nothing was measured;
+        ``regions``: see `anymri.inference.trust.uncertainty.trust_summary`; ``sample_agreement`` if samples were drawn.
     warnings : tuple of str
-        Oddities of the input, in plain words.
+        What is doubtful about this study and its result, the most important first, in plain words.
     provenance : dict
         Program, model and input, with checksums; no times and no places.
     spec : DataSpec
     view : View
-        For pictures.
+        The arrays.
     raw : RawResult or None
         For raw studies: other native grids, transforms, how it was prepared.
     """
 
-    segmentation: Any
-    completed: dict[str, Any]
-    volumes_ml: dict[str, float]
+    name: str
+    volumes_ml: dict[str, float | None]
+    unknown: dict[str, str]
     available: tuple[str, ...]
     missing: tuple[str, ...]
     label_values: dict[str, int]
@@ -97,6 +101,28 @@ class Result:
     spec: DataSpec
     view: View = field(repr=False)
     raw: RawResult | None = field(default=None, repr=False)
+
+    @cached_property
+    def segmentation(self) -> Any:
+        """Nibabel image of the label map (uint8), on the grid of the input; None for a model that only synthesises."""
+        if self.view.label is None:
+            return None
+        return to_nibabel(scheme_table(self.spec, self.label_values)[self.view.label], self.view.geometry)
+
+    @cached_property
+    def completed(self) -> dict[str, Any]:
+        """Nibabel images of the synthesised missing sequences: z-scores (float32), on the grid of the input."""
+        return {code: to_nibabel(array, self.view.geometry) for code, array in self.view.completed.items()}
+
+    @cached_property
+    def probability(self) -> dict[str, Any]:
+        """Nibabel images of the probability of every region (float32, 0 to 1), on the grid of the input."""
+        return {region: to_nibabel(array, self.view.geometry) for region, array in self.view.probability.items()}
+
+    @cached_property
+    def uncertainty(self) -> Any:
+        """Nibabel image of the entropy (float32, 0 sure to 1 clueless); None for a model that only synthesises."""
+        return None if self.view.entropy is None else to_nibabel(self.view.entropy, self.view.geometry)
 
 
 def label_scheme(labels: str, spec: DataSpec) -> dict[str, int]:
@@ -110,11 +136,6 @@ def label_scheme(labels: str, spec: DataSpec) -> dict[str, int]:
     if labels not in LABEL_SCHEMES:
         raise UserError(f"unknown label scheme {labels!r}; known: {', '.join(LABEL_SCHEMES)}")
     return {name: LABEL_SCHEMES[labels].get(name, value) for name, value in spec.labels.items()}
-
-
-def segmentation_image(view: View, spec: DataSpec, scheme: dict[str, int]) -> Any:
-    """Nibabel image of the label map in the values of a scheme; None if there is no label map."""
-    return None if view.label is None else to_nibabel(scheme_table(spec, scheme)[view.label], view.geometry)
 
 
 def scheme_table(spec: DataSpec, scheme: dict[str, int]) -> Array:

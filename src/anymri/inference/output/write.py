@@ -21,11 +21,15 @@ from anymri.inference.output.result import (
     NOTICE,
     LabelScheme,
     Result,
+    View,
     label_scheme,
     scheme_table,
-    segmentation_image,
 )
+from anymri.inference.words import scope
 from anymri.types import UserError
+
+#: Of probabilities in files: what is beyond means nothing and does not compress.
+DECIMALS = 4
 
 __all__ = ["check_output", "result_facts", "write_result"]
 
@@ -56,7 +60,12 @@ def check_output(out: str | Path, overwrite: bool = False) -> Path:
 
 
 def write_result(
-    result: Result, out: str | Path, labels: LabelScheme | None = None, *, overwrite: bool = False
+    result: Result,
+    out: str | Path,
+    labels: LabelScheme | None = None,
+    *,
+    overwrite: bool = False,
+    probabilities: bool = False,
 ) -> Path:
     """Write a result folder.
 
@@ -69,12 +78,15 @@ def write_result(
         Values of the segmentation; None = as predicted.
     overwrite : bool, default=False
         Whether to replace an earlier result.
+    probabilities : bool, default=False
+        Whether to write the probability of every region and the uncertainty as images, too.
 
     Returns
     -------
     Path
         `out`, with ``segmentation.nii.gz``, ``completed/<modality>_synthetic.nii.gz`` and ``.json``,
-        ``result.json`` and ``report.html``.
+        ``result.json`` and ``report.html``; with `probabilities` also ``probability_<region>.nii.gz`` and
+        ``uncertainty.nii.gz``.
 
     Raises
     ------
@@ -83,13 +95,14 @@ def write_result(
     """
     out = check_output(out, overwrite)
     if labels is not None:
-        scheme = label_scheme(labels, result.spec)
-        result = replace(result, segmentation=segmentation_image(result.view, result.spec, scheme), label_values=scheme)
+        result = replace(result, label_values=label_scheme(labels, result.spec))
     parent = make_folder(out.absolute().parent)
     temporary = parent / f".{out.name}.{os.getpid()}.part"
     try:
         temporary.mkdir()
         _write_files(result, temporary)
+        if probabilities:
+            _write_probabilities(result.view, temporary)
         _put_in_place(temporary, out)
     except (OSError, UserError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("(")[2].partition(")")[0] or str(error)
@@ -123,17 +136,29 @@ def _write_files(result: Result, folder: Path) -> None:
     _write_text(folder / "report.html", study_page(result))
 
 
+def _write_probabilities(view: View, folder: Path) -> None:
+    for region, array in view.probability.items():
+        write_image(folder / f"probability_{region}.nii.gz", np.round(array, DECIMALS), view.geometry, np.float32)
+    if view.entropy is not None:
+        write_image(folder / "uncertainty.nii.gz", np.round(view.entropy, DECIMALS), view.geometry, np.float32)
+
+
 def result_facts(result: Result) -> dict[str, Any]:
     """Content of ``result.json``: everything but the arrays."""
     return {
+        "study": result.name,
         "available": list(result.available),
         "missing": list(result.missing),
         "labels": result.label_values if result.view.label is not None else {},
-        "volumes_ml": {region: round(volume, 3) for region, volume in result.volumes_ml.items()},
+        "volumes_ml": {
+            region: None if volume is None else round(volume, 3) for region, volume in result.volumes_ml.items()
+        },
+        "unknown": result.unknown,
         "completed": sorted(result.completed),
         "trust": result.trust,
         "warnings": list(result.warnings),
         "provenance": result.provenance,
+        "scope": scope(result.spec),
         "notice": NOTICE,
     }
 

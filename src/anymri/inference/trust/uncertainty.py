@@ -11,7 +11,7 @@ import numpy as np
 from anymri.inference.labels import region_probability, regions
 from anymri.types import GLIOMA, DataSpec, Head
 
-__all__ = ["entropy", "expected_dice", "sample_agreement", "trust_summary"]
+__all__ = ["entropy", "sample_agreement", "trust_summary"]
 
 Array = np.ndarray[Any, Any]
 #: A voxel whose region probability lies strictly between these is counted as uncertain.
@@ -35,29 +35,6 @@ def entropy(probability: Any, head: Head) -> Array:
     if head.kind == "softmax":
         return (_minus_p_log_p(values).sum(axis=0) / np.log(len(values))).astype(np.float32)
     return ((_minus_p_log_p(values) + _minus_p_log_p(1 - values)).mean(axis=0) / np.log(2)).astype(np.float32)
-
-
-def expected_dice(probability: Any, head: Head, spec: DataSpec = GLIOMA) -> dict[str, float]:
-    """Dice each region would reach if the model's probabilities were true: 2 sum(p h) / (sum p + sum h).
-
-    Parameters
-    ----------
-    probability : array or Tensor of float, shape (C, *S)
-    head : Head
-    spec : DataSpec
-
-    Returns
-    -------
-    dict of str to float
-        By region; NaN where nothing was segmented.
-    """
-    found = regions(probability, head, spec)
-    result = {}
-    for region, chance in region_probability(probability, head, spec).items():
-        hard = found[region]
-        total = float(chance.sum(dtype=np.float64)) + float(hard.sum())
-        result[region] = float(2 * chance[hard].sum(dtype=np.float64) / total) if hard.any() else float("nan")
-    return result
 
 
 def sample_agreement(samples: Sequence[Any], head: Head, spec: DataSpec = GLIOMA) -> dict[str, float]:
@@ -91,7 +68,7 @@ def sample_agreement(samples: Sequence[Any], head: Head, spec: DataSpec = GLIOMA
 def trust_summary(
     probability: Any, head: Head, voxel_ml: float, spec: DataSpec = GLIOMA
 ) -> dict[str, dict[str, float]]:
-    """Expected Dice, uncertain volume and mean certainty of every region.
+    """Uncertain volume and mean certainty of every region.
 
     Parameters
     ----------
@@ -104,17 +81,15 @@ def trust_summary(
     Returns
     -------
     dict of str to dict
-        By region: ``expected_dice``; ``uncertain_ml``, the volume where the region's probability is between 0.25
+        By region: ``uncertain_ml``, the volume where the region's probability is between 0.25
         and 0.75; ``mean_probability`` inside the segmented region (NaN if it is empty).
     """
-    dice = expected_dice(probability, head, spec)
     found = regions(probability, head, spec)
     summary = {}
     for region, chance in region_probability(probability, head, spec).items():
         inside = chance[found[region]]
         uncertain = int(((chance > UNCERTAIN[0]) & (chance < UNCERTAIN[1])).sum())
         summary[region] = {
-            "expected_dice": dice[region],
             "uncertain_ml": uncertain * voxel_ml,
             "mean_probability": float(inside.mean(dtype=np.float64)) if inside.size else float("nan"),
         }

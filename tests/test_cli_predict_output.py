@@ -1,0 +1,87 @@
+"""What `anymri predict` says on the terminal: what it read, what it found, how far to trust it, where it is."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from command_line import run
+
+from anymri.inference import predict as predict_module
+from anymri.phantom import PhantomSettings, generate
+from anymri.zoo import find_card
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Folder of one phantom that was handed in with all its sequences."""
+    root = tmp_path_factory.mktemp("phantom")
+    generate(root, 1, 5, PhantomSettings(spacing_mm=3.0))
+    return next(path for path in sorted(root.iterdir()) if path.is_dir())
+
+
+@pytest.fixture
+def t1(study):
+    return next(study.glob("*t1n.nii.gz"))
+
+
+def test_all_is_said_in_order(study, tmp_path):
+    answer = run("predict", study, "-o", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
+    assert lines[0] == f"{study.name}:"
+    for name, line in zip(("T1", "T1c", "T2", "FLAIR"), lines[1:5], strict=True):
+        assert line.split()[0] == name
+        assert line.endswith(".nii.gz")
+    score = find_card("default").measured("t1+t1c+t2+flair")["whole_tumor"]
+    (whole,) = (line for line in lines if line.startswith("whole tumour"))
+    assert f"median Dice {score.median:.2f} on {score.n} unseen patients" in whole
+    assert " ml " in whole
+    assert any(line.startswith("This model always looks for a tumour.") for line in lines)
+    assert lines[-1] == f"wrote {tmp_path / 'out'}/report.html"
+
+
+@pytest.mark.parametrize("options", [(), ("-q",), ("--json",)])
+def test_the_warning_of_a_low_subset_comes_first_on_standard_error(t1, tmp_path, options):
+    answer = run("predict", "--t1", t1, "-o", tmp_path / "out", *options)
+    assert answer.code == 0, answer.err
+    sentence = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["warnings"][0]
+    assert sentence.startswith("From T1 alone this model misses most tumours: median Dice 0.")
+    assert answer.err.splitlines()[0] == f"warning: {sentence}"
+    if "--json" in options:
+        assert answer.json["warnings"][0] == sentence
+        assert answer.json["volumes_ml"]["enhancing_tumor"] is None
+        assert answer.json["unknown"]["enhancing_tumor"].startswith("needs T1c")
+        assert answer.json["trust"]["measured"]["regions"]["whole_tumor"]["n"] >= 6
+        assert answer.json["result"] == str(tmp_path / "out")
+    else:
+        (line,) = (line for line in answer.out.splitlines() if line.startswith("enhancing tumour"))
+        assert line.endswith("unknown: needs T1c, which was not given")
+
+
+def test_python_gives_the_same_as_the_command(t1):
+    result = predict_module.load("default").predict({"t1": t1})
+    assert result.volumes_ml["enhancing_tumor"] is None
+    assert result.volumes_ml["whole_tumor"] >= 0
+    assert result.warnings[0].startswith("From T1 alone")
+    assert result.probability["whole_tumor"].shape == result.segmentation.shape
+    assert result.name == t1.name
+
+
+def test_probabilities_lie_on_the_input_grid(study, tmp_path):
+    answer = run("predict", study, "-o", tmp_path / "out", "--save-probabilities", "-q")
+    assert answer.code == 0, answer.err
+    label = nib.load(tmp_path / "out" / "segmentation.nii.gz")
+    for name in ("probability_whole_tumor", "probability_tumor_core", "probability_enhancing_tumor", "uncertainty"):
+        image = nib.load(tmp_path / "out" / f"{name}.nii.gz")
+        values = np.asarray(image.dataobj)
+        assert image.shape == label.shape
+        assert np.array_equal(image.affine, label.affine)
+        assert values.min() >= 0
+        assert values.max() <= 1
+    whole = np.asarray(nib.load(tmp_path / "out" / "probability_whole_tumor.nii.gz").dataobj)
+    found = np.asarray(label.dataobj) != 0
+    assert whole[found].mean() > 0.6
+    assert whole[~found].mean() < 0.1
