@@ -68,7 +68,7 @@ class Template(Method):
         task="segmentation",
         year=2026,
         reference="AUTHORS, VENUE YEAR",
-        doi="",
+        doi="IDENTIFIER",
         code="",
         novelty="ONE LINE",
         weakness="ONE LINE",

@@ -200,6 +200,9 @@ class ACN(PerSubset):
             "preset tiny: 70 % of its small crops are centred on a label; the published ones, far larger, anywhere",
             "preset tiny: learning rate 0.002, 20 times the published one, for 1500 steps",
         ),
+        learns_from_hidden={
+            r"dice_full|consistency|transfer|\w+_discriminator": "the full-modality path teaches the other",
+        },
     )
     presets = {
         "paper": Preset((Stage("train", 300, 1, (128, 192, 160), "all", augment="mirror", foreground=0.0),)),

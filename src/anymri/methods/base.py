@@ -112,6 +112,10 @@ class MethodInfo:
         Where this implementation departs from paper or released code, one line each.
     untrained : dict of str to str
         Regular expression of parameter names that never receive a gradient, and why.
+    learns_from_hidden : dict of str to str
+        Regular expression of loss terms that read sequences present but not shown (a teacher, a target), and why.
+    couples_rows : str, default=""
+        Why the rows of a training batch change each other's features (batch statistics); empty = they do not.
     """
 
     title: str
@@ -127,6 +131,8 @@ class MethodInfo:
     weakness: str = ""
     deviations: tuple[str, ...] = ()
     untrained: dict[str, str] = field(default_factory=dict)
+    learns_from_hidden: dict[str, str] = field(default_factory=dict)
+    couples_rows: str = ""
 
 
 @dataclass(frozen=True)

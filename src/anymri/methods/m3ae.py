@@ -151,6 +151,7 @@ class M3AE(Method):
             "windows averaged as probabilities, not as logits",
             "the last epoch; the tested one is not stated, the release keeps every 50th and the best of every 20th",
         ),
+        learns_from_hidden={"reconstruction": "every sequence that is present is a target of pre-training"},
     )
     presets = {
         "paper": Preset(

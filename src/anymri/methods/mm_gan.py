@@ -186,6 +186,10 @@ class MMGAN(Method):
             "patients mix; theirs come one after the other with all their slices",
         ),
         untrained={r"discriminator\.levels\.[1-9]\.bias": "an instance norm follows and removes it; not added"},
+        learns_from_hidden={
+            "l1": "what is hidden is the target",
+            "gan|real|fake": "the discriminator judges beside the real sequences",
+        },
     )
     presets = {
         "paper": Preset(

@@ -271,6 +271,9 @@ class MMCFormer(PerSubset):
             "preset tiny: 70 % of its small crops are centred on a label; the published ones, far larger, anywhere",
             "preset tiny: learning rate 0.002, 20 times the published one, for 1500 steps",
         ),
+        learns_from_hidden={
+            "dice_full|consistency|msca|msp|reconstruction": "the full-modality path teaches the other",
+        },
     )
     presets = {
         "paper": Preset((Stage("train", 200, 1, (128, 192, 160), "all", augment="mirror", foreground=0.0),)),

@@ -218,6 +218,7 @@ class MmFormer(Method):
             "small enhancing tumours are left as predicted; their test may drop them",
         ),
         untrained={r".*\.lost_bias": "an instance norm without scale and shift follows and removes it"},
+        learns_from_hidden={r"separate_\w+": "each sequence that is present is segmented alone"},
     )
     presets = {
         "paper": Preset((Stage("train", 1000, 1, (128, 128, 128), "uniform_subset", foreground=0.0),)),

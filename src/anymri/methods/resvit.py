@@ -143,6 +143,7 @@ class ResViT(PerSubset):
             "dropout is off in prediction; their test script leaves it on",
         ),
         untrained={KEY_BIAS: KEY_BIAS_REASON},
+        learns_from_hidden={"l1": "the sequence to be made is the target", "real": "the discriminator knows it"},
     )
     # 25 subjects with 100 slices each: 100 epochs without transformers, 50 with them.
     presets = {

@@ -138,6 +138,10 @@ class UnifiedResViT(Method):
             "sequences that a subject lacks enter no term, so incomplete cohorts may train",
         ),
         untrained={KEY_BIAS: KEY_BIAS_REASON},
+        learns_from_hidden={
+            "pixel": "what is hidden is the target",
+            "gan|real|fake": "the discriminator judges what is made of it",
+        },
     )
     # 25 subjects with 100 slices each: 100 epochs without transformers, 50 with them.
     presets = {

@@ -259,6 +259,7 @@ class RFNet(Method):
         untrained={
             r".*\.conv\.bias|.*\.stacked\.bias": "an instance norm without scale and shift follows and removes it"
         },
+        learns_from_hidden={r"separate_\w+": "each sequence that is present is segmented alone"},
     )
     presets = {
         "paper": Preset(

@@ -245,6 +245,7 @@ class RobustSeg(Method):
             "logarithms of squared shifts stay within -50 and 50",
         ),
         untrained=dict.fromkeys(BIASES, NO_EFFECT),
+        learns_from_hidden={"reconstruction|kl": "every sequence that is present is rebuilt from its own style"},
     )
     presets = {
         "paper": Preset(

@@ -125,6 +125,10 @@ class UHVED(Method):
             "crops lie in the brain's box and are mirrored; theirs anywhere, also scaled by up to 10 %",
             "overlapping windows of prediction are averaged, not cut to their middle",
         ),
+        learns_from_hidden={
+            "reconstruction": "every sequence that is present is a target",
+            "kl": "posteriors of all subsets of what is present are compared",
+        },
     )
     presets = {
         "paper": Preset(

@@ -180,6 +180,7 @@ class UNet(Method):
         novelty="None: zero filling, with or without modality dropout, is what every method must beat.",
         weakness="Zero filling without dropout fails as soon as a sequence is missing.",
         deviations=("fixed plan instead of nnU-Net's planning; no mirroring at test time",),
+        learns_from_hidden={"completion": "what is hidden is the target"},
     )
     presets = {
         "paper": Preset(

@@ -1,0 +1,110 @@
+"""Seeded batches whose sequences differ in everything a leak could carry: brain, values, presence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from anymri.methods.base import Method, divisors
+from anymri.nn.fusion import spread
+from anymri.types import GLIOMA, STATISTICS, Batch, DataSpec, Where
+
+__all__ = ["POISONS", "SUBSETS", "brains", "draw_fewer", "make_batch", "poison", "size_for"]
+
+#: All 15 subsets of the glioma sequences as rows.
+SUBSETS = torch.stack([GLIOMA.available(subset) for subset in GLIOMA.subsets()])
+
+#: What stands in a channel that must not be read. NaN betrays every arithmetic use and zeros a mask of what is not 0;
+#: another brain with huge values betrays a box or statistics, also where NaN is filtered out.
+POISONS = ("NaN", "zeros", "another brain")
+
+
+def size_for(method: Method) -> tuple[int, int, int]:
+    """A small window the method accepts."""
+    depth, height, width = (max(16, 2 * step) for step in divisors(method))
+    return method.patch or (depth, height, width)
+
+
+def brains(rows: int, modalities: int, size: tuple[int, ...], seed: int = 0) -> Tensor:
+    """Ellipsoids, of another place, shape and box in every row and channel.
+
+    Parameters
+    ----------
+    rows, modalities : int
+    size : tuple of int
+    seed : int, default=0
+        Another seed gives other brains.
+
+    Returns
+    -------
+    Tensor of bool, shape (rows, modalities, *size)
+    """
+    generator = torch.Generator().manual_seed(100 + seed)
+    shape = (rows, modalities, len(size), *[1] * len(size))
+    radius = 0.34 + 0.12 * torch.rand(shape, generator=generator)
+    centre = 0.5 + 0.12 * (torch.rand(shape, generator=generator) - 0.5)
+    axes = torch.meshgrid(*[(torch.arange(n) + 0.5) / n for n in size], indexing="ij")
+    return (((torch.stack(axes) - centre) / radius) ** 2).sum(dim=2) < 1
+
+
+def make_batch(
+    size: tuple[int, ...],
+    present: Tensor,
+    available: Tensor,
+    spec: DataSpec = GLIOMA,
+    fill: float = torch.nan,
+    background: bool = False,
+) -> Batch:
+    """Random images with a nested lesion of every label.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Of the window.
+    present, available : Tensor of bool, shape (B, M)
+    spec : DataSpec
+    fill : float, default=nan
+        Value of the channels that are not present.
+    background : bool, default=False
+        Whether every sequence of every row is 0 outside a brain of its own.
+    """
+    generator = torch.Generator().manual_seed(1)
+    rows, modalities = present.shape
+    image = torch.randn((rows, modalities, *size), generator=generator)
+    label = torch.zeros((rows, *size), dtype=torch.int64)
+    for depth, value in enumerate(spec.labels.values()):
+        inner = tuple(slice(n // 4 + depth, 3 * n // 4 - depth) for n in size)
+        label[(slice(None), *inner)] = value
+    image = image + 0.5 * label[:, None]  # something to learn
+    if background:
+        image = torch.where(brains(rows, modalities, size), image, 0.0)
+    image = torch.where(spread(present, image.ndim), image, fill)
+    statistics = torch.arange(1.0, 1 + len(STATISTICS)).expand(rows, modalities, -1)
+    statistics = torch.where(present[..., None], statistics, torch.nan)
+    corner, shape = torch.zeros(rows, 3, dtype=torch.int64), torch.tensor([size] * rows)
+    where = Where(corner, shape, torch.zeros(rows, 3, dtype=torch.bool))
+    return Batch(image, label, present, available, statistics, where, tuple(f"subject{i}" for i in range(rows)))
+
+
+def poison(image: Tensor, channels: Tensor, kind: str) -> Tensor:
+    """The same images with something else in some channels.
+
+    Parameters
+    ----------
+    image : Tensor, shape (B, M, *S)
+    channels : Tensor of bool, shape (B, M)
+        Where to put it.
+    kind : str
+        One of `POISONS`.
+    """
+    if kind == "another brain":
+        generator = torch.Generator().manual_seed(9)
+        other = 1000 * torch.randn(image.shape, generator=generator)
+        inside = brains(len(image), image.shape[1], tuple(image.shape[2:]), seed=9)
+        return torch.where(spread(channels, image.ndim), torch.where(inside, other, 0.0), image)
+    return torch.where(spread(channels, image.ndim), {"NaN": torch.nan, "zeros": 0.0}[kind], image)
+
+
+def draw_fewer(present: Tensor) -> Tensor:
+    """All but the first present modality of every row: a second draw that differs from showing everything."""
+    return present & ((present.cumsum(dim=1) > 1) | (present.sum(dim=1, keepdim=True) == 1))

@@ -1,0 +1,292 @@
+"""Checks of `encode` and `decode`: what is not shown has no influence, whatever it holds."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from anymri.inference.kernels import SameKernels
+from anymri.methods import Family, SubsetNotTrained
+from anymri.methods.base import Method, divisors
+from anymri.testing.batches import POISONS, SUBSETS, make_batch, poison, size_for
+from anymri.testing.candidate import Candidate, only_synthesises, predict
+from anymri.testing.expect import demand, demand_same, refuses
+from anymri.testing.training_run import run_turns
+from anymri.types import GLIOMA, DataSpec, Prediction, UserError
+
+__all__ = ["CHECKS"]
+
+FIVE = DataSpec(
+    ("t1", "t1c", "t2", "flair", "dwi"), labels={"lesion": 1, "core": 2}, regions={"lesion": ("lesion", "core")}
+)
+
+
+def main_output(prediction: Prediction) -> Tensor:
+    """Logits; of a system that only synthesises, its images with 0 in the channels it does not give."""
+    if prediction.logits is not None:
+        return prediction.logits
+    assert prediction.image is not None
+    return prediction.image.nan_to_num(0.0)
+
+
+def every_subset_gives_a_finite_output_of_the_right_shape(candidate: Candidate) -> None:
+    method, image, rows, prediction = candidate.method, candidate.image, candidate.rows, candidate.prediction
+    size = tuple(image.shape[2:])
+    if "logits" in method.outputs:
+        assert prediction.logits is not None
+        assert method.head is not None
+        demand(
+            prediction.logits.shape == (len(rows), len(method.head.channels), *size),
+            f"logits have the shape {tuple(prediction.logits.shape)}",
+        )
+        demand(prediction.logits.isfinite().all(), "logits are not finite")
+    if "image" in method.outputs:
+        assert prediction.image is not None
+        assert prediction.synthesised is not None
+        demand(prediction.image.shape == (len(rows), 4, *size), f"images of shape {tuple(prediction.image.shape)}")
+        demand(prediction.synthesised.shape == (len(rows), 4), "synthesised is not (B, M)")
+        finite = prediction.image.flatten(2).isfinite().all(2)
+        demand(torch.equal(finite, prediction.synthesised), "images are finite where not synthesised, or NaN where so")
+        if method.subsets == "any":
+            demand((prediction.synthesised | rows).all(), "a modality is neither there nor synthesised")
+
+
+def bfloat16_predicts_nearly_the_same(candidate: Candidate) -> None:
+    rows = candidate.rows
+    row = rows[max(len(rows) - 2, 0) :][:1]
+    exact = main_output(predict(candidate.method, candidate.image[:1], row))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = main_output(predict(candidate.method, candidate.image[:1], row)).float()
+    demand(rounded.isfinite().all(), "not finite in bfloat16")
+    demand((rounded - exact).std() <= 0.2 * exact.std(), "another answer in bfloat16")
+
+
+def only_what_is_asked_for_is_decoded(candidate: Candidate) -> None:
+    method, image, rows = candidate.method, candidate.image[:2], candidate.rows[:2]
+    everything = predict(method, image, rows)
+    for output in method.outputs:
+        part = predict(method, image, rows, outputs=(output,))
+        given = [key for key in ("logits", "image", "class_logits") if getattr(part, key) is not None]
+        demand(given == [output], f"asked for {output}, got {', '.join(given)}")
+        torch.testing.assert_close(getattr(part, output), getattr(everything, output), equal_nan=True)
+
+
+def absent_voxels_never_reach_the_prediction(candidate: Candidate) -> None:
+    method, image, rows = candidate.method, candidate.image, candidate.rows
+
+    def sampled(given: Tensor) -> Prediction:
+        generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+        return predict(method, given[:2], rows[:2], generators=generators)
+
+    noisy = sampled(image)
+    for kind in POISONS:
+        poisoned = poison(image, ~rows, kind)
+        demand_same(predict(method, poisoned, rows), candidate.prediction, f"absent sequences hold {kind}")
+        demand_same(sampled(poisoned), noisy, f"absent sequences hold {kind}, with noise")
+
+
+def features_of_a_subset_come_from_its_sequences_alone(candidate: Candidate) -> None:
+    """What `encode` gives for S is the same, bit for bit, whatever the channels outside S hold."""
+    method, rows = candidate.method, candidate.rows[::2]
+    image = candidate.image[::2]
+    with torch.inference_mode():
+        features = method.encode(image, rows)
+        for kind in POISONS:
+            demand_same(method.encode(poison(image, ~rows, kind), rows), features, f"channels outside S hold {kind}")
+
+
+def a_subset_decodes_the_same_from_more_features(candidate: Candidate) -> None:
+    """``decode(encode(x, T), S) == decode(encode(x', S), S)``, where x' holds something else outside S."""
+    method = candidate.method
+    # For S = T there is nothing to compare.
+    pairs = [(s, t) for s, t in product(candidate.rows, SUBSETS) if not (s & ~t).any() and (s != t).any()]
+    demand(len(pairs) == 50 or method.subsets != "any", "a subset is not served")
+    within, encoded = torch.stack([s for s, _ in pairs]), torch.stack([t for _, t in pairs])
+    image = make_batch(size_for(method), torch.ones_like(within), within, background=True).image
+    kinds = [poison(image, ~within, kind) for kind in POISONS]
+    # One poison a pair; `features_of_a_subset_come_from_its_sequences_alone` tries all of them on each.
+    other = torch.stack([kinds[row % len(kinds)][row] for row in range(len(image))])
+    with torch.inference_mode():
+        more = method.decode(method.encode(image, encoded), within)
+        demand_same(more, method.decode(method.encode(other, within), within), "T's features change what S gives")
+
+
+def a_subset_decodes_the_same_from_all_features_one_window_at_a_time(candidate: Candidate) -> None:
+    method, image, rows = candidate.method, candidate.image[:1], candidate.rows
+    with torch.inference_mode():
+        features = method.encode(image, torch.ones(1, 4, dtype=torch.bool))
+        for row in rows[[0, 4, 9, 12, 14]] if len(rows) == 15 else rows[:1]:
+            more = method.decode(features, row[None])
+            demand_same(more, method.predict(image, row[None]), "the features of all change what a subset gives")
+
+
+def a_batch_of_mixed_subsets_equals_its_rows(candidate: Candidate) -> None:
+    method, chosen = candidate.method, [0, 2 * len(candidate.rows) // 5, len(candidate.rows) - 1]
+    image, rows = candidate.image[chosen], candidate.rows[chosen]
+    # Otherwise one row takes another convolution kernel than several, whose sums round differently.
+    with SameKernels(len(rows)):
+        together = predict(method, image, rows)
+        alone = [predict(method, image[i : i + 1], rows[i : i + 1]) for i in range(len(rows))]
+    for key in method.outputs:
+        whole = getattr(together, key)
+        tolerance = 1e-4 * whole[whole.isfinite()].std().item()
+        for row, part in zip(whole, alone, strict=True):
+            torch.testing.assert_close(getattr(part, key)[0], row, atol=tolerance, rtol=1e-4, equal_nan=True)
+
+
+def prediction_repeats_and_its_noise_follows_the_seeds(candidate: Candidate) -> None:
+    method, image = candidate.method, candidate.image[:2]
+    available = candidate.rows[[len(candidate.rows) // 3, -1]]
+    words = "the same input twice"
+    demand_same(predict(method, image, available), predict(method, image, available), words)
+
+    def sampled(*seeds: int) -> Prediction:
+        return predict(method, image, available, generators=[torch.Generator().manual_seed(seed) for seed in seeds])
+
+    first, other = sampled(1, 2), sampled(1, 3)
+    demand_same(sampled(1, 2), first, f"{words}, with noise")
+    for key in method.outputs:
+        demand_same(getattr(first, key)[0], getattr(other, key)[0], "a row's noise must be its own")
+
+
+def every_modality_matters(candidate: Candidate) -> None:
+    method, image, rows = candidate.method, candidate.image[:1], candidate.rows
+    if method.classical:
+        raise SkipTest("a classical system may look at one or two modalities")
+    everything = rows[-1:]
+    if only_synthesises(method) and method.subsets == "any":
+        everything = rows[-2:-1]  # with all four there is nothing to fill in
+    before = main_output(predict(method, image, everything))
+    for modality in everything[0].nonzero().flatten().tolist():
+        changed = image.clone()
+        changed[:, modality, 3:9, 3:9, 3:9] += 5.0
+        after = main_output(predict(method, changed, everything))
+        demand(not torch.allclose(after, before, atol=1e-4), f"{method.spec.modalities[modality]} changes nothing")
+
+
+def windows_need_not_be_cubes(candidate: Candidate) -> None:
+    method = candidate.method
+    if method.patch is not None:
+        raise SkipTest("fixed window")
+    steps = [step * -(-8 // step) for step in divisors(method)]
+    size = (2 * steps[0], 3 * steps[1], 4 * steps[2])
+    given = main_output(predict(method, torch.randn(1, 4, *size), candidate.rows[-1:])).shape[2:]
+    demand(given == size, f"a window of {size} came back as {tuple(given)}")
+
+
+def other_numbers_of_modalities(candidate: Candidate) -> None:
+    for codes in (("flair",), ("t2", "flair"), ("t1", "t2", "pd")):
+        if len(codes) == 1 and tuple(candidate.cls.outputs) == ("image",):
+            refuses(lambda: candidate.build(DataSpec(codes)), UserError, "nothing to synthesise")  # noqa: B023
+            continue
+        _runs(candidate, candidate.build(DataSpec(codes)))
+
+
+def five_modalities_and_other_labels(candidate: Candidate) -> None:
+    method = candidate.build(FIVE)
+    prediction, label = _runs(candidate, method)
+    if prediction.logits is not None:
+        assert method.head is not None
+        channels = len(method.head.channels)
+        demand(prediction.logits.shape[1] == channels, "logits do not fit the head")
+        demand(method.head.target(label, FIVE).shape[1] == channels, "targets do not fit the head")
+
+
+def _runs(candidate: Candidate, method: Method) -> tuple[Prediction, Tensor]:
+    """Predict and train one step; the prediction and the label."""
+    batch = candidate.full_batch(method)
+    assert batch.label is not None
+    prediction = predict(method, batch.image, batch.available)
+    codes = ", ".join(method.spec.modalities)
+    demand(main_output(prediction).isfinite().all(), f"not finite with {codes}")
+    if not method.classical:
+        for turn, result in run_turns(method, candidate.full_batch(method, rows=1), backward=False).items():
+            demand(result["output"].loss.isfinite(), f"{turn}: the loss is not finite with {codes}")
+    return prediction, batch.label
+
+
+def channels_are_named_not_positional(candidate: Candidate) -> None:
+    """Permuted sequences with accordingly permuted weights give the same."""
+    method, image, rows = candidate.method, candidate.image, candidate.rows
+    order = [3, 1, 0, 2]
+    permuted = candidate.build(DataSpec(tuple(GLIOMA.modalities[i] for i in order)))
+    weights = method.state_dict()
+    for key, axis, codes, new in _per_modality(candidate, method, permuted):
+        width = weights[key].shape[axis] // len(codes)
+        columns = [codes.index(code) * width + part for code in new for part in range(width)]
+        weights[key] = weights[key].index_select(axis, torch.tensor(columns))
+    permuted.load_state_dict(weights)
+    before, after = candidate.prediction, predict(permuted, image[:, order], rows[:, order])
+    if before.logits is not None:
+        torch.testing.assert_close(after.logits, before.logits, atol=1e-4, rtol=1e-4)
+    if before.image is not None:
+        torch.testing.assert_close(after.image, before.image[:, order], atol=1e-4, rtol=1e-4, equal_nan=True)
+
+
+Codes = tuple[str, ...]
+
+
+def _per_modality(candidate: Candidate, method: Method, permuted: Method) -> list[tuple[str, int, Codes, Codes]]:
+    """Weights that hold sequences along an axis instead of by name: key, axis, sequences there, their new order.
+
+    They are the ones whose shape grows with the number of sequences: of the specification, or of the own subset of a
+    system with one network per subset. An axis may hold several entries a sequence, one sequence after the other.
+    """
+    more = [*method.spec.modalities, "dwi"]
+    spec = DataSpec(tuple(more), labels=method.spec.labels, regions=method.spec.regions)
+    grown = [(candidate.sizes(spec), method.spec.modalities, permuted.spec.modalities)]
+    if method.subsets != "any":
+        grown.append((candidate.sizes(method.spec, subset="t1+t1c+flair"), method.own, permuted.own))
+    found = []
+    for shapes, codes, new in grown:
+        for key, value in method.state_dict().items():
+            sizes = zip(value.shape, shapes.get(key, value.shape), strict=True)
+            found += [
+                (key, axis, codes, new)
+                for axis, (size, larger) in enumerate(sizes)
+                if larger != size and size % len(codes) == 0
+            ]
+    return found
+
+
+def a_family_serves_its_subsets_and_refuses_others(candidate: Candidate) -> None:
+    method, image = candidate.method, candidate.image
+    if method.subsets == "any":
+        raise SkipTest("one network for all subsets")
+    single = candidate.build(subset="t2")
+    family = Family({"flair+t1c": method, "t2": single})
+    asked = torch.stack([GLIOMA.available(subset) for subset in (("t2",), ("t1c", "flair"))])
+    with torch.inference_mode():
+        together = main_output(predict(family, image, asked))
+        for row, member in enumerate((single, method)):
+            alone = main_output(member.predict(image[row : row + 1], asked[row : row + 1]))[0]
+            demand_same(together[row], alone, "a member answers otherwise within a family")
+    for refusing in (family, method):
+        refuses(
+            lambda: predict(refusing, image[:1], GLIOMA.available(("t1",))[None]),  # noqa: B023
+            SubsetNotTrained,
+            r"has no network for t1; trained subsets: [\w+, ]*t1c\+flair",
+        )
+
+
+CHECKS: tuple[Any, ...] = (
+    every_subset_gives_a_finite_output_of_the_right_shape,
+    bfloat16_predicts_nearly_the_same,
+    only_what_is_asked_for_is_decoded,
+    absent_voxels_never_reach_the_prediction,
+    features_of_a_subset_come_from_its_sequences_alone,
+    a_subset_decodes_the_same_from_more_features,
+    a_subset_decodes_the_same_from_all_features_one_window_at_a_time,
+    a_batch_of_mixed_subsets_equals_its_rows,
+    prediction_repeats_and_its_noise_follows_the_seeds,
+    every_modality_matters,
+    windows_need_not_be_cubes,
+    other_numbers_of_modalities,
+    five_modalities_and_other_labels,
+    channels_are_named_not_positional,
+    a_family_serves_its_subsets_and_refuses_others,
+)

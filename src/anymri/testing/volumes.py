@@ -1,0 +1,94 @@
+"""Checks over whole volumes: encoding once for all subsets gives what one prediction a subset gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anymri.inference.kernels import SameKernels
+from anymri.inference.sliding_window import predict_subject
+from anymri.methods.base import Method
+from anymri.testing.batches import brains, size_for
+from anymri.testing.candidate import Candidate
+from anymri.testing.expect import demand, demand_same
+from anymri.types import STATISTICS
+
+__all__ = ["CHECKS"]
+
+#: Largest difference of windows in a batch to windows alone, in standard deviations of the output.
+BATCHED = 1e-5
+
+
+def _volume(method: Method) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
+    """Two windows along the last axis, a brain of its own for every modality, intensity statistics."""
+    window = size_for(method)
+    modalities = len(method.spec.modalities)
+    shape = (*window[:2], window[2] + window[2] // 2)
+    inside = brains(1, modalities, shape)[0]
+    image = torch.where(inside, torch.randn(inside.shape, generator=torch.Generator().manual_seed(5)), 0.0)
+    places = [brain.nonzero() for brain in inside]
+    boxes = torch.stack([torch.stack([voxels.amin(0), voxels.amax(0) + 1]) for voxels in places])
+    statistics = torch.arange(1.0, 1 + len(STATISTICS)).expand(modalities, -1).clone()
+    method.median_statistics = statistics[None].clone()
+    return (image, statistics, boxes), window
+
+
+def _chosen(method: Method, rows: Tensor) -> list[tuple[str, ...]]:
+    """A few subsets of each size, or the one that the method serves."""
+    picked = rows[[0, 3, 5, 10, 14]] if len(rows) == 15 else rows[:1]
+    return [tuple(code for code, shown in zip(method.spec.modalities, row, strict=True) if shown) for row in picked]
+
+
+def all_subsets_at_once_are_the_plain_loop_bit_for_bit(candidate: Candidate) -> None:
+    method = candidate.build()
+    subject, window = _volume(method)
+    subsets = _chosen(method, candidate.rows)
+    together = predict_subject(method, *subject, subsets, window=window, precision="32")
+    for subset in subsets:
+        alone = predict_subject(method, *subject, [subset], window=window, precision="32")[subset]
+        for key in ("probability", "image"):
+            words = f"{key} of {'+'.join(subset)} depends on the subsets predicted with it"
+            demand_same(getattr(together[subset], key), getattr(alone, key), words)
+
+
+def several_windows_at_a_time_agree_to_rounding(candidate: Candidate) -> None:
+    method = candidate.build()
+    (image, _, _), window = _volume(method)
+    width = window[-1]
+    windows = torch.stack([image[..., :width], image[..., -width:], image[..., 1 : width + 1]])
+    row = candidate.rows[0] if "logits" not in method.outputs else candidate.rows[-1]
+    available = row.expand(3, -1)
+    with torch.inference_mode(), SameKernels(3):
+        together = method.predict(windows, available)
+        alone = [method.predict(windows[row : row + 1], available[:1]) for row in range(3)]
+    for key in method.outputs:
+        whole, parts = getattr(together, key), torch.cat([getattr(part, key) for part in alone])
+        known = whole.isfinite()
+        demand(torch.equal(known, parts.isfinite()), f"{key} is not finite in the same voxels")
+        demand(known.any(), f"{key} is finite nowhere")
+        gap = (whole - parts)[known].abs().max() / whole[known].std().clamp(min=1e-12)
+        demand(gap <= BATCHED, f"{key}: {gap:.1e} standard deviations")
+
+
+def a_volume_in_batches_of_windows_is_the_volume_one_window_at_a_time(candidate: Candidate) -> None:
+    method = candidate.build()
+    subject, window = _volume(method)
+    subsets = _chosen(method, candidate.rows)
+    options: dict[str, Any] = {"window": window, "overlap": 0.7, "precision": "32"}
+    single = predict_subject(method, *subject, subsets, **options)
+    several = predict_subject(method, *subject, subsets, batch_size=3, **options)
+    for subset in subsets:
+        for key in ("probability", "image"):
+            first, second = getattr(single[subset], key), getattr(several[subset], key)
+            demand((first is None) == (second is None), f"{key} is there in one of both")
+            if first is not None:
+                torch.testing.assert_close(second, first, rtol=0, atol=1e-5, equal_nan=True)
+
+
+CHECKS: tuple[Any, ...] = (
+    all_subsets_at_once_are_the_plain_loop_bit_for_bit,
+    several_windows_at_a_time_agree_to_rounding,
+    a_volume_in_batches_of_windows_is_the_volume_one_window_at_a_time,
+)

@@ -1,0 +1,214 @@
+"""Small methods that each leak in one plausible way, and two that do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from anymri.methods._template import Template
+from anymri.methods.base import show
+from anymri.types import Prediction
+
+
+class Clean(Template):
+    name = "clean"
+    __doc__ = Template.__doc__
+
+
+class EarlyFusion(Template):
+    # One network over all channels, the absent ones filled with zeros.
+    name = "early_fusion"
+    __doc__ = Template.__doc__
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        del self.encoders
+        self.network = nn.Sequential(nn.Conv3d(len(spec.modalities), 2 * config.width, 3, padding=1), nn.ReLU())
+
+    def encode(self, image, available, where=None):
+        return {"image": show(image, available)}
+
+    def decode(self, features, available, outputs=None, generators=None):
+        return Prediction(logits=self.classifier(self.network(show(features["image"], available))))
+
+
+def brain_of(image):
+    """Where any channel is not background, (B, 1, *S)."""
+    return (image != 0).any(dim=1, keepdim=True)
+
+
+def standardised(image, inside):
+    """Z-scores within a mask, (B, M, *S)."""
+    inside = inside.expand_as(image)
+    count = inside.flatten(2).sum(dim=2).clamp_min(1)[..., None, None, None]
+    mean = torch.where(inside, image, 0.0).sum(dim=(2, 3, 4), keepdim=True) / count
+    square = torch.where(inside, (image - mean) ** 2, 0.0).sum(dim=(2, 3, 4), keepdim=True) / count
+    return (image - mean) / (square + 1e-6).sqrt()
+
+
+# ------------------------------------------------------------------------------------------------------ prediction
+
+
+class StandardisedInTheUnionOfAllBrains(Clean):
+    def encode(self, image, available, where=None):
+        return super().encode(standardised(image, brain_of(image)), available)
+
+
+class StandardisedInTheUnionOfTheBrainsEncoded(Clean):
+    def encode(self, image, available, where=None):
+        return super().encode(standardised(image, brain_of(show(image, available))), available)
+
+
+class CroppedToTheUnionOfAllBrains(Clean):
+    def encode(self, image, available, where=None):
+        inside = brain_of(image)
+        box = torch.ones_like(inside)
+        for axis in (2, 3, 4):
+            others = [other for other in (2, 3, 4) if other != axis]
+            box = box & inside.any(dim=others[0], keepdim=True).any(dim=others[1], keepdim=True)
+        return {code: feature * box for code, feature in super().encode(image, available).items()}
+
+
+class PlacedFromTheCentreOfAllBrains(Clean):
+    def encode(self, image, available, where=None):
+        inside = brain_of(image).float()
+        line = torch.arange(image.shape[-1], dtype=torch.float32)
+        centre = (inside * line).sum(dim=(1, 2, 3, 4)) / inside.sum(dim=(1, 2, 3, 4)).clamp_min(1)
+        offset = (line - centre[:, None])[:, None, None, None] / len(line)
+        return {code: feature + offset for code, feature in super().encode(image, available).items()}
+
+
+class ScaledByTheLargestValueOfAll(Clean):
+    def encode(self, image, available, where=None):
+        largest = image.nan_to_num(0.0).abs().amax(dim=(1, 2, 3, 4), keepdim=True).clamp_min(1e-6)
+        return super().encode(image / largest, available)
+
+
+class NormalisedOverTheModalitiesEncoded(Clean):
+    def encode(self, image, available, where=None):
+        return super().encode(nn.functional.layer_norm(show(image, available), image.shape[1:]), available)
+
+
+class MultipliedByTheMask(EarlyFusion):
+    def encode(self, image, available, where=None):
+        return {"image": image}
+
+    def decode(self, features, available, outputs=None, generators=None):
+        image = features["image"] * available[..., None, None, None]
+        return Prediction(logits=self.classifier(self.network(image)))
+
+
+class WeighsAbsentFeaturesWithZero(Clean):
+    def encode(self, image, available, where=None):
+        return {code: encoder(image[:, i : i + 1]).relu() for i, (code, encoder) in enumerate(self.encoders.items())}
+
+    def decode(self, features, available, outputs=None, generators=None):
+        stacked = torch.stack([features[code] for code in self.spec.modalities], dim=1)
+        weights = available[..., None, None, None, None].float()
+        mean = (stacked * weights).sum(dim=1) / weights.sum(dim=1)
+        return Prediction(logits=self.classifier(torch.cat([mean, mean], dim=1)))
+
+
+class AveragesEverythingEncoded(Clean):
+    def decode(self, features, available, outputs=None, generators=None):
+        mean = torch.stack(list(features.values())).mean(dim=0)
+        return Prediction(logits=self.classifier(torch.cat([mean, mean], dim=1)))
+
+
+class KeepsTheFeaturesOfRowsThatLackTheModality(Clean):
+    def decode(self, features, available, outputs=None, generators=None):
+        needed = [code for i, code in enumerate(self.spec.modalities) if available[:, i].any()]
+        total = torch.stack([features[code] for code in needed]).sum(dim=0)
+        mean = total / available.sum(dim=1)[:, None, None, None, None]
+        return Prediction(logits=self.classifier(torch.cat([mean, mean], dim=1)))
+
+
+class RemembersTheImage(Clean):
+    def encode(self, image, available, where=None):
+        self.seen = image.nan_to_num(0.0).mean(dim=(1, 2, 3, 4), keepdim=True)
+        return super().encode(image, available)
+
+    def decode(self, features, available, outputs=None, generators=None):
+        prediction = super().decode(features, available)
+        return prediction._replace(logits=prediction.logits + self.seen)
+
+
+# -------------------------------------------------------------------------------------------------------- training
+
+
+class TrainsOnEverythingPresent(Clean):
+    def training_step(self, batch, ctx):
+        return super().training_step(batch._replace(available=batch.present), ctx)
+
+
+class StandardisedByWhatIsHidden(Clean):
+    def training_step(self, batch, ctx):
+        known = show(batch.image, batch.present)
+        known = known / known.abs().amax(dim=(1, 2, 3, 4), keepdim=True)
+        return super().training_step(batch._replace(image=known), ctx)
+
+
+class CountsWhatIsPresent(EarlyFusion):
+    def training_step(self, batch, ctx):
+        scale = batch.present.float().mean(dim=1)[:, None, None, None, None]
+        return super().training_step(batch._replace(image=batch.image / scale), ctx)
+
+
+class AddsTheLabelToTheImage(Clean):
+    def training_step(self, batch, ctx):
+        return super().training_step(batch._replace(image=batch.image + 0.1 * batch.label[:, None]), ctx)
+
+
+class SeedsDropoutByTheImage(Clean):
+    def training_step(self, batch, ctx):
+        torch.manual_seed(int(batch.image.nan_to_num(0.0).abs().sum()))
+        return super().training_step(batch._replace(image=nn.functional.dropout(batch.image, 0.2)), ctx)
+
+
+class RunningMeanOfAllChannels(Clean):
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        self.register_buffer("running_mean", torch.zeros(()))
+
+    def training_step(self, batch, ctx):
+        self.running_mean.lerp_(batch.image.nan_to_num(0.0).mean(), 0.1)
+        return super().training_step(batch, ctx)
+
+
+class NormalisedOverTheBatch(Clean):
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        for code in spec.modalities:
+            self.encoders[code] = nn.Sequential(self.encoders[code], nn.BatchNorm3d(config.width))
+
+
+class NormalisedOverTheBatchAsDeclared(NormalisedOverTheBatch):
+    """Says that rows meet; still zeros of rows that lack a modality enter its mean and variance."""
+
+    info = replace(Template.info, couples_rows="batch normalisation, as published")
+
+
+#: The check that must notice each.
+NOTICED_BY = {
+    StandardisedInTheUnionOfAllBrains: "absent_voxels_never_reach_the_prediction",
+    StandardisedInTheUnionOfTheBrainsEncoded: "a_subset_decodes_the_same_from_more_features",
+    CroppedToTheUnionOfAllBrains: "absent_voxels_never_reach_the_prediction",
+    PlacedFromTheCentreOfAllBrains: "features_of_a_subset_come_from_its_sequences_alone",
+    ScaledByTheLargestValueOfAll: "features_of_a_subset_come_from_its_sequences_alone",
+    NormalisedOverTheModalitiesEncoded: "a_subset_decodes_the_same_from_more_features",
+    MultipliedByTheMask: "absent_voxels_never_reach_the_prediction",
+    WeighsAbsentFeaturesWithZero: "absent_voxels_never_reach_the_prediction",
+    AveragesEverythingEncoded: "a_subset_decodes_the_same_from_more_features",
+    KeepsTheFeaturesOfRowsThatLackTheModality: "a_batch_of_mixed_subsets_equals_its_rows",
+    RemembersTheImage: "absent_voxels_never_reach_the_prediction",
+    TrainsOnEverythingPresent: "hidden_sequences_teach_only_where_declared",
+    StandardisedByWhatIsHidden: "hidden_sequences_teach_only_where_declared",
+    CountsWhatIsPresent: "hidden_sequences_teach_only_where_declared",
+    AddsTheLabelToTheImage: "the_label_is_a_target_and_never_an_input",
+    SeedsDropoutByTheImage: "what_is_not_present_never_reaches_loss_or_gradients",
+    RunningMeanOfAllChannels: "what_is_not_present_never_reaches_loss_or_gradients",
+    NormalisedOverTheBatch: "rows_of_a_batch_do_not_meet",
+    NormalisedOverTheBatchAsDeclared: "batch_statistics_leave_out_rows_that_lack_the_sequence",
+}

@@ -1,0 +1,77 @@
+"""The contract suite notices every leak by name, and nothing where there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from leaking_methods import NOTICED_BY, Clean, EarlyFusion
+
+from anymri.testing import CHECKS, check_method
+from anymri.testing.batches import POISONS, brains, make_batch, poison
+
+
+@pytest.mark.parametrize("method", [Clean, EarlyFusion])
+def test_a_method_that_leaks_nothing_passes(method):
+    outcomes = check_method(method, quiet=True)
+    assert [outcome.check for outcome in outcomes] == list(CHECKS)
+    assert [outcome for outcome in outcomes if outcome.result == "failed"] == []
+
+
+@pytest.mark.parametrize("method", NOTICED_BY, ids=lambda method: method.__name__)
+def test_a_leak_is_noticed_by_name(method):
+    (outcome,) = check_method(method, only=NOTICED_BY[method], quiet=True)
+    assert outcome.result == "failed", outcome
+    assert "Error" not in outcome.words, "it must run, and be caught"
+
+
+def test_declaring_what_is_not_so_is_noticed():
+    from dataclasses import replace
+
+    class SaysMore(Clean):
+        info = replace(Clean.info, learns_from_hidden={"dice": "no"}, couples_rows="no")
+
+    for check in ("hidden_sequences_teach_only_where_declared", "rows_of_a_batch_do_not_meet"):
+        (outcome,) = check_method(SaysMore, only=check, quiet=True)
+        assert outcome.result == "failed"
+        assert "info." in outcome.words
+
+
+def test_every_sequence_of_a_test_image_has_a_brain_of_its_own():
+    import torch
+
+    everything = torch.ones(2, 4, dtype=torch.bool)
+    image = make_batch((16,) * 3, everything, everything, background=True).image
+    inside = (image != 0).flatten(0, 1)
+    assert torch.equal(inside, brains(2, 4, (16,) * 3).flatten(0, 1))
+    boxes = {(tuple(voxels.amin(0).tolist()), tuple(voxels.amax(0).tolist())) for voxels in map(torch.nonzero, inside)}
+    assert len(boxes) == 8
+    for kind in POISONS:
+        row = torch.tensor([[True, False, True, False], [False] * 4])
+        changed = poison(image, row, kind)
+        assert torch.equal(changed[~row], image[~row])
+        assert not torch.equal(changed[row], image[row])
+
+
+def test_the_suite_prints_a_line_a_check_and_needs_no_pytest():
+    code = (
+        "import sys; from anymri.testing import check_method; check_method('threshold', only='says_who'); "
+        "sys.exit('pytest' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "passed   a method says who it is\n"
+
+
+def test_a_class_of_tests_runs_under_pytest(tmp_path: Path):
+    (tmp_path / "test_mine.py").write_text(
+        "from anymri.testing import MethodContract\n\n\nclass TestMine(MethodContract):\n    name = 'threshold'\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stdout
+    assert f"{len(CHECKS)}" in run.stdout or "passed" in run.stdout
+    # A skipped check is reported as skipped.
+    assert "skipped" in run.stdout
