@@ -56,7 +56,7 @@ def index(
 
     Example: anymri index brains --dataset brats2023 -o subjects.csv
     """
-    from anymri.data.index import index_dataset, write_subjects
+    from anymri.data.index import index_dataset, not_used, summarise, write_subjects
     from anymri.data.missingness import draw_missingness, missingness
     from anymri.data.specification import dataset_spec, write_spec
 
@@ -72,9 +72,11 @@ def index(
         guessed = dataset in ("folder", "bids") and not (root / "dataset.yaml").is_file()
         hint = "; if they mean something else, say so in a dataset.yaml in the folder" if guessed else ""
         lines.append(f"label maps are read as {read_as}{hint}")
+    unused = not_used(root, subjects)
+    lines += summarise(unused)
     _say(
         as_json,
-        {"subjects": output, "counts": counts, "picture": drawn, "spec": spec.to_dict()},
+        {"subjects": output, "counts": counts, "picture": drawn, "spec": spec.to_dict(), "not_used": unused},
         "\n".join([*lines, f"wrote {len(subjects)} subjects to {output}", *([f"drew {drawn}"] if drawn else [])]),
     )
 

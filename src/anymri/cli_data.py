@@ -109,7 +109,7 @@ def prepare(
 
     Example: anymri prepare Dataset001 --dataset nnunet -o work; anymri train work/run.yaml -o work/run
     """
-    from anymri.data.index import index_dataset, write_subjects
+    from anymri.data.index import index_dataset, not_used, summarise, write_subjects
     from anymri.data.missingness import draw_missingness
     from anymri.data.preprocess import preprocess
     from anymri.data.specification import dataset_spec, write_spec
@@ -132,7 +132,13 @@ def prepare(
     for subject, reason in report.failed.items():
         typer.echo(f"skipped {subject}: {reason}", err=True)
     values = {"config": config, "subjects": len(found), "failed": report.failed, **made.summary()}
-    text = [made.describe(), f"{len(found) - len(report.failed)} of {len(found)} subjects are ready in {output}"]
+    unused = not_used(root, found)
+    values["not_used"] = unused
+    text = [
+        *summarise(unused),
+        made.describe(),
+        f"{len(found) - len(report.failed)} of {len(found)} subjects are ready in {output}",
+    ]
     say(as_json, values, "\n".join([*text, f"next: anymri train {config} -o {output / 'run'}"]))
     if report.failed:
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,6 @@ from anymri.cli_options import Device, Json, Precision, Quiet, Threads, key_valu
 from anymri.cli_options import precision as precision_name
 from anymri.cli_result import say_result
 from anymri.errors import UserError
-from anymri.modalities import MODALITIES
 
 StudyFolder = Annotated[
     Path | None, typer.Argument(help="Folder of one study: known file names, BIDS or DICOM; or a zip of DICOM.")
@@ -100,16 +98,13 @@ def predict(
     files = {code: str(path) for code, path in images.items()} | chosen
     given: dict[str, Any] = dict(files)
     notes: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
     if raw:
         tell = _silent if quiet or as_json else _tell
         found = find_raw(study, files, opened.method.spec.modalities, tell, session=session)
         given, notes = dict(found.images), found.notes
     elif study is not None:
         listed = find_study(study, session, opened.method.spec.modalities, chosen)
-        given, notes, unused = {**listed.images, **chosen}, listed.notes, listed.unused
-    if not as_json and study is not None:
-        _tell(found_line(given, unused))
+        given, notes = {**listed.images, **chosen}, listed.notes
     result = predict_study(
         given,
         model=opened,
@@ -122,21 +117,6 @@ def predict(
     )
     folder = write_result(result, output, overwrite=overwrite, probabilities=save_probabilities)
     say_result(result, folder, quiet=quiet, as_json=as_json)
-
-
-def found_line(images: Mapping[str, Any], unused: Sequence[str] = ()) -> str:
-    """Which file is taken for which sequence: ``found: T1-weighted = a.nii.gz, FLAIR = b.nii.gz (not used: c.nii)``.
-
-    Parameters
-    ----------
-    images : mapping of str to path-like or Volume
-        Modality code to what was found for it.
-    unused : sequence of str
-        Names of files that are not used.
-    """
-    places = {code: Path(str(getattr(image, "source", image))).name for code, image in images.items()}
-    taken = ", ".join(f"{MODALITIES[code].long_name} = {place}" for code, place in places.items())
-    return f"found: {taken or 'nothing'}" + (f" (not used: {', '.join(unused)})" if unused else "")
 
 
 def _check_labels(choice: str) -> Any:

@@ -11,15 +11,19 @@ from pathlib import Path
 
 from anymri.data.datasets import folder as folder_layout
 from anymri.data.datasets import get_dataset
-from anymri.data.datasets.layout import check_subject_id
+from anymri.data.datasets.layout import check_root, check_subject_id
+from anymri.data.datasets.spellings import image_ending, read_name
 from anymri.data.files import make_folder, replace_file
-from anymri.data.formats import source_files
+from anymri.data.formats import parse_source, source_files
 from anymri.data.missingness import missingness
 from anymri.data.study_files import StudyFiles, find_study
 from anymri.modalities import MODALITIES
 from anymri.types import Subject, UserError
 
-__all__ = ["StudyFiles", "find_study", "index_dataset", "missingness", "read_subjects", "write_subjects"]
+__all__ = [
+    "StudyFiles", "find_study", "index_dataset", "missingness", "not_used", "read_subjects", "summarise",
+    "write_subjects",
+]  # fmt: skip
 
 _COLUMNS = ("subject", "patient", "site", "label")
 
@@ -53,6 +57,57 @@ def index_dataset(
     if info.index is not folder_layout.index_folder:
         raise UserError(f"--pattern: the layout {dataset} has fixed file names; use --dataset folder")
     return info.index(root, patterns)
+
+
+#: Folders of a data set in which no sequence is looked for.
+_ELSEWHERE = ("derivatives", "sourcedata", "code", "func", "fmap", "eeg", "meg")
+
+
+def not_used(root: Path | str, subjects: Sequence[Subject]) -> list[str]:
+    """What was found in a data set and is not used, or doubtful, a plain sentence each; opens no image.
+
+    Parameters
+    ----------
+    root : path-like
+        Its folder.
+    subjects : sequence of Subject
+        What `index_dataset` found in it.
+
+    Returns
+    -------
+    list of str
+        First what the layout says of its files, then every other image file, by its path in `root`. Masks and label
+        maps, and results of the program, are no surprise and are left out.
+    """
+    root = check_root(root)
+    told = {file: text for subject in subjects for file, text in subject.notes}
+    used = {parse_source(path).path for s in subjects for path in (*s.images.values(), s.label) if path is not None}
+    sentences = list(told.values())
+    for place, folders, files in os.walk(root):
+        folder = Path(place)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name[0] != "." and name not in _ELSEWHERE and not (folder / name / "result.json").is_file()
+        )
+        for path in (folder / name for name in sorted(files)):
+            if not image_ending(path.name) or path in used or path in told or folder in used:
+                continue
+            reading = read_name(path.name[: -len(image_ending(path.name))])
+            if not reading.mask:
+                named = MODALITIES[reading.code].long_name if reading.code else ""
+                reason = reading.reason or f"{named} by its name, but name or place are not those of this layout"
+                sentences.append(f"{path.relative_to(root).as_posix()}: not used; {reason}")
+    return sentences
+
+
+def summarise(sentences: Sequence[str], shown: int = 5) -> list[str]:
+    """Lines for the terminal: how many sentences `not_used` gave, and the first of them."""
+    if not sentences:
+        return []
+    more = [f"  and {len(sentences) - shown} more"] if len(sentences) > shown else []
+    head = f"found and not used, or doubtful: {len(sentences)} file{'s' if len(sentences) > 1 else ''}"
+    return [head, *(f"  {sentence}" for sentence in sentences[:shown]), *more]
 
 
 def write_subjects(path: Path | str, subjects: Sequence[Subject]) -> Path:

@@ -39,13 +39,10 @@ class StudyFiles(NamedTuple):
         Modality code to file, in the registry's order.
     notes : tuple of str
         Images that were there and are not used, with the reason; which of several was taken. Plain sentences.
-    unused : tuple of str
-        Names of the files that `notes` speak of and that are not used.
     """
 
     images: dict[str, Path]
     notes: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
 
 
 class _Request(NamedTuple):
@@ -113,15 +110,13 @@ def find_study(
     if not images and not given:
         raise UserError(f"{folder}: holds {', '.join(others)}, but the model takes {', '.join(wanted)}; choose another")
     notes = tuple(f"{path.name}: not used; the model does not take {code}" for code, path in others.items())
-    return StudyFiles(images, (*found.notes, *notes), (*found.unused, *(path.name for path in others.values())))
+    return StudyFiles(images, (*found.notes, *notes))
 
 
 def _without_given(images: Mapping[str, Path], notes: Iterable[tuple[Path, str]], request: _Request) -> StudyFiles:
-    """What was found without what the user gave; every file of a note that is not taken counts as not used."""
+    """What was found without the sequences and files that the user gave."""
     taken = {code: path for code, path in images.items() if code not in request.given and not request.has(path)}
-    told = [(path, text) for path, text in notes if not request.has(path)]
-    unused = dict.fromkeys(path.name for path, _ in told if path not in taken.values())
-    return StudyFiles(taken, tuple(text for _, text in told), tuple(unused))
+    return StudyFiles(taken, tuple(text for path, text in notes if not request.has(path)))
 
 
 # --------------------------------------------------------------------------------------------------------------- BIDS
