@@ -64,6 +64,39 @@ def test_whatever_image_is_not_used_is_named_with_the_reason(tmp_path: Path) -> 
         "orig.mgz: not used; its format is not read, convert it to .nii.gz",
         "scan.nii.gz: not used; its name names no sequence",
     ]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["a_t1.nii.gz", "b_t1.nii.gz"], "a_t1.nii.gz and b_t1.nii.gz are both t1"),
+        (["T1_brain.nii.gz", "T1_head.nii.gz"], "are both t1"),
+        (["AX T2.nii", "COR T2.nii", "t1.nii"], "AX T2.nii and COR T2.nii are both t2"),
+        (["t1ce.nii", "t1gd.nii"], "are both t1c"),
+        (["BraTS-1-t1n.nii.gz", "BraTS-2-t1n.nii.gz"], "are both t1"),
+        (["x_0000.nii.gz", "x_0001.nii.gz"], "0000 is a channel number of nnU-Net, and no dataset.json"),
+        (["scan.nii", "T1-C.nii"], r"no sequence recognised \(T1-C.nii: T1-C can mean with or without"),
+        (["T1.mgz"], r"no sequence recognised \(T1.mgz: its format is not read"),
+        (["dwi.nii", "adc.nii"], "holds dwi, adc, but the model takes t1, t1c, t2, flair"),
+    ],
+)
+def test_where_nobody_can_choose_nothing_is_guessed(tmp_path: Path, files: list[str], words: str) -> None:
+    touch(tmp_path / "s", *files)
+    with pytest.raises(UserError, match=words) as caught:
+        find_study(tmp_path / "s", None, GLIOMA)
+    assert "\n" not in str(caught.value)
+    assert ";" in str(caught.value)
+
+
+def test_of_two_names_the_one_without_further_words_is_taken(tmp_path: Path) -> None:
+    touch(tmp_path / "case7", "case7_t1.nii.gz", "case7_t1_brain.nii.gz")
+    assert names(tmp_path / "case7") == {"t1": "case7_t1.nii.gz"}
+
+
+def test_what_the_user_gave_is_not_asked_for_again(tmp_path: Path) -> None:
+    touch(tmp_path, "a_t1.nii.gz", "b_t1.nii.gz", "flair.nii.gz", "scan.nii.gz")
+    found = find_study(tmp_path, None, GLIOMA, {"t1": tmp_path / "scan.nii.gz"})
+    assert list(found.images) == ["flair"]
     assert found.notes == (
         "T1-weighted: a_t1.nii.gz is not used, another was given",
         "T1-weighted: b_t1.nii.gz is not used, another was given",
