@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from anymri import cli_data, cli_phantom, cli_predict
+from anymri import cli_benchmark, cli_data, cli_phantom, cli_predict
 from anymri.cli_options import Device, Json, Precision, Quiet, Seed, Threads, Workers
 from anymri.cli_options import key_values as _key_values
 from anymri.cli_options import precision as _precision
@@ -280,62 +280,10 @@ def evaluate(
     _say(as_json, {"results": output, "dice": dice.to_dict()}, "\n".join([*lines, f"wrote {output}"]))
 
 
-@app.command()
-def benchmark(
-    plan: Annotated[Path, typer.Argument(help="YAML file: data, methods, folds, seeds, subsets.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder; what is done in it stays done.")],
-    ray: Annotated[bool, typer.Option("--ray", help="Run as Ray tasks: several at a time, or on a cluster.")] = False,
-    workers: Workers = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time; run nothing.")] = False,
-    estimate: Annotated[bool, typer.Option(help="Time two steps of every method first.")] = True,
-    threads: Threads = 0,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Train and score many methods on the same data: tables, statistics, worth of each sequence, report.
-
-    Example: anymri benchmark plan.yaml -o bench --dry-run
-    """
-    from anymri.benchmark.outputs import write_outputs
-    from anymri.benchmark.plan import describe_cells, load_plan, plan_cells
-    from anymri.benchmark.run import estimate_seconds, run_cells
-
-    if workers > 1 and not ray:
-        raise UserError(f"--workers {workers}: several cells at a time are Ray tasks; add --ray")
-    _use_threads(threads)
-    asked = load_plan(plan)
-    cells = plan_cells(asked)
-    say = (lambda text: None) if quiet or as_json else (lambda text: typer.echo(text, err=True))
-    seconds = estimate_seconds(cells, output, say) if estimate else {}
-    say(describe_cells(cells, output, seconds, workers))
-    if dry_run:
-        _say(as_json, {"cells": [cell.name for cell in cells]}, "nothing was run")
-        return
-    outcome = run_cells(asked, cells, output, ray=ray, workers=workers, estimates=seconds, progress=not quiet)
-    page = write_outputs(outcome.tables, output, asked.title) if outcome.tables else None
-    lines = [f"failed: {name}: {reason}" for name, reason in outcome.failed.items()]
-    lines += [f"wrote {page}"] if page else ["no cell was finished"]
-    _say(as_json, {"report": page, "done": len(outcome.tables), "failed": outcome.failed}, "\n".join(lines))
-    if outcome.failed:
-        raise typer.Exit(1)
-
-
-@app.command()
-def report(
-    results: Annotated[list[Path], typer.Argument(help="Results tables.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="HTML page.")] = Path("report.html"),
-    title: Annotated[str | None, typer.Option("--title", help="Heading of the page.")] = None,
-    cost: Annotated[Path | None, typer.Option("--cost", help="cost.csv with seconds and memory of the runs.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Make one self-contained page of results tables: the fifteen rows, heat map, ranks, cost, pictures.
-
-    Example: anymri report unet.parquet u_hved.parquet -o report.html
-    """
-    from anymri.benchmark.report import build_report
-
-    page = build_report(results, output, title=title, costs=cost)
-    _say(as_json, {"report": page}, f"wrote {page}")
+app.command()(cli_benchmark.benchmark)
+app.command()(cli_benchmark.report)
+app.command()(cli_benchmark.cost)
+app.command()(cli_benchmark.protocols)
 
 
 # ---------------------------------------------------------------------------------------------------- prediction

@@ -36,7 +36,7 @@ def test_rows_have_the_order_of_the_reviews_table_3(made_up):
     assert rows[0][:4] == ["FLAIR", "T1", "T1c", "T2"]
     assert ["".join(row[:4]) for row in rows[2:17]] == REVIEW_ROWS
     assert rows[17][0] == "**Mean**"
-    assert len(rows) == 18
+    assert len(rows) == 18 + 2 + 4, "the Dice table, then completion: head, rule, four sequences"
 
 
 def test_cells_are_means_over_subjects_in_per_cent(made_up):

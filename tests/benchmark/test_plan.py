@@ -4,7 +4,8 @@ import pytest
 import yaml
 from small_cohort import write_cache
 
-from anymri.benchmark.plan import describe_cells, describe_time, load_plan, plan_cells, table_path
+from anymri.benchmark.plan import load_plan, plan_cells, table_path
+from anymri.benchmark.state import describe_cells, describe_time
 from anymri.types import UserError
 
 TEXT = """
@@ -100,7 +101,7 @@ def test_what_is_no_plan_is_refused(tmp_path, text):
         load_plan(tmp_path / "nowhere.yaml")
 
 
-def test_the_plan_is_shown_with_its_time(write, tmp_path):
+def test_the_plan_is_shown_with_its_time(write, tmp_path, table_writer):
     cells = plan_cells(write())
     seconds = {cells[0].kind: 30.0, cells[1].kind: 3600.0}
     text = describe_cells(cells, tmp_path, seconds)
@@ -110,5 +111,7 @@ def test_the_plan_is_shown_with_its_time(write, tmp_path):
     done = table_path(tmp_path, cells[1])
     done.parent.mkdir()
     done.touch()
+    assert describe_cells(cells, tmp_path, seconds) == text, "a damaged table is none"
+    table_writer(done, [])
     assert describe_cells(cells, tmp_path, seconds, workers=2).endswith("in all 4 cells; about 30 min left")
     assert describe_time(float("nan")) == "unknown time"

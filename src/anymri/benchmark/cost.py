@@ -1,13 +1,11 @@
 """What the networks of a benchmark cost: one window encoded and decoded, for all sequences and for each alone.
 
-``python -m anymri.benchmark.cost bench/runs/* -o bench/cost.csv`` measures; `anymri report --cost` and a benchmark that
-finds ``cost.csv`` in its folder show it beside the accuracy. Seconds belong to one machine and are never in
-``results.parquet``.
+`anymri cost` measures; `anymri report --cost` and a benchmark that finds ``cost.csv`` in its folder show it beside the
+accuracy. Seconds belong to one machine and are never in ``results.parquet``.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,27 +86,8 @@ def read_costs(path: Path) -> pd.DataFrame:
         costs = pd.read_csv(path)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{path}: not a readable table of costs ({reason}); make one with anymri.benchmark.cost"
-        ) from None
+        raise UserError(f"{path}: not a readable table of costs ({reason}); make one with anymri cost") from None
     missing = [name for name in COST_COLUMNS if name not in costs]
     if missing:
-        raise UserError(f"{path}: has no column {missing[0]!r}; make it with python -m anymri.benchmark.cost")
+        raise UserError(f"{path}: has no column {missing[0]!r}; make it with anymri cost")
     return costs
-
-
-def main() -> None:
-    """Measure run folders and write ``cost.csv``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders or weights files")
-    parser.add_argument("-o", "--output", type=Path, default=Path("cost.csv"))
-    parser.add_argument("--shape", nargs=3, type=int, default=(64, 64, 64), help="window in voxels")
-    parser.add_argument("--every-subset", action="store_true", help="not only all sequences and each alone")
-    arguments = parser.parse_args()
-    costs = measure_runs(arguments.runs, arguments.shape, every_subset=arguments.every_subset)
-    write_costs(costs, arguments.output)
-    print(f"wrote {arguments.output}")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -27,8 +27,6 @@ __all__ = [
     "Cell",
     "EvaluationSection",
     "MethodEntry",
-    "describe_cells",
-    "describe_time",
     "load_plan",
     "plan_cells",
     "table_path",
@@ -175,9 +173,30 @@ def load_plan(path: Path | str) -> BenchmarkPlan:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            raise UserError(f"{path}: unknown key {key}; see docs/how-to/benchmark.md") from None
+            raise UserError(f"{path}: unknown key {key}; {_known_keys(first['loc'])}") from None
         message = first["msg"]
         raise UserError(f"{path}: {key}: {message[:1].lower() + message[1:]}") from None
+
+
+def _known_keys(place: Sequence[int | str]) -> str:
+    """The keys that stand where an unknown one was found, the nearest first."""
+    section = {"methods": MethodEntry, "evaluation": EvaluationSection}.get(str(place[0]), BenchmarkPlan)
+    known = [entry.name for entry in fields(section if len(place) > 1 else BenchmarkPlan)]
+    close = get_close_matches(str(place[-1]), known, 1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
+def _check_repeated(plan: BenchmarkPlan) -> None:
+    """Refuse settings that the plan's own keys would overwrite."""
+    trainings = (plan.training, *(entry.training for entry in plan.methods))
+    wrong = {
+        "data.fold": ("folds", "fold" in plan.data),
+        "training.seed": ("seeds", any("seed" in part for part in trainings)),
+        "config.subset": ("subsets", any("subset" in entry.config for entry in plan.methods)),
+    }
+    for key, (instead, there) in wrong.items():
+        if there:
+            raise UserError(f"plan: {key} has no effect here; write {instead} instead")
 
 
 def plan_cells(plan: BenchmarkPlan) -> list[Cell]:
@@ -190,6 +209,7 @@ def plan_cells(plan: BenchmarkPlan) -> list[Cell]:
     UserError
         If an entry does not fit.
     """
+    _check_repeated(plan)
     cache = Cache(validate_run_config({"method": {"name": "none"}, "data": plan.data}, "plan").data.cache)
     wanted = _read_subsets(plan.evaluation.subsets, cache.spec, "evaluation.subsets")
     cells: dict[str, Cell] = {}
@@ -246,44 +266,6 @@ def _cell(
     )
 
 
-def describe_cells(cells: list[Cell], out: Path, seconds: dict[str, float], workers: int = 1) -> str:
-    """The plan for people: a line a kind of cell, how many are done, how long the others will take.
-
-    Parameters
-    ----------
-    cells : list of Cell
-    out : Path
-        Folder of the benchmark.
-    seconds : dict of str to float
-        Of one cell, by `Cell.kind`.
-    workers : int, default=1
-        Cells at a time.
-    """
-    kinds: dict[str, list[Cell]] = {}
-    for cell in cells:
-        kinds.setdefault(cell.kind, []).append(cell)
-    lines, left = [], 0.0
-    for kind, members in kinds.items():
-        method = members[0].config.method
-        waiting = sum(not table_path(out, cell).is_file() for cell in members)
-        each = seconds.get(kind, float("nan"))
-        left += waiting * each if waiting else 0.0
-        settings = ", ".join(f"{key}={value}" for key, value in method.config.items() if key != "subset")
-        name = f"{method.name} {method.preset}" + (f" ({settings})" if settings else "")
-        count = f"{len(members)} cell{'s' if len(members) != 1 else ''}"
-        lines.append(f"{name}: {count}, {len(members) - waiting} done, {describe_time(each)} each")
-    lines.append(f"in all {len(cells)} cells; {describe_time(left / workers)} left")
-    return "\n".join(lines)
-
-
 def table_path(out: Path, cell: Cell) -> Path:
     """Where a finished cell's results lie."""
     return out / "results" / f"{cell.name}.parquet"
-
-
-def describe_time(seconds: float) -> str:
-    """E.g. ``about 3 h 20 min``; ``unknown time`` where it is not a number."""
-    if not math.isfinite(seconds):
-        return "unknown time"
-    minutes = max(1, round(seconds / 60))
-    return f"about {minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"about {minutes} min"

@@ -1,10 +1,11 @@
 """What every protocol's rules do to the same predictions: one model, one data set, all protocols.
 
-``python -m anymri.benchmark.protocol_effects MODEL CACHE --split SPLIT -o docs/results/protocol-effects.md``
+`anymri protocols` is the command.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from anymri.evaluation.protocols import PROTOCOLS
 from anymri.evaluation.replay import Case, compare_protocols
+from anymri.types import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from anymri.data.cache import Cache
     from anymri.methods import Family, Method
 
-__all__ = ["effects_page", "predicted_cases", "protocol_effects"]
+__all__ = ["effects_page", "predicted_cases", "protocol_effects", "write_effects"]
 
 
 #: Below the table.
@@ -121,49 +123,89 @@ def effects_page(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *CLOSING]) + "\n"
 
 
-def _command(options: Any) -> str:
-    """The call that makes the page again, without paths of one machine."""
-    model = "MODEL" if Path(options.model).exists() else options.model
-    parts = [f"python -m anymri.benchmark.protocol_effects {model} CACHE"]
-    parts += [f"--split SPLIT --part {options.part}"] if options.split else []
-    parts += [f"--subjects {options.subjects}"] if options.subjects else []
-    parts += [f"--subsets {' '.join(options.subsets)}"] if options.subsets else []
-    return " ".join([*parts, "-o PAGE"])
+def write_effects(
+    model: str,
+    cache: Path | str,
+    out: Path,
+    *,
+    split: Path | None = None,
+    fold: int = 0,
+    part: str = "test",
+    subsets: Sequence[str] | None = None,
+    subjects: int | None = None,
+    title: str = "",
+) -> pd.DataFrame:
+    """Score a model by every protocol and write the page.
 
+    Parameters
+    ----------
+    model : str
+        Run folder, weights file or name of a bundled model.
+    cache : path-like
+    out : Path
+        The page, written whole or not at all.
+    split : Path or None, default=None
+        None = every subject of the cache.
+    fold : int, default=0
+    part : {"train", "validation", "test"}, default="test"
+    subsets : sequence of str or None, default=None
+        None = all that the model serves.
+    subjects : int or None, default=None
+        Only the first so many of the part.
+    title : str, default=""
+        What the page calls the data; default: the cache's folder.
 
-def _main() -> None:
-    import argparse
+    Returns
+    -------
+    DataFrame
+        See `protocol_effects`.
 
+    Raises
+    ------
+    UserError
+        If model, cache, split, part or a subset is unknown, or nothing can be scored.
+    """
     from anymri.data.cache import Cache
+    from anymri.data.files import replace_file
     from anymri.data.split import read_split
     from anymri.zoo import open_model
 
-    parser = argparse.ArgumentParser(description="Score one model under every protocol.")
-    parser.add_argument("model")
-    parser.add_argument("cache", type=Path)
-    parser.add_argument("--split", type=Path)
-    parser.add_argument("--part", default="test")
-    parser.add_argument("--subsets", nargs="*")
-    parser.add_argument("--subjects", type=int, help="the first so many of the part")
-    parser.add_argument("--data", default="", help="what the page calls the data")
-    parser.add_argument("-o", "--out", type=Path, required=True)
-    options = parser.parse_args()
-    cache = Cache(options.cache)
-    known = list(read_split(options.split).part(options.part, 0)) if options.split else list(cache.subject_ids)
-    chosen = known[: options.subjects]
-    method = open_model(options.model).eval()
-    table = protocol_effects(method, cache, chosen, options.subsets or None)
+    opened = Cache(cache)
+    known = list(opened.subject_ids) if split is None else list(read_split(split).part(part, fold))
+    unknown = [subject for subject in known if subject not in set(opened.subject_ids)]
+    if unknown:
+        raise UserError(f"{opened.folder}: subject {unknown[0]} is not in this cache; preprocess it first")
+    method = open_model(model).eval()
+    for name in subsets or ():
+        try:
+            method.spec.parse_subset(name)
+        except ValueError as error:
+            raise UserError(f"subset: {error}") from None
+    table = protocol_effects(method, opened, known[:subjects], subsets)
+    if table.empty:
+        raise UserError(f"{opened.folder}: nothing to score; choose subjects with a label and a subset's sequences")
+    named = "MODEL" if Path(model).exists() else model
+    count = table["subjects"].max()
     facts = {
-        "Model": method.name if Path(options.model).exists() else f"{options.model} ({method.name})",
-        "Data": f"{options.data or options.cache.name}, {' x '.join(f'{value:g}' for value in cache.spacing_mm)} mm",
-        "Subjects": f"{table['subjects'].max()}, part {options.part}" if options.split else table["subjects"].max(),
-        "Subsets": ", ".join(options.subsets) if options.subsets else "all that the model serves",
-        "Made by": f"`{_command(options)}`",
+        "Model": method.name if Path(model).exists() else f"{model} ({method.name})",
+        "Data": f"{title or opened.folder.name}, {' x '.join(f'{value:g}' for value in opened.spacing_mm)} mm",
+        "Subjects": count if split is None else f"{count}, part {part}",
+        "Subsets": ", ".join(subsets) if subsets else "all that the model serves",
+        "Made by": f"`{_command(named, split is not None, fold, part, subsets or (), subjects, title)}`",
     }
-    temporary = options.out.with_name(options.out.name + ".tmp")
-    temporary.write_text(effects_page(table, facts), encoding="utf-8")
-    temporary.replace(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(out) as file:
+        file.write(effects_page(table, facts).encode())
+    return table
 
 
-if __name__ == "__main__":
-    _main()
+def _command(
+    model: str, split: bool, fold: int, part: str, subsets: Sequence[str], subjects: int | None, title: str
+) -> str:
+    """The call that makes the page again, without paths of one machine."""
+    words = ["anymri", "protocols", model, "--data", "CACHE"]
+    words += ["--split", "SPLIT", "--part", part, *(["--fold", str(fold)] if fold else [])] if split else []
+    words += [word for name in subsets for word in ("--subset", name)]
+    words += ["--subjects", str(subjects)] if subjects else []
+    words += ["--title", title] if title else []
+    return shlex.join([*words, "-o", "PAGE"])

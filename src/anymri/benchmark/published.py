@@ -226,7 +226,7 @@ def review_arithmetic() -> str:
         "",
         f"{three.source} (doi:{three.doi})",
         "prints the field's comparison on BraTS 2018. Its tables are kept as printed in `recipes/review/` and",
-        "recomputed here from their own rows; `python -m anymri.benchmark.published` writes this page.",
+        "recomputed here from their own rows; `python tools/write_review_arithmetic.py` writes this page.",
         "",
         "## What does not add up",
         "",
@@ -323,9 +323,3 @@ def write_review_arithmetic(path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(review_arithmetic(), encoding="utf-8")
     temporary.replace(path)
-
-
-if __name__ == "__main__":
-    import sys
-
-    write_review_arithmetic(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/results/review-arithmetic.md"))

@@ -19,11 +19,13 @@ from typing import Any
 
 import yaml
 
-from anymri.benchmark.plan import BenchmarkPlan, Cell, describe_time, table_path
+from anymri.benchmark.plan import BenchmarkPlan, Cell, table_path
+from anymri.benchmark.state import describe_time, is_waiting, run_is_stale
+from anymri.data.cache import Cache
 from anymri.data.split import read_split
 from anymri.errors import UserError
 
-__all__ = ["Outcome", "estimate_seconds", "run_cell", "run_cells"]
+__all__ = ["Outcome", "estimate_seconds", "find_problems", "run_cell", "run_cells"]
 
 #: How often Ray starts a cell again whose worker was killed.
 RETRIES = 2
@@ -48,7 +50,7 @@ class Outcome:
 
 
 def run_cell(cell: Cell, out: Path) -> Path:
-    """Train and score one cell; goes on where an earlier try stopped.
+    """Train and score one cell; goes on where an earlier try stopped, and begins anew what other code did.
 
     Parameters
     ----------
@@ -63,9 +65,9 @@ def run_cell(cell: Cell, out: Path) -> Path:
     """
     from anymri.training import train
 
-    path = table_path(out, cell)
-    if not path.is_file():
-        _score(cell, train(cell.config, out / "runs" / cell.name, progress=False), path)
+    path, run = table_path(out, cell), out / "runs" / cell.name
+    if is_waiting(cell, out):
+        _score(cell, train(cell.config, run, resume=not run_is_stale(cell, run), progress=False), path)
     return path
 
 
@@ -86,9 +88,10 @@ def run_cells(
     ray: bool = False,
     workers: int = 1,
     estimates: dict[str, float] | None = None,
+    keep: bool = False,
     progress: bool = True,
 ) -> Outcome:
-    """Run all cells that are not done.
+    """Run all cells that are not done, or that other code than today's did.
 
     Parameters
     ----------
@@ -103,6 +106,8 @@ def run_cells(
         Cells at a time on this machine, with Ray.
     estimates : dict of str to float or None, default=None
         Seconds of a cell by `Cell.kind`, for the time left.
+    keep : bool, default=False
+        Whether cells that other code did stay as they are; the report marks them.
     progress : bool, default=True
 
     Raises
@@ -113,7 +118,7 @@ def run_cells(
     for folder in ("runs", "results", "failed"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     _write_text(out / "plan.yaml", yaml.safe_dump(json.loads(json.dumps(asdict(plan), default=str)), sort_keys=False))
-    waiting = [cell for cell in cells if not table_path(out, cell).is_file()]
+    waiting = [cell for cell in cells if is_waiting(cell, out, keep)]
     run = _run_with_ray if ray else _run_here
     log = _Log(out / "log.jsonl")
     failed: dict[str, str] = {}
@@ -183,6 +188,34 @@ def _run_with_ray(cells: list[Cell], out: Path, workers: int, log: _Log) -> Iter
 # --------------------------------------------------------------------------------------------------------------
 # Time
 # --------------------------------------------------------------------------------------------------------------
+
+
+def find_problems(cells: list[Cell]) -> dict[str, str]:
+    """Why cells cannot run, by `Cell.kind`: what training or scoring would refuse, found without doing either.
+
+    Memory and disk are not tried.
+    """
+    problems: dict[str, str] = {}
+    for cell in cells:
+        if cell.kind not in problems:
+            try:
+                _check(cell)
+            except UserError as error:
+                problems[cell.kind] = f"{cell.config.method.name}: {error}"
+    return problems
+
+
+def _check(cell: Cell) -> None:
+    from anymri.training.machine import choose_device
+    from anymri.training.preparation import prepare
+
+    choose_device(cell.config.training)
+    prepare(cell.config)
+    data, part = cell.config.data, cell.evaluation.part
+    if data.split is not None and not read_split(data.split).part(part, data.fold):
+        raise UserError(f"{data.split}: part {part} of fold {data.fold} is empty; score another")
+    if cell.evaluation.reference is not None:
+        Cache(cell.evaluation.reference)
 
 
 def estimate_seconds(cells: list[Cell], out: Path, say: Callable[[str], None] = lambda _: None) -> dict[str, float]:

@@ -17,6 +17,7 @@ import anymri
 from anymri.data.cache import Cache, Entry
 from anymri.data.split import read_split
 from anymri.evaluation.baselines import BASELINES, Moments, collect_moments, fill_in
+from anymri.evaluation.code import scoring_code, training_of
 from anymri.evaluation.complexity import count_parameters
 from anymri.evaluation.scoring import Score, Synthesis, score_regions, score_synthesis
 from anymri.evaluation.seen import seen_in_training
@@ -194,6 +195,8 @@ class Evaluation:
             "reference_fingerprint": self.reference.fingerprint() if self.reference else "",
             "weights": weights_digest(self.method),
             "parameters": count_parameters(self.method),
+            "training": training_of(self.method),
+            "code": scoring_code(type(self.method.every[0] if isinstance(self.method, Family) else self.method)),
             "settings": {
                 "spacing_mm": list(self.cache.spacing_mm),
                 "window": list(self.window.window or ()),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "join_tables", "read_rows", "read_table", "write_rows", "write_table"]
+__all__ = ["COLUMNS", "join_tables", "read_rows", "read_settings", "read_table", "write_rows", "write_table"]
 
 #: Columns of every results table, in order.
 COLUMNS = (
@@ -74,13 +74,36 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     try:
         table = parquet.read_table(path)
     except (OSError, ArrowException) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not a readable results table ({reason}); make one with anymri evaluate") from None
+        raise _unreadable(path, error) from None
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise UserError(f"{path}: has no column {missing[0]!r}; expected a table written by anymri evaluate")
     settings = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     return table.select(list(COLUMNS)).to_pandas(), settings
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What is stored beside the rows of a results table, without reading them.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or unreadable.
+    """
+    import pyarrow.parquet as parquet
+    from pyarrow import ArrowException
+
+    try:
+        metadata = parquet.read_schema(path).metadata or {}
+    except (OSError, ArrowException) as error:
+        raise _unreadable(path, error) from None
+    settings: dict[str, Any] = json.loads(metadata.get(METADATA_KEY, b"{}"))
+    return settings
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(f"{path}: not a readable results table ({reason}); make one with anymri evaluate")
 
 
 def join_tables(paths: Sequence[Path], out: Path) -> None:

@@ -48,7 +48,8 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = True, progress: 
     ----------
     config : RunConfig
     out : path-like
-        Run folder: new, empty, or holding this very run. A finished run is left as it is.
+        Run folder: new, empty, or holding this very run. A finished run is left as it is. A run that other code made
+        is renamed to ``<out>.code-<its hash>`` and begins anew, which standard error says.
     resume : bool, default=True
         False removes an earlier run in the folder and starts anew.
     progress : bool, default=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -19,12 +20,13 @@ from anymri.data.loading import PatchLoader
 from anymri.data.subsets import make_sampler
 from anymri.methods import Family, Method, create
 from anymri.methods.base import divisors
+from anymri.training.code import training_code
 from anymri.types import Sampler, Stage, UserError
 
 if TYPE_CHECKING:
     from anymri.data.cache import Cache
 
-__all__ = ["Plan", "open_run_folder", "prepare", "seed_from"]
+__all__ = ["Plan", "made_by_other_code", "open_run_folder", "prepare", "seed_from"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Plan:
     training_subjects, validation_subjects : tuple of str
     facts : dict
         Content of ``run.json``: run id, identity (hash of everything that changes the weights), fingerprint of the
-        data set, subjects, dropped subjects and why, stages, number of parameters.
+        data set, subjects, dropped subjects and why, stages, number of parameters, hash of the code.
     """
 
     config: RunConfig
@@ -116,7 +118,8 @@ def open_run_folder(out: Path, plan: Plan, resume: bool) -> bool:
     Returns
     -------
     bool
-        Whether this very run is finished already.
+        Whether this very run is finished already. A run that other code made, finished or not, is set aside under
+        another name, said in one line, and begins anew: going on would mix two codes.
 
     Raises
     ------
@@ -139,12 +142,35 @@ def open_run_folder(out: Path, plan: Plan, resume: bool) -> bool:
         stored = json.loads(card.read_text(encoding="utf-8"))
         if stored.get("identity") != plan.facts["identity"]:
             raise UserError(f"{out}: holds another run ({_difference(out, stored, plan)}); choose a new folder")
-        return (out / "model.safetensors").is_file()
+        if not made_by_other_code(out, plan.facts["code"]):
+            return (out / "model.safetensors").is_file()
+        print(_set_aside(out, stored["code"]), file=sys.stderr)
+        make_folder(out)
     write_run_config(plan.config, out / "config.yaml")
     temporary = card.with_name("run.json.tmp")
     temporary.write_text(json.dumps(plan.facts, indent=1) + "\n", encoding="utf-8")
     temporary.replace(card)
     return False
+
+
+def made_by_other_code(run: Path, code: str | None) -> bool:
+    """Whether a run folder says that other code than this trained it; False where either is not known."""
+    try:
+        stored = json.loads((run / "run.json").read_text(encoding="utf-8")).get("code")
+    except (OSError, ValueError):
+        return False
+    return None not in (stored, code) and stored != code
+
+
+def _set_aside(out: Path, code: str) -> str:
+    """Rename a run that other code made; returns the line that says so."""
+    from anymri.training.machine import one_process
+
+    names = [f"{out.name}.code-{code[:8]}{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 1000)))]
+    kept = next(place for name in names if not (place := out.with_name(name)).exists())
+    with one_process(out):
+        out.rename(kept)
+    return f"anymri: {out}: was trained by other code than this version's; kept as {kept.name}, training anew"
 
 
 def _build_method(config: RunConfig, cache: Cache) -> Method:
@@ -305,7 +331,8 @@ def _facts(
     }
     content = json.dumps([result_changing(config), facts], sort_keys=True)
     facts["identity"] = hashlib.sha256(content.encode()).hexdigest()
-    return {**facts, "dropped_subjects": dropped, "parameters": sum(p.numel() for p in method.parameters())}
+    size = sum(p.numel() for p in method.parameters())
+    return {**facts, "dropped_subjects": dropped, "parameters": size, "code": training_code(type(method))}
 
 
 def _weights_digest(method: Method) -> str:

@@ -32,6 +32,8 @@ def save_model(plan: Plan, out: Path) -> None:
         "dataset_fingerprint": plan.facts["dataset_fingerprint"],
         "training_subjects": list(plan.training_subjects),
         "training_images": sorted(images),
+        "dropped_subjects": plan.facts["dropped_subjects"],
+        "code": plan.facts["code"],
     }
     plan.method.eval().save(out / "model.safetensors", extra=extra)
 

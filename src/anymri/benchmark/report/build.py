@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from anymri import __version__
 from anymri.benchmark.cost import read_costs
 from anymri.benchmark.report.accuracy_cost import cost_figure, cost_points
+from anymri.benchmark.report.columns import OTHER_CODE, column_makings, making_notes
 from anymri.benchmark.report.comparison import (
     comparable,
     compared_scores,
@@ -37,8 +38,8 @@ from anymri.benchmark.report.tables import (
     subset_order,
     synthesis_table,
     table3,
-    to_markdown,
 )
+from anymri.benchmark.report.text_tables import dice_csv, synthesis_csv, to_latex, to_markdown
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ METHODS_SIDE_BY_SIDE, METHODS_PER_TABLE = 5, 8
 
 
 def build_report(results: Sequence[Path], out: Path, title: str | None = None, costs: Path | None = None) -> Path:
-    """Write one self-contained HTML page of results tables, and the Dice table as ``.md`` and ``.csv`` beside it.
+    """Write one self-contained HTML page of results tables, and its tables as ``.md``, ``.tex`` and ``.csv`` beside it.
+
+    Completion of missing sequences has a table of its own, ``.synthesis.csv``.
 
     Parameters
     ----------
@@ -85,9 +88,14 @@ def build_report(results: Sequence[Path], out: Path, title: str | None = None, c
     measured = None if costs is None else read_costs(costs)
     out.parent.mkdir(parents=True, exist_ok=True)
     _write(out, _render(read, title or "anymri: every subset of sequences", measured))
-    if column_order(read):
+    has_dice, has_synthesis = bool(column_order(read)), not synthesis_table(read).empty
+    if has_dice or has_synthesis:
         _write(out.with_suffix(".md"), to_markdown(read))
-        _write(out.with_suffix(".csv"), _long_table(read).to_csv(index=False, lineterminator="\n"))
+        _write(out.with_suffix(".tex"), to_latex(read))
+    if has_dice:
+        _write(out.with_suffix(".csv"), dice_csv(read))
+    if has_synthesis:
+        _write(out.with_suffix(".synthesis.csv"), synthesis_csv(read))
     return out
 
 
@@ -116,6 +124,7 @@ def _content(results: Results, title: str, costs: pd.DataFrame | None) -> dict[s
         "seen_note": _seen_note(results),
         "stamps": sorted({str(entry["stamp"]) for entry in results.settings if entry.get("stamp")}),
         "notes": notes,
+        "making": making_notes(results),
         "tables": _tables(results) if columns else [],
         "highlights": len(columns) > 1,
         "has_et": "enhancing_tumor" in regions,
@@ -195,9 +204,16 @@ def _tables(results: Results) -> list[dict[str, Any]]:
     """The Dice table; several where it would be too wide."""
     columns, regions = column_order(results), region_order(results)
     wide, counts, seen = table3(results), cells(results), _seen_by_column(results)
-    methods = dict(results.frame[["column", "method"]].drop_duplicates().itertuples(index=False, name=None))
+    methods, makings = _methods(results), column_makings(results)
     heads = [
-        {"name": name, "baseline": methods[name] in BASELINES, "seen": seen.get(name, (0, 0))[0] > 0}
+        {
+            "name": name,
+            "baseline": methods[name] in BASELINES,
+            "seen": seen.get(name, (0, 0))[0] > 0,
+            "code": makings[name].code if makings[name].code == OTHER_CODE else "",
+            "trained": makings[name].trained_on if makings[name].subjects else "",
+            "dropped": makings[name].dropped,
+        }
         for name in columns
     ]
     every = {
@@ -214,7 +230,12 @@ def _tables(results: Results) -> list[dict[str, Any]]:
             shown = [] if subset == "mean" else dots(subset, dot_order(results))
             rows.append({"mean": subset == "mean", "dots": shown, "cells": row})
         tables.append(
-            {"regions": titles, "rows": rows, "title": titles[0]["title"] if len(group) < len(regions) else ""}
+            {
+                "regions": titles,
+                "rows": rows,
+                "title": titles[0]["title"] if len(group) < len(regions) else "",
+                "trained": any(head["trained"] for head in heads[part]),
+            }
         )
     return tables
 
@@ -261,18 +282,6 @@ def _cell_note(region: str, n: int, empty: int) -> str:
     return f"n {n}, {empty} {short}-free" if region == "enhancing_tumor" or empty else f"n {n}"
 
 
-def _long_table(results: Results) -> pd.DataFrame:
-    """The Dice table in long form, for a spreadsheet: one line per subset, region and method."""
-    counts = cells(results).reset_index()
-    order = {subset: i for i, subset in enumerate(subset_order(results))}
-    counts = counts.sort_values(
-        ["target", "column", "subset"], key=lambda c: c.astype(str).map(order) if c.name == "subset" else c
-    )
-    counts["mean"] = counts["mean"].round(6)
-    named = {"target": "region", "column": "method", "mean": "dice", "n": "subjects", "empty": "region_free_subjects"}
-    return counts.rename(columns={**named, "seen": "seen_in_training"})
-
-
 def _text(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
@@ -289,7 +298,7 @@ def _enhancing(results: Results) -> list[dict[str, Any]]:
 
 
 def _synthesis(results: Results) -> list[dict[str, Any]]:
-    methods = dict(results.frame[["column", "method"]].drop_duplicates().itertuples(index=False, name=None))
+    methods, makings = _methods(results), column_makings(results)
     rows = []
     for (target, column), row in synthesis_table(results).iterrows():
         baseline = methods[column] in BASELINES
@@ -303,6 +312,8 @@ def _synthesis(results: Results) -> list[dict[str, Any]]:
                 "ssim": _text(row["ssim"], 3),
                 "mae": _text(row["mae"], 3),
                 "pairs": int(row["pairs"]),
+                "subjects": int(row["subjects"]),
+                "code": makings[column].code if makings[column].code == OTHER_CODE else "",
                 "seen": int(row["seen"]) > 0,
             }
         )

@@ -9,7 +9,13 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from anymri.benchmark.report.figures import LINES, open_svg, shorten, text
-from anymri.benchmark.report.tables import REGION_NAMES, Results, column_order, region_order, subset_order
+from anymri.benchmark.report.tables import (
+    Results,
+    column_order,
+    region_order,
+    region_title,
+    subset_order,
+)
 from anymri.benchmark.statistics import Ranking, holm, mean_interval, paired_wilcoxon, rank_methods, subject_scores
 
 if TYPE_CHECKING:
@@ -75,10 +81,6 @@ def region_scores(results: Results, region: str, compared: Compared) -> pd.DataF
     return scores.reindex(columns=[column for column in compared.columns if column in scores])
 
 
-def _title(region: str) -> str:
-    return REGION_NAMES.get(region, (region, region))[1]
-
-
 # --------------------------------------------------------------------------------------------------------------
 # Means with intervals
 # --------------------------------------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ def interval_figure(scores: dict[str, pd.DataFrame]) -> str:
         ends = [(interval.low, interval.high) for interval in part.values() if interval.low == interval.low]
         low = int(10 * min((end[0] for end in ends), default=0.0)) * 10
         high = max(low + 10, min(100, (int(10 * max((end[1] for end in ends), default=1.0)) + 1) * 10))
-        parts.append(text((x0, 16), _title(region), 13, more=' font-weight="600"'))
+        parts.append(text((x0, 16), region_title(region), 13, more=' font-weight="600"'))
         parts += _ticks(x0, plot, (low, high), (top - 6, top + row * len(order)))
         for i, column in enumerate(order):
             y, one = top + (i + 0.5) * row, part[column]
@@ -160,7 +162,7 @@ def rank_figure(scores: dict[str, pd.DataFrame]) -> str:
     str
         One ``<svg>`` element.
     """
-    blocks = [(_title(region), rank_methods(table), _alike(table)) for region, table in scores.items()]
+    blocks = [(region_title(region), rank_methods(table), _alike(table)) for region, table in scores.items()]
     width, parts, y = 860, [], 0.0
     for title, ranking, alike in blocks:
         drawn, height = _rank_block(title, ranking, alike, width)
@@ -267,7 +269,7 @@ def scatter_figure(results: Results, scores: dict[str, pd.DataFrame], pair: tupl
         x0 = left + p * (size + gap)
         free = dice[(dice["target"] == region) & dice["reference_empty"]]
         empty = {str(subject) for subject in free["subject"].unique()}
-        parts.append(text((x0, 16), f"{_title(region)}, n {len(table)}", 13, more=' font-weight="600"'))
+        parts.append(text((x0, 16), f"{region_title(region)}, n {len(table)}", 13, more=' font-weight="600"'))
         parts += _square(x0, top, size, pair)
         for subject, x, y in zip(table.index, table[pair[0]], table[pair[1]], strict=True):
             name = str(subject[-1] if isinstance(subject, tuple) else subject)

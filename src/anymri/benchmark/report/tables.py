@@ -24,10 +24,10 @@ __all__ = [
     "enhancing_summary",
     "provenance",
     "read_results",
+    "region_title",
     "subset_order",
     "synthesis_table",
     "table3",
-    "to_markdown",
 ]
 
 #: Rows of the review's Table 3, top to bottom (its dots stand for FLAIR, T1, T1c, T2).
@@ -92,11 +92,12 @@ def read_results(paths: Iterable[Path]) -> Results:
     """
     import pandas as pd
 
-    frames, settings, files = [], [], [Path(path) for path in paths]
+    frames, files = [], [Path(path) for path in paths]
+    settings: list[dict[str, Any]] = []
     for path in files:
         frame, stored = read_table(path)
         frames.append(frame)
-        settings.append(stored)
+        settings += stored.get("tables") or [stored]
     if not frames:
         raise UserError("report: no results table given; name at least one results.parquet")
     orders = {tuple(entry["modalities"]) for entry in settings if entry.get("modalities")}
@@ -279,14 +280,14 @@ def synthesis_table(results: Results) -> pd.DataFrame:
     -------
     DataFrame
         Index (target, column), columns ``psnr``, ``ssim``, ``mae`` (means over subjects and subsets without the
-        target), ``pairs`` (how many), ``gain`` (PSNR above the better baseline, dB) and ``seen``. Empty when
-        nothing was synthesised. Within a target only (subject, subset) pairs that every column has are averaged.
+        target), ``pairs`` (how many), ``subjects``, ``gain`` (PSNR above the better baseline, dB) and ``seen``. Empty
+        when nothing was synthesised. Within a target only (subject, subset) pairs that every column has are averaged.
     """
     import pandas as pd
 
     frame = results.frame[results.frame["metric"].isin(["psnr", "ssim", "mae"])]
     if frame.empty:
-        return pd.DataFrame(columns=["psnr", "ssim", "mae", "pairs", "gain", "seen"])
+        return pd.DataFrame(columns=["psnr", "ssim", "mae", "pairs", "subjects", "gain", "seen"])
     pair = ["target", "dataset", "subject", "subset"]
     wide = frame.pivot_table(index=[*pair, "column"], columns="metric", values="value", aggfunc="mean", observed=True)
     wide = wide.reindex(columns=["psnr", "ssim", "mae"])
@@ -298,6 +299,8 @@ def synthesis_table(results: Results) -> pd.DataFrame:
     groups = kept.groupby(level=["target", "column"], observed=True)
     table = groups[["psnr", "ssim", "mae"]].mean()
     table["pairs"], table["seen"] = groups.size(), groups["seen"].sum().astype(int)
+    people = kept.reset_index()[["target", "column", "dataset", "subject"]].drop_duplicates()
+    table["subjects"] = people.groupby(["target", "column"], observed=True).size()
     names = dict(results.frame[["column", "method"]].drop_duplicates().itertuples(index=False, name=None))
     trivial = [names[column] in BASELINES for column in table.index.get_level_values("column")]
     best = table.loc[trivial, "psnr"].groupby(level="target", observed=True).max()
@@ -335,6 +338,11 @@ def _number(text: str) -> int | str:
 # --------------------------------------------------------------------------------------------------------------
 
 
+def region_title(region: str) -> str:
+    """Long name of a region for people: ``Whole tumour``."""
+    return REGION_NAMES.get(region, (region, region))[1]
+
+
 def modality_label(code: str) -> str:
     """Short name of a modality for people: ``T1c``, ``FLAIR`` ..."""
     return "T1c" if code == "t1c" else code.upper().replace("_", " ")
@@ -344,47 +352,3 @@ def dots(subset: str, modalities: Sequence[str]) -> list[str]:
     """Filled and open dots of a subset."""
     shown = subset.split("+")
     return ["●" if code in shown else "○" for code in modalities]
-
-
-def cell_text(mean: float, n: int, empty: int, region: str, seen: int) -> str:
-    """``85.4 (n 10)``, with the number of subjects without the region and a mark if trained on."""
-    short = REGION_NAMES.get(region, (region, region))[0]
-    free = f", {empty} {short}-free" if region == "enhancing_tumor" or empty else ""
-    return f"{mean:.1f} (n {n}{free}{', seen' if seen else ''})"
-
-
-def to_markdown(results: Results | Sequence[Path], metric: str = "dice") -> str:
-    """The table of `table3` as Markdown, with n in every cell.
-
-    Parameters
-    ----------
-    results : Results or sequence of Path
-    metric : str, default="dice"
-    """
-    results = results if isinstance(results, Results) else read_results(results)
-    table, counts, modalities = table3(results, metric), cells(results, metric), dot_order(results)
-    heads = [f"{REGION_NAMES.get(region, (region,))[0]} {column}" for region, column in table.columns]
-    lines = [
-        "| " + " | ".join([*map(modality_label, modalities), *heads]) + " |",
-        "|" + ":-:|" * len(modalities) + "--:|" * len(heads),
-    ]
-    for subset in table.index:
-        first = ["**Mean**", *[""] * (len(modalities) - 1)] if subset == "mean" else dots(subset, modalities)
-        row = []
-        for region, column in table.columns:
-            value = table.loc[subset, (region, column)]
-            if value != value:
-                row.append("–")
-            elif subset == "mean":
-                known = int(table[(region, column)].drop("mean").notna().sum())
-                row.append(f"**{value:.1f}**" + (f" (of {known} rows)" if known < len(table) - 1 else ""))
-            else:
-                cell = counts.loc[(subset, region, column)]
-                row.append(cell_text(value, int(cell["n"]), int(cell["empty"]), region, int(cell["seen"])))
-        lines.append("| " + " | ".join([*first, *row]) + " |")
-    if (counts["seen"] > 0).any():
-        lines += [
-            "",
-            "**seen**: the model was trained on subjects of this cell; the number says nothing about new ones.",
-        ]
-    return "\n".join(lines) + "\n"
