@@ -36,7 +36,7 @@ def scoring_code(cls: type[Method]) -> str | None:
 
 
 def training_of(method: Method | Family) -> list[dict[str, Any]]:
-    """What the weights say of their training, one entry a network.
+    """What the weights say of their training, one entry per network.
 
     Returns
     -------

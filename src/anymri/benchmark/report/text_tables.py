@@ -118,7 +118,7 @@ def _synthesis_rows(results: Results) -> list[list[str]]:
 
 
 def to_latex(results: Results) -> str:
-    r"""The rows of the review's Table 3, one LaTeX table a region (package booktabs), Dice in per cent; completion.
+    r"""The rows of the review's Table 3, one LaTeX table per region (package booktabs), Dice in per cent; completion.
 
     The largest value of each row is bold; values that are equal as printed are all bold. The last column is the number
     of subjects of the row; a cell with fewer says its own in small type.
