@@ -50,13 +50,17 @@ def test_the_warning_of_a_low_subset_comes_first_on_standard_error(t1, tmp_path,
     sentence = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["warnings"][0]
     assert sentence.startswith("From T1 alone this model misses most tumours: median Dice 0.")
     assert answer.err.splitlines()[0] == f"warning: {sentence}"
+    assert "Enhancing tumour is unknown: it needs T1c" in answer.err
     if "--json" in options:
         assert answer.json["warnings"][0] == sentence
         assert answer.json["volumes_ml"]["enhancing_tumor"] is None
         assert answer.json["unknown"]["enhancing_tumor"].startswith("needs T1c")
         assert answer.json["trust"]["measured"]["regions"]["whole_tumor"]["n"] >= 6
         assert answer.json["result"] == str(tmp_path / "out")
-    else:
+    elif "-q" not in options:
+        assert answer.out.splitlines()[1].split() == ["T1", t1.name]
+        assert answer.out.splitlines()[2].split(maxsplit=1) == ["T1c", "not given, filled in (synthetic)"]
+    if "--json" not in options:
         (line,) = (line for line in answer.out.splitlines() if line.startswith("enhancing tumour"))
         assert line.endswith("unknown: needs T1c, which was not given")
 

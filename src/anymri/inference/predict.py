@@ -23,7 +23,7 @@ from anymri.inference.output.result import LabelScheme, Result, View, label_sche
 from anymri.inference.output.write import write_result
 from anymri.inference.restore import restore_image, restore_probability
 from anymri.inference.sliding_window import Precision, SubjectPrediction, predict_subject
-from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions
+from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions, unknown_warnings
 from anymri.inference.trust.quality import check_quality
 from anymri.inference.trust.uncertainty import entropy, sample_agreement, trust_summary
 from anymri.methods import Family, Method
@@ -205,7 +205,7 @@ def predict_study(
         missing=tuple(code for code in spec.modalities if code not in subset),
         label_values=scheme,
         trust=trust,
-        warnings=tuple(dict.fromkeys([*low, *doubts, *check_quality(volumes)])),
+        warnings=tuple(dict.fromkeys([*low, *unknown_warnings(unknown), *doubts, *check_quality(volumes)])),
         provenance=_provenance(opened, images, given, study),
         spec=spec,
         view=view,

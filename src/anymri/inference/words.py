@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from anymri.modalities import MODALITIES
 from anymri.types import DataSpec
 
-__all__ = ["join_words", "name", "scope", "sequence_names"]
+__all__ = ["join_words", "name", "scope", "sequence_names", "title"]
 
 #: The field's regions and labels.
 _NAMES = {
@@ -23,6 +23,12 @@ _NAMES = {
 def name(code: str) -> str:
     """Region or label as people write it, e.g. ``"whole tumour"``."""
     return _NAMES.get(code, code.replace("_", " "))
+
+
+def title(code: str) -> str:
+    """`name` with a capital letter, at the beginning of a sentence or a row."""
+    words = name(code)
+    return words[:1].upper() + words[1:]
 
 
 def join_words(words: Sequence[str]) -> str:

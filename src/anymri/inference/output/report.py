@@ -26,7 +26,7 @@ from anymri.inference.pictures import (
     value_range,
 )
 from anymri.inference.trust.measured import low_warning, trust_line
-from anymri.inference.words import name, scope
+from anymri.inference.words import name, scope, title
 from anymri.modalities import MODALITIES
 
 __all__ = ["Place", "lesion_places", "study_page"]
@@ -82,13 +82,13 @@ def study_page(result: Result) -> str:
         volumes=_volume_rows(result),
         orientation_known=result.view.geometry.orientation_known,
         completed=_completed_pictures(result, shown),
-        regions=[(_title(region), values) for region, values in result.trust["regions"].items()],
+        regions=[(title(region), values) for region, values in result.trust["regions"].items()],
         entropy=_entropy_picture(result, shown),
         first_sequence=MODALITIES[next(iter(result.view.images))].long_name,
         heat=[colour_hex(colour) for colour in HEAT],
         coloured=COLOURED,
         measured=result.trust["measured"],
-        agreement=[(_title(region), value) for region, value in result.trust.get("sample_agreement", {}).items()],
+        agreement=[(title(region), value) for region, value in result.trust.get("sample_agreement", {}).items()],
         warnings=result.warnings,
         raw=None if result.raw is None else _raw_part(result.raw),
         provenance=[(key, value) for key, value in result.provenance.items() if key != "inputs"],
@@ -132,11 +132,6 @@ def _shows(slices: dict[Plane, int], lesion: Array) -> bool:
     return True
 
 
-def _title(code: str) -> str:
-    words = name(code)
-    return words[:1].upper() + words[1:]
-
-
 def _legend(result: Result) -> list[dict[str, Any]]:
     """Colour, name and file value of every label; whether it is only a guess."""
     if result.view.label is None:
@@ -144,7 +139,7 @@ def _legend(result: Result) -> list[dict[str, Any]]:
     colours = label_colours(result.spec)
     guessed = {label for region in result.unknown for label in result.spec.regions[region]}
     return [
-        {"name": _title(label), "colour": colour_hex(colours[label]), "value": value, "guess": label in guessed}
+        {"name": title(label), "colour": colour_hex(colours[label]), "value": value, "guess": label in guessed}
         for label, value in result.label_values.items()
     ]
 
@@ -154,9 +149,9 @@ def _volume_rows(result: Result) -> list[dict[str, Any]]:
     measured = result.trust["measured"]
     return [
         {
-            "name": _title(region),
+            "name": title(region),
             "ml": volume,
-            "unknown": result.unknown.get(region),
+            "unknown": result.unknown.get(region, "").partition(";")[0],
             "trust": trust_line(measured, region),
             "low": measured is not None and region in measured["low"],
         }

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from anymri.inference.words import join_words, name, sequence_names
+from anymri.inference.words import join_words, name, sequence_names, title
 from anymri.modalities import MODALITIES
 from anymri.types import DataSpec
 from anymri.zoo.card import ModelCard
 
-__all__ = ["LOW_DICE", "low_warning", "measured_summary", "trust_line", "unknown_regions"]
+__all__ = ["LOW_DICE", "low_warning", "measured_summary", "trust_line", "unknown_regions", "unknown_warnings"]
 
 #: A region whose median Dice is below this is called low: in half of the patients less than a third of all the voxels
 #: that were marked, or should have been, were both (Dice 1/2 is an intersection over union of 1/3).
@@ -78,6 +78,11 @@ def low_warning(measured: Mapping[str, Any] | None, spec: DataSpec, subset: Sequ
     evidence = f"median Dice {score['median']:.2f} on {score['n']} unseen patients"
     source = sequence_names(subset)
     return [f"From {source} this model misses most {missed}: {evidence}. Do not use its outline or its volumes."]
+
+
+def unknown_warnings(unknown: Mapping[str, str]) -> list[str]:
+    """A sentence for every region that cannot be known; takes what `unknown_regions` gives."""
+    return [f"{title(region)} is unknown: it {reason}." for region, reason in unknown.items()]
 
 
 def trust_line(measured: Mapping[str, Any] | None, region: str) -> str:
