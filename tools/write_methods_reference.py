@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from anymri.benchmark.report.figures import LINES, open_svg, standalone, text
-from anymri.methods import describe_methods, get_method
+from anymri.methods import METHODS, describe_methods, get_method
 from anymri.methods._description import SHARED_DEVIATIONS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -38,9 +38,11 @@ FAMILIES = ("synthesis", "common latent space", "knowledge distillation", "mutua
 
 
 def methods() -> list[dict[str, Any]]:
-    """All methods by family and year, with novelty and weakness."""
+    """The methods of this package by family and year, with novelty and weakness."""
     rows = []
     for row in describe_methods():
+        if row["name"] not in METHODS:
+            continue  # of another package that happens to be installed
         info = get_method(row["name"]).info
         rows.append({**row, "novelty": info.novelty, "weakness": info.weakness})
     return sorted(rows, key=lambda row: (_place(row["family"]), row["family"], row["year"], row["name"]))

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from xml.etree import ElementTree
 
-from anymri.methods import list_methods
+from anymri.methods import METHODS
 
 
 def test_the_page_of_methods_and_its_timeline_are_up_to_date(repository: Path) -> None:
@@ -16,7 +16,7 @@ def test_the_page_of_methods_and_its_timeline_are_up_to_date(repository: Path) -
     page = module.PAGE.read_text(encoding="utf-8")
     assert page == module.page(), "run tools/write_methods_reference.py"
     assert module.TIMELINE.read_text(encoding="utf-8") == module.timeline(), "run tools/write_methods_reference.py"
-    for name in list_methods():
+    for name in METHODS:
         assert f"| `{name}` |" in page
     assert all(row["novelty"] and row["weakness"] for row in module.methods()), "a method says nothing of itself"
     ElementTree.fromstring(module.timeline())
