@@ -190,7 +190,9 @@ def _times(facts: Mapping[str, Any]) -> _Times:
         inversion,
         # No spin echo repeats within a tenth of a second.
         gradient=("GR" in kinds and "SE" not in kinds) or pulse == "GRADIENT" or 0 < (repetition or 0) < 100,
-        planar="EP" in kinds or name.startswith(("ep2d", "ep_", "epfid", "epse")),
+        planar="EP" in kinds
+        or str(facts.get("EchoPlanarPulseSequence") or "").upper() == "YES"
+        or name.startswith(("ep2d", "ep_", "epfid", "epse")),
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.data.nifti import MAX_VOXELS
 from anymri.types import UserError
 
 __all__ = ["Frame", "is_dicom_study", "numbers", "open_study", "read_headers"]
@@ -29,12 +30,12 @@ _ENDINGS = (".dcm", ".dicom", ".ima")
 #: Fields that are read from a file, or from the functional groups of a multi-frame file.
 _FIELDS = (
     "AcquisitionContrast", "AcquisitionNumber", "BitsAllocated", "Columns", "ComplexImageComponent",
-    "ContrastBolusAgent", "DiffusionBValue", "EchoPulseSequence", "EchoTime", "FlipAngle", "ImageOrientationPatient",
-    "ImagePositionPatient", "ImageType", "InstanceNumber", "InversionTime", "Modality", "NumberOfFrames",
-    "PatientBirthDate", "PatientID", "PatientName", "PixelSpacing", "ProtocolName", "RepetitionTime",
-    "RescaleIntercept", "RescaleSlope", "Rows", "SOPClassUID", "SamplesPerPixel", "ScanningSequence", "SequenceName",
-    "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "SliceThickness", "SpacingBetweenSlices", "StudyDate",
-    "StudyInstanceUID", "TemporalPositionIdentifier",
+    "ContrastBolusAgent", "DiffusionBValue", "EchoPlanarPulseSequence", "EchoPulseSequence", "EchoTime", "FlipAngle",
+    "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "InstanceNumber", "InversionTime", "Modality",
+    "NumberOfFrames", "PatientBirthDate", "PatientID", "PatientName", "PixelSpacing", "ProtocolName",
+    "RepetitionTime", "RescaleIntercept", "RescaleSlope", "Rows", "SOPClassUID", "SamplesPerPixel",
+    "ScanningSequence", "SequenceName", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "SliceThickness",
+    "SpacingBetweenSlices", "StudyDate", "StudyInstanceUID", "TemporalPositionIdentifier",
 )  # fmt: skip
 #: What functional groups call by another name.
 _OTHER_NAMES = {
@@ -114,7 +115,9 @@ def open_study(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="anymri-") as folder:
         try:
             with zipfile.ZipFile(path) as archive:
-                entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+                entries = [
+                    entry for entry in archive.infolist() if not entry.is_dir() and not _is_hidden(entry.filename)
+                ]
                 if len(entries) > MAX_FILES or sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
                     raise UserError(f"{path}: unpacks to more than is read; unpack it and give the study's folder")
                 for number, entry in enumerate(entries):
@@ -160,7 +163,11 @@ def read_headers(folder: Path) -> tuple[list[Frame], int]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and not _is_hidden(file.name)]
+
+
+def _is_hidden(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(".")
 
 
 def _is_dicom(file: Path) -> bool:
@@ -193,9 +200,10 @@ def _read_frames(file: Path) -> list[Frame]:
     facts["GEComponent"] = _ge_component(header)
     count = int(facts["NumberOfFrames"] or 1)
     syntax = header.file_meta.get("TransferSyntaxUID")
-    bits = count * int(facts["Rows"]) * int(facts["Columns"]) * int(facts["BitsAllocated"] or 0)
-    if rest < (12 if syntax is not None and syntax.is_compressed else bits // 8):
-        raise ValueError("the pixels are cut off")
+    pixels = count * int(facts["Rows"]) * int(facts["Columns"])
+    least = 8 * count if syntax is not None and syntax.is_compressed else pixels * int(facts["BitsAllocated"] or 0) // 8
+    if pixels > MAX_VOXELS or rest < least:
+        raise ValueError("there are less pixels than the header promises")
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not groups:
         return [Frame(file, None if count == 1 else index, facts) for index in range(count)]

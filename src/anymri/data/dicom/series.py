@@ -152,18 +152,17 @@ def _list_series(frames: list[Frame]) -> list[Series]:
 
 
 def _group(frames: Iterable[Frame]) -> list[list[Frame]]:
-    """Frames by series identifier; files with one of their own, by number, words and size of the series."""
+    """Frames by series identifier; by number, words and size where each file has one of its own, or none."""
+    frames = list(frames)
+    identifiers = [str(frame.facts.get("SeriesInstanceUID") or "") for frame in frames]
+    sizes = Counter(identifiers)
+    fields = ("Modality", "SeriesNumber", "SeriesDescription", "ProtocolName", "Rows", "Columns")
     groups: dict[Any, list[Frame]] = {}
-    for frame in frames:
-        groups.setdefault(str(frame.facts.get("SeriesInstanceUID") or ""), []).append(frame)
-    joined: dict[Any, list[Frame]] = {}
-    for identifier, members in groups.items():
-        key: Any = identifier
-        if len(members) == 1 and members[0].index is None:
-            fields = ("Modality", "SeriesNumber", "SeriesDescription", "ProtocolName", "Rows", "Columns")
-            key = tuple(str(members[0].facts.get(name)) for name in fields)
-        joined.setdefault(key, []).extend(members)
-    return list(joined.values())
+    for identifier, frame in zip(identifiers, frames, strict=True):
+        tells = identifier and sizes[identifier] > 1
+        key = identifier if tells else tuple(str(frame.facts.get(name)) for name in fields)
+        groups.setdefault(key, []).append(frame)
+    return list(groups.values())
 
 
 def _part(members: list[Frame]) -> list[Series]:
@@ -177,6 +176,9 @@ def _part(members: list[Frame]) -> list[Series]:
         parts.setdefault((image_part(frame.facts), echo, inversion), []).append(frame)
     count = len({echo for kind, echo, _ in parts if not kind})
     judged = [(judge_header(part[0].facts, echoes=count), part) for part in parts.values()]
+    # The images without weighting of a diffusion series look like T2.
+    diffusion = next((judgement for judgement, _ in judged if judgement.kind == "diffusion image"), None)
+    judged = [(diffusion or judgement, part) for judgement, part in judged]
     left_out: dict[str, list[Frame]] = {}
     entries: list[Series] = []
     for judgement, part in judged:
@@ -287,8 +289,21 @@ def _override(found: list[Series], overrides: Mapping[str, int], folder: Path) -
         for series in found:
             if series.modality == code:
                 series.modality, series.reason = None, "replaced by the user's choice"
-        numbers[number].modality, numbers[number].reason = code, "chosen by the user"
+        chosen = numbers[number]
+        if chosen.stack.problem:
+            chosen.stack = _forced(chosen, folder)
+        chosen.modality, chosen.reason = code, "chosen by the user"
     return found
+
+
+def _forced(series: Series, folder: Path) -> Stack:
+    """Slices of a series that people chose though it was left out; what is wrong with them is said."""
+    repeats = separate_repeats(series.frames)[0]
+    one_grid = all(_same_grid(series.frames[0], frame) for frame in series.frames)
+    if len(repeats) > 1 or not one_grid:
+        raise UserError(f"{folder}: series {series.number} is not one volume ({series.reason}); choose another")
+    stack = stack_slices(repeats[0])
+    return stack._replace(notes=(*stack.notes, *([stack.problem] if stack.problem else [])))
 
 
 def describe_unused(scan: Scan, wanted: Collection[str], chosen: Collection[str] = ()) -> tuple[str, ...]:
@@ -313,6 +328,8 @@ def describe_unused(scan: Scan, wanted: Collection[str], chosen: Collection[str]
             listed = _listed([str(series.number) for series in usable])
             second = sorted((series for series in usable if series is not used), key=_rank)[-1]
             notes.append(f"{name}: series {listed} can be used; {used.number} was taken ({_why(used, second)})")
+        if used is not None and used.named is None and code not in chosen:
+            notes.append(f"{name}: series {used.number} was taken by the look of its image; its header does not tell")
         if used is not None:
             notes += [f"{name}: series {used.number}: {note}" for note in used.stack.notes]
         notes += [
@@ -339,7 +356,7 @@ def _kind_of(code: str | None) -> str:
     if code is None:
         return "series that its header does not tell"
     name = MODALITIES[code].long_name
-    return f"{name if name.isupper() else name[0].lower() + name[1:]} image"
+    return f"{name[0].lower() + name[1:] if name[1].islower() else name} image"
 
 
 def _plural(kind: str) -> str:

@@ -144,10 +144,13 @@ def separate_repeats(frames: list[Frame]) -> tuple[list[list[Frame]], int]:
         if step > same:
             places.append([])
         places[-1].append(frames[index])
-    contents = _contents(frame for place in places if len(place) > 1 for frame in place)
+    # Of a long time series it does not matter which frames are copies.
+    compared = [place for place in places if len(place) > 1] if max(map(len, places)) <= 2 * MAX_REPEATS else []
+    contents = _contents(frame for place in compared for frame in place)
     dropped = 0
     for number, place in enumerate(places):
-        kept = {contents.get(id(frame), b""): frame for frame in sorted(place, key=_made, reverse=True)}
+        made = sorted(place, key=_made, reverse=True)
+        kept = {contents.get(id(frame), str(turn).encode()): frame for turn, frame in enumerate(made)}
         dropped += len(place) - len(kept)
         places[number] = sorted(kept.values(), key=_made)
     count = max(map(len, places))

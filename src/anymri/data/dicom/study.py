@@ -78,7 +78,7 @@ def choose_study(folder: Path, frames: list[Frame], choice: str | None, name: Na
 
 def is_mri(frame: Frame) -> bool:
     """Whether a frame is MRI, or does not say."""
-    return frame.facts.get("Modality") in (None, "", "MR")
+    return str(frame.facts.get("Modality") or "").strip().upper() in ("", "MR")
 
 
 def _studies(frames: list[Frame]) -> list[list[Frame]]:
