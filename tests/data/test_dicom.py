@@ -447,6 +447,82 @@ def test_other_kinds_are_counted_in_one_sentence(tmp_path: Path) -> None:
     )
 
 
+# What people choose, and what headers lack
+
+
+def test_a_series_that_people_choose_is_read_and_its_fault_said(tmp_path: Path) -> None:
+    write(tmp_path / "s" / "1", "T1", slices=6, **T1)
+    write(tmp_path / "s" / "2", "T2", **T2)
+    found = find_raw(tmp_path / "s", {"t1": "1"}, MODEL)
+    assert found.images["t1"].array.shape[0] == 6
+    assert found.notes == ("T1-weighted: series 1: incomplete: 6 slices",)
+
+
+def test_what_is_no_volume_cannot_be_chosen(tmp_path: Path) -> None:
+    def edit(header: Any, number: int) -> None:
+        header.ImageOrientationPatient = [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]][number % 3]
+
+    write(tmp_path / "s" / "1", "localizer", edit=edit)
+    with pytest.raises(UserError, match=r"s: series 1 is not one volume [^\n]*; choose another"):
+        find_raw(tmp_path / "s", {"t2": "1"}, MODEL)
+
+
+def test_series_without_identifiers_are_held_apart_by_their_words(tmp_path: Path) -> None:
+    def edit(header: Any, number: int) -> None:
+        del header.SeriesInstanceUID, header.StudyInstanceUID
+
+    write(tmp_path / "s" / "1", "T1", edit=edit, **T1)
+    write(tmp_path / "s" / "2", "FLAIR", edit=edit, **FLAIR)
+    assert used(scan_series(tmp_path / "s")) == {"t1": 1, "flair": 2}
+
+
+@pytest.mark.parametrize("name", ["ImageOrientationPatient", "ImagePositionPatient"])
+def test_slices_without_a_place_are_not_used(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "s" / "1", "T1", edit=lambda header, _: delattr(header, name), **T1)
+    with pytest.raises(UserError, match="its header does not say where the slices lie"):
+        find(tmp_path / "s")
+
+
+def test_unweighted_images_of_a_diffusion_series_are_no_t2(tmp_path: Path) -> None:
+    for weighting in (0, 1000):
+        tags = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "DiffusionBValue": float(weighting)}
+        write(tmp_path / str(weighting), "", **tags, **T2)
+    (series,) = scan_series(tmp_path)
+    assert series.reason == "diffusion image, by its image type"
+
+
+def test_a_header_that_promises_too_much_is_damaged(tmp_path: Path) -> None:
+    files = write(tmp_path / "s" / "1", "T1", slices=30, **T1)
+    header = pydicom.dcmread(files[-1])
+    header.Rows = header.Columns = 65535
+    header.save_as(files[-1])
+    assert scan_study(tmp_path / "s").damaged == 1
+
+
+def test_a_ct_beside_the_mri_is_counted_alone(tmp_path: Path) -> None:
+    write(tmp_path / "s" / "1", "head", Modality="CT", StudyInstanceUID="1.9")
+    write(tmp_path / "s" / "2", "T1", **T1)
+    assert find(tmp_path / "s").notes == ("1 other series was left out: 1 series that is no MRI",)
+
+
+def test_side_files_of_an_archive_are_not_taken_for_damaged_images(tmp_path: Path) -> None:
+    files = write(tmp_path / "s" / "1", "T1", **T1)
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as target:
+        for file in files:
+            target.write(file, f"s/{file.name}")
+            target.writestr(f"__MACOSX/s/._{file.name}", b"Mac")
+        target.writestr("s/readme.txt", "nothing")
+    assert find(tmp_path / "s.zip").notes == ()
+
+
+def test_a_series_told_by_its_image_alone_is_doubted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anymri.data.raw.identify.identify_contrast", lambda volume: ("t2", "bright CSF"))
+    write(tmp_path / "s" / "1", "")
+    found = find(tmp_path / "s")
+    assert set(found.images) == {"t2"}
+    assert found.notes == ("T2-weighted: series 1 was taken by the look of its image; its header does not tell",)
+
+
 # Real headers and images
 
 
