@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from anymri import cli_benchmark, cli_data, cli_phantom, cli_predict
+from anymri import cli_benchmark, cli_data, cli_methods, cli_phantom, cli_predict
 from anymri.cli_options import Device, Json, Precision, Quiet, Seed, Threads, Workers
 from anymri.cli_options import key_values as _key_values
 from anymri.cli_options import precision as _precision
@@ -326,14 +326,13 @@ def methods(
 
     Example: anymri methods rfnet
     """
-    from anymri.cli_methods import method_text
-    from anymri.methods import describe_method, describe_methods
+    from anymri.methods import describe_method
 
     if name is not None:
         row = describe_method(name)
-        typer.echo(json.dumps(row) if as_json else method_text(row))
+        typer.echo(json.dumps(row) if as_json else cli_methods.method_text(row))
         return
-    rows = describe_methods()
+    rows = cli_methods.list_all()
     if as_json:
         typer.echo(json.dumps(rows))
         return
@@ -343,6 +342,9 @@ def methods(
         sizes = (f"{row['parameters'][preset]:,}" for preset in ("paper", "tiny"))
         texts = (row[key] for key in ("name", "year", "family", "task", "subsets", "parity"))
         typer.echo(columns.format(*texts, *sizes, row["reference"]))
+
+
+app.command()(cli_methods.cite)
 
 
 @app.command()

@@ -1,11 +1,49 @@
-"""What ``anymri methods NAME`` prints."""
+"""What ``anymri methods`` and ``anymri cite`` print."""
 
 from __future__ import annotations
 
+import warnings
 from itertools import groupby
-from typing import Any
+from typing import Annotated, Any
 
-__all__ = ["method_text"]
+import typer
+
+from anymri.cli_options import Json
+
+__all__ = ["cite", "list_all", "method_text"]
+
+
+def list_all() -> list[dict[str, Any]]:
+    """Every method that works; one line on standard error for each plug-in that does not."""
+    from anymri.methods import PluginWarning, describe_methods
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PluginWarning)
+        rows = describe_methods()
+    for warning in caught:
+        if issubclass(warning.category, PluginWarning):
+            typer.echo(f"warning: {warning.message}", err=True)
+    return rows
+
+
+def cite(
+    names: Annotated[list[str] | None, typer.Argument(help="Methods; none = the program itself.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what to cite for methods, as BibTeX.
+
+    Example: anymri cite rfnet u_hved > methods.bib
+    """
+    import json
+
+    from anymri.methods import citations
+
+    entries = citations(names or [])
+    if as_json:
+        rows = [{"type": entry.kind, "key": entry.key, **entry.fields, "bibtex": entry.bibtex()} for entry in entries]
+        typer.echo(json.dumps(rows))
+        return
+    typer.echo("\n\n".join(entry.bibtex() for entry in entries))
 
 
 def method_text(row: dict[str, Any]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from anymri.methods._citations import OWN, Entry, method_entries
 from anymri.methods.base import (
     Method,
     MethodConfig,
@@ -20,8 +23,9 @@ from anymri.methods.per_subset import Family, PerSubset
 from anymri.types import GLIOMA, DataSpec, UserError
 
 __all__ = [
-    "Family", "Method", "MethodConfig", "MethodInfo", "PerSubset", "Preset", "StepContext", "SubsetNotTrained",
-    "create", "describe_method", "describe_methods", "get_method", "list_methods", "load",
+    "Family", "Method", "MethodConfig", "MethodInfo", "PerSubset", "PluginWarning", "Preset", "StepContext",
+    "SubsetNotTrained", "citations", "create", "describe_method", "describe_methods", "get_method", "list_methods",
+    "load",
 ]  # fmt: skip
 
 #: Registry name to ``module:class``; alphabetical. Imported on first use.
@@ -46,13 +50,36 @@ METHODS: dict[str, str] = {
 }
 
 
-def _table() -> dict[str, str]:
-    return {**{point.name: point.value for point in entry_points(group="anymri.methods")}, **METHODS}
+class PluginWarning(UserWarning):
+    """A method of another package cannot be used; the message says why."""
+
+
+def _plugins() -> tuple[dict[str, EntryPoint], list[str]]:
+    """Methods of other packages by name, and in a sentence each those that are refused for their name."""
+    found: dict[str, EntryPoint] = {}
+    refused = []
+    for point in sorted(entry_points(group="anymri.methods"), key=lambda point: (point.name, point.value)):
+        taken = "a built-in method" if point.name in METHODS else _said_of(found.get(point.name))
+        if point.name in found and found[point.name].value == point.value:
+            continue  # one package, found by two paths
+        if taken:
+            refused.append(f"{_said_of(point)} is left out: {point.name} is the name of {taken}; it needs another name")
+        else:
+            found[point.name] = point
+    return found, refused
+
+
+def _said_of(point: EntryPoint | None) -> str:
+    """Which method of which package an entry point is."""
+    if point is None:
+        return ""
+    package = point.dist.name if point.dist is not None else point.module
+    return f"the method {point.name} of the package {package}"
 
 
 def list_methods() -> list[str]:
-    """Names of all methods, sorted."""
-    return sorted(_table())
+    """Names of all methods, sorted; a plug-in of a taken name is left out."""
+    return sorted([*METHODS, *_plugins()[0]])
 
 
 def get_method(name: str) -> type[Method]:
@@ -61,13 +88,26 @@ def get_method(name: str) -> type[Method]:
     Raises
     ------
     UserError
-        If there is no such method.
+        If there is no such method, or the package it comes from is broken.
     """
-    table = _table()
-    if name not in table:
-        raise UserError(f"unknown method {name!r}; known: {', '.join(sorted(table))}")
-    module, _, attribute = table[name].partition(":")
-    return getattr(import_module(module), attribute)
+    if name in METHODS:
+        module, _, attribute = METHODS[name].partition(":")
+        return getattr(import_module(module), attribute)
+    plugins, _ = _plugins()
+    if name not in plugins:
+        raise UserError(f"unknown method {name!r}; known: {', '.join(sorted([*METHODS, *plugins]))}")
+    try:
+        cls = plugins[name].load()
+    except Exception as error:  # whatever somebody else's module raises
+        raise UserError(_broken(plugins[name], error)) from error
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise UserError(f"{_said_of(plugins[name])}: {plugins[name].value} is no Method; mend or remove the package")
+    return cls
+
+
+def _broken(point: EntryPoint, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"{_said_of(point)} cannot be used ({reason}); mend or remove the package"
 
 
 def create(name: str, spec: DataSpec | None = None, preset: str = "paper", **config: Any) -> Method:
@@ -101,8 +141,51 @@ def load(path: Path | str, spec: DataSpec | None = None) -> Method:
 
 
 def describe_methods() -> list[dict[str, Any]]:
-    """What `anymri methods` lists: who each method is, what it serves and how large it is."""
-    return [_who(name, _build_presets(name)) for name in list_methods()]
+    """What `anymri methods` lists: who each method is, what it serves and how large it is.
+
+    Warns
+    -----
+    PluginWarning
+        For each method of another package that is broken or has a taken name; it is left out.
+    """
+    plugins, refused = _plugins()
+    rows = []
+    for name in sorted([*METHODS, *plugins]):
+        try:
+            rows.append(_who(name, _build_presets(name)))
+        except Exception as error:
+            if name in METHODS:
+                raise
+            refused.append(str(error) if isinstance(error, UserError) else _broken(plugins[name], error))
+    for sentence in refused:
+        warnings.warn(sentence, PluginWarning, stacklevel=2)
+    return rows
+
+
+def citations(names: Sequence[str]) -> list[Entry]:
+    """What to cite for methods, each paper once.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Registry names; empty = the program itself.
+
+    Returns
+    -------
+    list of Entry
+        ``entry.bibtex()`` is the text.
+
+    Raises
+    ------
+    UserError
+        If there is no such method.
+    """
+    import anymri
+
+    entries = [entry for name in names for entry in method_entries(name, get_method(name).info)]
+    own = Entry("software", "anymri", {**OWN, "version": anymri.__version__})
+    needed = not names or any(get_method(name).info.reference == "anymri" for name in names)
+    return list({entry.key: entry for entry in [*entries, *([own] if needed else [])]}.values())
 
 
 def describe_method(name: str) -> dict[str, Any]:

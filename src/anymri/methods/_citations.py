@@ -1,0 +1,231 @@
+"""What to cite for a method, as BibTeX.
+
+Full titles and authors of the published systems are listed here, everything else (identifiers, year) comes from the
+method's `MethodInfo`; of a method that is not listed, e.g. a plug-in's, that alone makes the entry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from anymri.methods.base import MethodInfo
+
+__all__ = ["Entry", "OWN", "method_entries"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One BibTeX entry.
+
+    Parameters
+    ----------
+    kind : str
+        Entry type, e.g. ``"article"``.
+    key : str
+    fields : dict of str to str
+        In the order they are written; values as BibTeX takes them, without the outer braces.
+    """
+
+    kind: str
+    key: str
+    fields: Mapping[str, str]
+
+    def bibtex(self) -> str:
+        """The entry as text."""
+        width = max(map(len, self.fields))
+        lines = [f"  {name:<{width}} = {{{value}}}," for name, value in self.fields.items()]
+        return "\n".join([f"@{self.kind}{{{self.key},", *lines, "}"])
+
+
+#: The program itself, as CITATION.cff has it; the version is added.
+OWN = {
+    "author": "{The anymri authors}",
+    "title": "{anymri}: brain {MRI} with missing sequences",
+    "license": "Apache-2.0",
+}
+
+_MICCAI = "Medical Image Computing and Computer Assisted Intervention ({MICCAI})"
+_MIDL = "Proceedings of Medical Imaging with Deep Learning ({MIDL})"
+_TMI = "{IEEE} Transactions on Medical Imaging"
+
+#: Key to type, authors, title, where, and further fields.
+_PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
+    "wang2021acn": (
+        "inproceedings",
+        (
+            "Wang, Yixin and Zhang, Yang and Liu, Yang and Lin, Zihao and Tian, Jiang and Zhong, Cheng and Shi, "
+            "Zhongchao and Fan, Jianping and He, Zhiqiang"
+        ),
+        "{ACN}: Adversarial Co-training Network for Brain Tumor Segmentation with Missing Modalities",
+        {"booktitle": _MICCAI, "pages": "410--420"},
+    ),
+    "havaei2016hemis": (
+        "inproceedings",
+        "Havaei, Mohammad and Guizard, Nicolas and Chapados, Nicolas and Bengio, Yoshua",
+        "{HeMIS}: Hetero-Modal Image Segmentation",
+        {"booktitle": _MICCAI, "pages": "469--477"},
+    ),
+    "liu2023m3ae": (
+        "inproceedings",
+        "Liu, Hong and Wei, Dong and Lu, Donghuan and Sun, Jinghan and Wang, Liansheng and Zheng, Yefeng",
+        "{M3AE}: Multimodal Representation Learning for Brain Tumor Segmentation with Missing Modalities",
+        {
+            "booktitle": "Proceedings of the {AAAI} Conference on Artificial Intelligence",
+            "volume": "37",
+            "pages": "1657--1665",
+            "doi": "10.1609/aaai.v37i2.25253",
+        },
+    ),
+    "sharma2020mmgan": (
+        "article",
+        "Sharma, Anmol and Hamarneh, Ghassan",
+        "Missing {MRI} Pulse Sequence Synthesis Using Multi-Modal Generative Adversarial Network",
+        {"journal": _TMI, "volume": "39", "number": "4", "pages": "1170--1183"},
+    ),
+    "karimijafarbigloo2023mmcformer": (
+        "inproceedings",
+        "Karimijafarbigloo, Sanaz and Azad, Reza and Kazerouni, Amirhossein and Ebadollahi, Saeed and Merhof, Dorit",
+        "{MMCFormer}: Missing Modality Compensation Transformer for Brain Tumor Segmentation",
+        {
+            "booktitle": _MIDL,
+            "series": "Proceedings of Machine Learning Research",
+            "volume": "227",
+            "pages": "1144--1162",
+        },
+    ),
+    "zhang2022mmformer": (
+        "inproceedings",
+        (
+            "Zhang, Yao and He, Nanjun and Yang, Jiawei and Li, Yuexiang and Wei, Dong and Huang, Yawen and Zhang, "
+            "Yang and He, Zhiqiang and Zheng, Yefeng"
+        ),
+        "{mmFormer}: Multimodal Medical Transformer for Incomplete Multimodal Learning of Brain Tumor Segmentation",
+        {"booktitle": _MICCAI, "pages": "107--117"},
+    ),
+    "isensee2021nnunet": (
+        "article",
+        "Isensee, Fabian and Jaeger, Paul F. and Kohl, Simon A. A. and Petersen, Jens and Maier-Hein, Klaus H.",
+        "{nnU-Net}: a self-configuring method for deep learning-based biomedical image segmentation",
+        {"journal": "Nature Methods", "volume": "18", "number": "2", "pages": "203--211"},
+    ),
+    "jog2017replica": (
+        "article",
+        "Jog, Amod and Carass, Aaron and Roy, Snehashis and Pham, Dzung L. and Prince, Jerry L.",
+        "Random forest regression for magnetic resonance image synthesis",
+        {"journal": "Medical Image Analysis", "volume": "35", "pages": "475--488"},
+    ),
+    "dalmaz2022resvit": (
+        "article",
+        "Dalmaz, Onat and Yurt, Mahmut and {\\c{C}}ukur, Tolga",
+        "{ResViT}: Residual Vision Transformers for Multimodal Medical Image Synthesis",
+        {"journal": _TMI, "volume": "41", "number": "10", "pages": "2598--2614"},
+    ),
+    "ding2021rfnet": (
+        "inproceedings",
+        "Ding, Yuhang and Yu, Xin and Yang, Yi",
+        "{RFNet}: Region-aware Fusion Network for Incomplete Multi-modal Brain Tumor Segmentation",
+        {"booktitle": "{IEEE/CVF} International Conference on Computer Vision ({ICCV})", "pages": "3955--3964"},
+    ),
+    "chen2019robustseg": (
+        "inproceedings",
+        "Chen, Cheng and Dou, Qi and Jin, Yueming and Chen, Hao and Qin, Jing and Heng, Pheng-Ann",
+        "Robust Multimodal Brain Tumor Segmentation via Feature Disentanglement and Gated Fusion",
+        {"booktitle": _MICCAI, "pages": "447--456"},
+    ),
+    "azad2022smunet": (
+        "inproceedings",
+        "Azad, Reza and Khosravi, Nika and Merhof, Dorit",
+        "{SMU-Net}: Style matching {U-Net} for brain tumor segmentation with missing modalities",
+        {"booktitle": _MIDL, "series": "Proceedings of Machine Learning Research", "volume": "172", "pages": "48--62"},
+    ),
+    "dorent2019uhved": (
+        "inproceedings",
+        "Dorent, Reuben and Joutard, Samuel and Modat, Marc and Ourselin, S{\\'e}bastien and Vercauteren, Tom",
+        "Hetero-Modal Variational Encoder-Decoder for Joint Modality Completion and Segmentation",
+        {"booktitle": _MICCAI, "pages": "74--82", "doi": "10.1007/978-3-030-32245-8_9", "eprint": "1907.11150"},
+    ),
+    "cicek2016unet": (
+        "inproceedings",
+        (
+            '{\\c{C}}i{\\c{c}}ek, {\\"O}zg{\\"u}n and Abdulkadir, Ahmed and Lienkamp, Soeren S. and Brox, Thomas and '
+            "Ronneberger, Olaf"
+        ),
+        "{3D} {U-Net}: Learning Dense Volumetric Segmentation from Sparse Annotation",
+        {"booktitle": _MICCAI, "pages": "424--432"},
+    ),
+}
+#: Registry name to the papers to cite, the method's own first; its identifiers are those of `MethodInfo`.
+_CITED: dict[str, tuple[str, ...]] = {
+    "acn": ("wang2021acn",),
+    "hemis": ("havaei2016hemis",),
+    "m3ae": ("liu2023m3ae",),
+    "mm_gan": ("sharma2020mmgan",),
+    "mmcformer": ("karimijafarbigloo2023mmcformer",),
+    "mmformer": ("zhang2022mmformer",),
+    "nnunet_per_subset": ("isensee2021nnunet",),
+    "replica": ("jog2017replica",),
+    "resvit": ("dalmaz2022resvit",),
+    "resvit_unified": ("dalmaz2022resvit",),
+    "rfnet": ("ding2021rfnet",),
+    "robust_seg": ("chen2019robustseg",),
+    "smu_net": ("azad2022smunet",),
+    "u_hemis": ("havaei2016hemis", "dorent2019uhved"),
+    "u_hved": ("dorent2019uhved",),
+    "unet": ("cicek2016unet",),
+}
+
+
+def method_entries(name: str, info: MethodInfo) -> list[Entry]:
+    """Entries to cite for a method; empty for one that is the program's own.
+
+    Parameters
+    ----------
+    name : str
+        Registry name.
+    info : MethodInfo
+    """
+    if info.reference == "anymri":
+        return []
+    keys = _CITED.get(name)
+    if keys is None:
+        return [_from_info(name, info)]
+    return [_paper(key, info if number == 0 else None) for number, key in enumerate(keys)]
+
+
+def _paper(key: str, info: MethodInfo | None) -> Entry:
+    kind, authors, title, further = _PAPERS[key]
+    year = {"year": str(info.year) if info else re.sub(r"\D", "", key)[:4]}
+    return Entry(kind, key, {"author": authors, "title": title, **year, **_with_identifiers(further, info)})
+
+
+def _with_identifiers(further: Mapping[str, str], info: MethodInfo | None) -> dict[str, str]:
+    fields = dict(further)
+    if info is not None:
+        fields |= {"doi": info.doi} if info.doi else {}
+        fields |= {"eprint": info.arxiv} if info.arxiv else {}
+    if "eprint" in fields:
+        fields["archiveprefix"] = "arXiv"
+    return fields
+
+
+def _from_info(name: str, info: MethodInfo) -> Entry:
+    """Entry of a method that is not listed; its reference is ``Author et al., venue year``."""
+    authors, _, venue = info.reference.partition(",")
+    authors = re.sub(r"\s+et al\.?$", " and others", authors.strip())
+    published = not info.reference.lower().startswith("unpublished")
+    fields = {"author": _escaped(authors)} if published else {}
+    fields |= {"title": f"{{{_escaped(info.title)}}}", "year": str(info.year)}
+    fields |= {} if published else {"note": _escaped(info.reference)}
+    venue = re.sub(rf",?\s*{info.year}\s*$", "", venue).strip()
+    fields |= {"howpublished": _escaped(venue)} if venue and published else {}
+    fields |= _with_identifiers({}, info)
+    fields |= {"url": info.code} if info.code else {}
+    surname = authors.split(" and ")[0].split(" ")[-1].lower() if published else ""
+    key = re.sub(r"[^a-z0-9]", "", surname)
+    return Entry("misc", f"{key}{info.year}{re.sub('[^a-z0-9]', '', name)}", fields)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([&%$#_])", r"\\\1", text)
