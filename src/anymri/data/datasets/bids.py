@@ -197,9 +197,9 @@ INFOS = (
         read_spec=read_folder_spec,
         traps=(
             "T1w files usually show the whole head",
-            "only maps of lesions are labels: label-lesion or the like in the name, or a .tsv or derivative that says so",
+            "only maps of lesions are labels: label-lesion or the like in the name, or a .tsv or data set that says so",
             "of several runs the one with the fewest entities is taken, then the first; `anymri index` says which",
-            "acq-mprage_T1w is t1 unless a dataset.yaml lists mprage; ce-none and acq-pre are t1, ce-* and acq-post t1c",
+            "acq-mprage_T1w is t1 unless a dataset.yaml lists mprage; ce-none, acq-pre are t1, ce-*, acq-post t1c",
             "labels and regions of its own: add a dataset.yaml",
         ),
     ),
