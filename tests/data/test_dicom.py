@@ -383,6 +383,15 @@ def test_three_directions_are_no_volume(tmp_path: Path) -> None:
     assert "lie in 3 directions" in scan_series(tmp_path / "s")[0].reason
 
 
+def test_a_localiser_without_words_is_no_missing_t1(tmp_path: Path) -> None:
+    def edit(header: Any, number: int) -> None:
+        header.ImageOrientationPatient = [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]][number % 3]
+
+    write(tmp_path / "s" / "1", "", edit=edit, RepetitionTime=8, EchoTime=3)
+    write(tmp_path / "s" / "2", "T2", **T2)
+    assert find(tmp_path / "s").notes == ("1 other series was left out: 1 incomplete series",)
+
+
 def test_damaged_files_are_counted(tmp_path: Path) -> None:
     files = write(tmp_path / "s" / "1", "T1", slices=30, **T1)
     for file in files[25:27]:

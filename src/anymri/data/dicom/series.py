@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -245,7 +245,9 @@ def _entry(frames: list[Frame], judgement: Judgement, stack: Stack | None = None
     contradicts = judgement.named is not None and judgement.code is None
     reason = judgement.reason if contradicts or not stack.problem else stack.problem
     kind = judgement.kind
-    if stack.problem and judgement.named is None and judgement.reason == SILENT:
+    # Few slices that no word names are a localiser more often than a sequence.
+    unnamed = judgement.reason == SILENT or (judgement.code is not None and not judgement.told)
+    if unnamed and stack.problem and (problem or len(frames) < MIN_SLICES or judgement.named is None):
         kind = "incomplete series"
     return Series(0, files, frames[0].facts, None, reason, judgement.named, kind, usable, stack, judgement.told)
 
@@ -317,39 +319,40 @@ def describe_unused(scan: Scan, wanted: Collection[str], chosen: Collection[str]
     chosen : collection of str
         Codes that the user chose, on which nothing is said.
     """
-    notes = []
-    others: Counter[str] = Counter()
-    for code in wanted:
-        name = MODALITIES[code].long_name
-        mine = [series for series in scan.series if series.named == code and code not in chosen]
-        usable = [series for series in mine if series.usable]
-        used = next((series for series in scan.series if series.modality == code), None)
-        if used is not None and len(usable) > 1 and used in usable:
-            listed = _listed([str(series.number) for series in usable])
-            second = sorted((series for series in usable if series is not used), key=_rank)[-1]
-            notes.append(f"{name}: series {listed} can be used; {used.number} was taken ({_why(used, second)})")
-        if used is not None and used.named is None and code not in chosen:
-            notes.append(f"{name}: series {used.number} was taken by the look of its image; its header does not tell")
-        if used is not None:
-            notes += [f"{name}: series {used.number}: {note}" for note in used.stack.notes]
-        notes += [
-            f"{name}: series {series.number} is not used: {series.reason}"
-            for series in mine
-            if not series.usable and series.modality is None
-        ]
-    for series in scan.series:
-        if series.modality is None and (series.named is None or series.named not in wanted):
-            others[series.kind or _kind_of(series.named)] += 1
-        elif series.modality is not None and series.modality not in wanted:
-            others[_kind_of(series.modality)] += 1
+    notes = [note for code in wanted for note in _notes_on(code, scan.series, code in chosen)]
     if scan.damaged:
         files = "1 DICOM file is" if scan.damaged == 1 else f"{scan.damaged} DICOM files are"
         notes.append(f"{files} damaged and could not be read; copy or export the study again")
+    others: Counter[str] = Counter()
+    for series in scan.series:
+        if series.modality is None and (series.kind or series.named not in wanted):
+            others[series.kind or _kind_of(series.named)] += 1
+        elif series.modality is not None and series.modality not in wanted:
+            others[_kind_of(series.modality)] += 1
     if others:
         kinds = ", ".join(f"{count} {kind if count == 1 else _plural(kind)}" for kind, count in others.most_common())
         were = "series was" if others.total() == 1 else "series were"
         notes.append(f"{others.total()} other {were} left out: {kinds}")
     return tuple(notes)
+
+
+def _notes_on(code: str, found: list[Series], chosen: bool) -> Iterator[str]:
+    """Sentences on the series of one sequence; those that people chose need no reason."""
+    name = MODALITIES[code].long_name
+    mine = [series for series in found if series.named == code and not series.kind and not chosen]
+    usable = sorted((series for series in mine if series.usable), key=_rank)
+    used = next((series for series in found if series.modality == code), None)
+    if used is not None and used in usable and len(usable) > 1:
+        numbers = sorted(series.number for series in usable)
+        listed = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+        yield f"{name}: series {listed} can be used; {used.number} was taken ({_why(used, usable[-2])})"
+    if used is not None and used.named is None and not chosen:
+        yield f"{name}: series {used.number} was taken by the look of its image; its header does not tell"
+    if used is not None:
+        yield from (f"{name}: series {used.number}: {note}" for note in used.stack.notes)
+    for series in mine:
+        if not series.usable and series.modality is None:
+            yield f"{name}: series {series.number} is not used: {series.reason}"
 
 
 def _kind_of(code: str | None) -> str:
@@ -367,7 +370,3 @@ def _plural(kind: str) -> str:
     if kind.startswith(("picture of", "image of")):
         return f"{head}s {rest}"
     return {"spectrum": "spectra"}.get(kind, f"{kind}s")
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

@@ -24,6 +24,8 @@ class Words(NamedTuple):
         Whether it names a prepared T1 sequence, whose repetition time is long.
     spectral : bool
         Whether it names spectral fat saturation.
+    weighting : bool
+        Whether it says T1 or T2.
     """
 
     left_out: str
@@ -31,6 +33,7 @@ class Words(NamedTuple):
     gradient: bool
     inversion: bool
     spectral: bool
+    weighting: bool
 
 
 def either(*patterns: str) -> re.Pattern[str]:
@@ -44,7 +47,7 @@ SUSCEPTIBILITY = "susceptibility or T2* image"
 _LEFT_OUT = {
     "localiser": either(
         r"locali[sz]|lokali[sz]|localizador|scout|survey|topogram|\bscano|\bloc\b|\b3.?(pl|plane)\b|tri.?plan",
-        r"smart.?brain|plan.?scan|reperage|posdisp|定位",
+        r"smart.?brain|plan.?scan|reperage|pos ?disp|定位",
     ),
     "calibration image": either(
         r"\bcal(ib\w*)?\b|asset cal|sense.?ref|\bref.?scan|coil.?(sens|map|surv)|\bshim|pre.?scan\b",
@@ -62,7 +65,7 @@ _LEFT_OUT = {
     ),
     "perfusion or functional image": either(
         r"\bperf(us\w*)?\b|\bdsc\b|\bdce\b|\basl\b|[23]dasl|pc?asl\b|\br?(el)?cb[fv]\b|\bmtt\b|\bttp\b|\btmax\b|ktrans|\bpwi\b",
-        r"\bbold\b|fmri|resting|\bep2d\b|\be?epi\b|\bdyn(amic)?\b|dynasusc",
+        r"\bbold\b|\b\w*f ?mri\b|\b[gp]bp\b|resting|\bep2d\b|\be?epi\b|\bdyn(amic)?\b|dynasusc",
     ),
     "spectrum": either(r"spectro|\bmrsi?\b|\bcsi\b|\bsvs\b|\bpress\b|\bepsi\b"),
     SUSCEPTIBILITY: either(
@@ -95,7 +98,7 @@ _T1_SEQUENCE = either(
 _FLAIR = either(r"flair|dark.?fl|fluid.?att|\bda-?fl\b|spc ?ir\b|space ?ir\b|liquor.?unterdr")
 _DENSITY = either(r"\bpdw?\b|pdw\b|\bpd(?=[/+t-])|[/+]pd\b|proton.?dens|\brho\b|\bdp\b")
 _GRADIENT = either(
-    r"\b[23]?d?f?gre\b|\bgre|ffe\b|\bfl[23]d|flash|field.?echo|\bfe[23]?d?\b|grad(ient)?.?echo|\bgrass\b"
+    r"\b[23]?d?f?gre\b|\bgre|ffe\b|\bfl[23]d|flash|field.?echo|\bfe[23]?d?\b|grad(ient)?.?echo|\bgrass\b|\bmpgr\b"
 )
 #: Siemens calls the T1 sequence itself "t1_mpr"; beside another name, or alone, MPR is a reformat.
 _MPR, _T1_MPR = either(r"\bmpr\b"), either(r"\bt1w? ?(3d )?mpr\b")
@@ -103,15 +106,23 @@ _SPECTRAL = either(r"spa?ir\b|\bfs\b|fat ?-?sat|chem ?sat")
 _INVERSION = either(r"\bt?ir\b|tirm|\bseir\b")
 
 
+#: Between the words of "T1PostContrast", "isoDWI" and "GdT1", but not in "mIP" or "eADC".
+_CAPITALS = either(r"(?<=[a-z0-9])(?=[A-Z][a-z])", r"(?<=[a-z]{2})(?=[A-Z]{2})", r"(?<=[a-z])(?=T[12])")
+
+_GLUED = either(r"(?<=t[12])(?=pre|post|without|wo)")
+
+
 def fold(text: str) -> str:
-    """Lower case without accents; separators that people use for spaces are spaces.
+    """Lower case without accents; words run together by capitals, or by what people use for spaces, are apart.
 
     Parameters
     ----------
     text : str
     """
+    text = _CAPITALS.sub(" ", text)
     plain = unicodedata.normalize("NFKD", text.casefold()).replace("т1", "t1").replace("т2", "t2")  # Cyrillic t
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    plain = _GLUED.sub(" ", unicodedata.normalize("NFC", plain))
     return " ".join(re.sub(r"[_,;:()\[\]{}<>#|\\^]|(?<=\D)\.|\.(?=\D|$)", " ", plain).split())
 
 
@@ -138,4 +149,4 @@ def read_words(text: str) -> Words:
     elif "tirm" in text and not t1:
         codes = ()  # an inversion recovery of any inversion time: alone it names no sequence
     inversion = t1_sequence or (flair and t1) or _INVERSION.search(text) is not None
-    return Words(left_out, codes, gradient and not t1, inversion, _SPECTRAL.search(text) is not None)
+    return Words(left_out, codes, gradient and not t1, inversion, _SPECTRAL.search(text) is not None, t1 or t2)
