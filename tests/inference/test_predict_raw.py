@@ -49,6 +49,17 @@ def test_the_result_is_on_every_native_grid(tmp_path: Path) -> None:
     assert result.volumes_ml["whole_tumor"] == pytest.approx(counted)
 
 
+def test_probabilities_of_a_raw_study_are_on_the_grid_of_its_segmentation(tmp_path: Path) -> None:
+    images, _ = two_grids()
+    folder = write_result(predict_study(images, Bright(), raw=PLAIN), tmp_path / "result", probabilities=True)
+    label = nib.load(folder / "segmentation.nii.gz")
+    whole = nib.load(folder / "probability_whole_tumor.nii.gz")
+    assert np.allclose(whole.affine, label.affine)
+    assert whole.shape == label.shape
+    assert (np.asarray(whole.dataobj)[np.asarray(label.dataobj) > 0] > 0.5).all()
+    assert nib.load(folder / "uncertainty.nii.gz").shape == label.shape
+
+
 def test_what_was_done_is_written_down(tmp_path: Path) -> None:
     images, _ = two_grids()
     folder = write_result(predict_study(images, Bright(), raw=PLAIN), tmp_path / "result")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from command_line import run
 
 import anymri.zoo as zoo
 from anymri.methods import create, get_method
@@ -143,6 +144,15 @@ def test_a_card_is_printed_as_a_table(weights):
     assert "7 further cases with less than 0.5 ml of enhancing_tumor" in lines
     assert ["flair", "2", "of", "7", "1.5"] in [line.split() for line in lines]
     assert lines[-1] == "# Test model"
+
+
+def test_the_command_prints_the_table_or_json():
+    table = run("models", "--card", "default").out
+    assert "Dice, median (mean), on" in table
+    assert table.count(" (0.") >= 45, "fifteen subsets by three regions"
+    facts = run("models", "--card", "default", "--json").json
+    assert facts["default"] is True
+    assert facts["numbers"]["by_subset"]["t1"]["whole_tumor"]["n"] >= 6
 
 
 def test_the_bundled_cards_have_median_and_n_of_every_subset():
