@@ -257,6 +257,9 @@ def evaluate(
     window: Annotated[
         str | None, typer.Option("--window", help="Size D,H,W in voxels, e.g. 64,64,64; default: that of the training.")
     ] = None,
+    save_predictions: Annotated[
+        Path | None, typer.Option("--save-predictions", help="Folder for label maps and completed images (NIfTI).")
+    ] = None,
     precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -273,7 +276,7 @@ def evaluate(
     table = run_evaluation(
         model, data, output, split=split_file, fold=fold, part=part, subsets=subset, reference=reference,
         batch_size=batch_size, overlap=overlap, window=_voxels(window, "--window"), precision=_precision(precision),
-        device=device, progress=not quiet,
+        device=device, save_predictions=save_predictions, progress=not quiet,
     )  # fmt: skip
     dice = table[table.metric == "dice"].groupby("target", observed=True).value.mean()
     lines = [f"{target:<18} mean Dice {value:.3f}" for target, value in dice.items()]

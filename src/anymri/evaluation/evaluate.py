@@ -16,6 +16,7 @@ from anymri.data.cache import Cache, Entry
 from anymri.evaluation import results
 from anymri.evaluation.pictures import draw_extremes
 from anymri.evaluation.plan import Asked, Evaluation, Subset
+from anymri.evaluation.saved import SavedPredictions
 from anymri.inference.sliding_window import SubjectPrediction
 from anymri.methods import Family, Method
 from anymri.types import UserError
@@ -48,6 +49,7 @@ def evaluate(
     synthesis: bool = True,
     pictures: bool = True,
     progress: bool = True,
+    save_predictions: Path | None = None,
     watch: Callable[[Entry, Subset, SubjectPrediction], None] | None = None,
 ) -> pd.DataFrame:
     """Score a model on every subset of sequences of every subject.
@@ -98,6 +100,10 @@ def evaluate(
         Whether to draw the best, median and worst subject.
     progress : bool, default=True
         Whether to show a progress bar.
+    save_predictions : Path or None, default=None
+        Folder to keep what is predicted, as NIfTI: ``<subject>/<subset>/segmentation.nii.gz`` and
+        ``completed/<modality>_synthetic.nii.gz``, on the grid that is scored on. Subjects without a label map are
+        predicted too.
     watch : callable or None, default=None
         Called with the cached subject, the subset and its prediction as each is scored, e.g. to draw it; not for
         subjects that an interrupted evaluation has scored before.
@@ -130,6 +136,8 @@ def evaluate(
     work.choose_subjects(split, fold, part, subjects)
     out = Path(out)
     parts = _open_parts(out, work)
+    if save_predictions is not None:
+        work.saved = SavedPredictions(Path(save_predictions), work.identity(), _saved_facts(work), work.method.spec)
     rows = _score_subjects(work, parts, progress)
     if not rows:
         shutil.rmtree(parts)
@@ -139,6 +147,18 @@ def evaluate(
         draw_extremes(work, table, out)
     shutil.rmtree(parts)
     return table
+
+
+def _saved_facts(work: Evaluation) -> dict[str, Any]:
+    """What a reader of saved predictions must know."""
+    return {
+        "run": work.run,
+        "method": work.method.name,
+        "dataset": work.dataset,
+        "labels": dict(work.method.spec.labels),
+        "grid": "of the cache" if work.reference is None else "of the reference cache",
+        "completed": "z-scores inside the brain of the given sequences, 0 outside; synthetic",
+    }
 
 
 def _check(overlap: float, batch_size: int, window: tuple[int, int, int] | None) -> None:
@@ -182,8 +202,9 @@ def _open_parts(out: Path, work: Evaluation) -> Path:
 
 
 def _score_to_file(work: Evaluation, subject: str, path: Path, advance: Any) -> None:
-    if path.is_file():
-        for _ in work.subsets_of(subject):
+    subsets = work.subsets_of(subject)
+    if path.is_file() and (work.saved is None or work.saved.is_complete(subject, subsets)):
+        for _ in subsets:
             advance()
         return
     results.write_rows(path, list(work.score_subject(subject, advance)))

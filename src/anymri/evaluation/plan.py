@@ -19,6 +19,7 @@ from anymri.data.split import read_split
 from anymri.evaluation.baselines import BASELINES, Moments, collect_moments, fill_in
 from anymri.evaluation.code import scoring_code, training_of
 from anymri.evaluation.complexity import count_parameters
+from anymri.evaluation.saved import SavedPredictions
 from anymri.evaluation.scoring import Score, Synthesis, score_regions, score_synthesis
 from anymri.evaluation.seen import seen_in_training
 from anymri.inference.device import device_of, find_device
@@ -70,6 +71,8 @@ class Evaluation:
         Where to score segmentation, if not in `cache`.
     watch : callable or None
         Called with entry, subset and prediction of everything that is scored.
+    saved : SavedPredictions or None
+        Where predictions are kept.
     """
 
     method: Any
@@ -83,6 +86,7 @@ class Evaluation:
     fitted_on: list[str] = field(default_factory=list)
     reference: Cache | None = None
     watch: Callable[[Entry, Subset, SubjectPrediction], None] | None = None
+    saved: SavedPredictions | None = None
     _moments: dict[str, Moments] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------------------------ preparation
@@ -224,16 +228,19 @@ class Evaluation:
         label = None if truth.label is None else np.asarray(truth.label)
         subsets = self.subsets_of(subject)
         outputs = _outputs(self, label is not None)
-        synthesis = Synthesis(np.asarray(entry.image), entry.present, self.spec) if "image" in outputs else None
+        scored = "image" in outputs and self.asked.synthesis
+        synthesis = Synthesis(np.asarray(entry.image), entry.present, self.spec) if scored else None
         base = self._row(subject, seen_in_training(entry, self.extra, self._same_data))
         for subset, prediction in predict_entry(self, entry, subsets if outputs else [], outputs):
             if self.watch is not None:
                 self.watch(entry, subset, prediction)
             scores: list[Score] = []
-            if label is not None and "logits" in outputs:
-                probability: Any = prediction.probability
-                if truth is not entry:
-                    probability = restore_probability(probability, entry.geometry.with_shape(label.shape))
+            probability: Any = prediction.probability if "logits" in outputs else None
+            if probability is not None and truth is not entry:
+                probability = restore_probability(probability, entry.geometry.with_shape(truth.image.shape[1:]))
+            if self.saved is not None:
+                self.saved.write(entry, truth, subset, prediction, probability)
+            if label is not None and probability is not None:
                 found = regions(probability, self.method.head, self.method.spec)
                 scores += score_regions(found, label, self.spec, truth.spacing_mm, self.asked.hd95)
             image = prediction.image if synthesis is not None else None
@@ -380,5 +387,6 @@ def _check_spacing(cache: Cache, extra: dict[str, Any]) -> None:
 def _outputs(work: Evaluation, labelled: bool) -> tuple[str, ...]:
     """What must be computed of a subject."""
     asked = work.asked.outputs or work.method.outputs
-    useful = {"logits": labelled and work.method.head is not None, "image": work.asked.synthesis}
+    saving = work.saved is not None
+    useful = {"logits": (labelled or saving) and work.method.head is not None, "image": work.asked.synthesis or saving}
     return tuple(name for name in work.method.outputs if name in asked and useful.get(name, False))

@@ -1,0 +1,117 @@
+"""Save what an evaluation predicts: label maps and completed sequences as NIfTI, one folder per subject and subset."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anymri.data.cache import Entry
+from anymri.data.files import make_folder, replace_file
+from anymri.data.nifti import write_image
+from anymri.inference.labels import label_map
+from anymri.inference.restore import restore_image
+from anymri.inference.sliding_window import SubjectPrediction
+from anymri.types import DataSpec, Head, UserError
+
+__all__ = ["SavedPredictions"]
+
+CARD = "predictions.json"
+
+
+class SavedPredictions:
+    """Folder of predictions: ``<subject>/<subset>/segmentation.nii.gz`` and ``completed/<modality>_synthetic.nii.gz``.
+
+    A subset's folder is there once all of it is written, so that an interrupted evaluation goes on.
+
+    Parameters
+    ----------
+    folder : Path
+        New, empty, or of this very evaluation.
+    identity : str
+        Hash of everything that the predictions depend on.
+    facts : dict
+        Written to ``predictions.json`` for readers: model, labels, grid.
+    spec : DataSpec
+
+    Raises
+    ------
+    UserError
+        If the folder holds something else or cannot be written.
+    """
+
+    def __init__(self, folder: Path, identity: str, facts: dict[str, Any], spec: DataSpec) -> None:
+        self.folder, self.spec = make_folder(folder), spec
+        card = folder / CARD
+        if card.is_file():
+            try:
+                known = json.loads(card.read_text(encoding="utf-8")).get("identity")
+            except ValueError:
+                known = None
+            if known != identity:
+                raise UserError(f"{folder}: holds predictions of another model or question; choose a new folder")
+            return
+        if any(folder.iterdir()):
+            raise UserError(f"{folder}: holds other files; choose a new folder for the predictions")
+        with replace_file(card) as file:
+            file.write((json.dumps({"identity": identity, **facts}, indent=1) + "\n").encode())
+
+    def is_complete(self, subject: str, subsets: Sequence[Sequence[str]]) -> bool:
+        """Whether all subsets of a subject are saved."""
+        return all(self._place(subject, subset).is_dir() for subset in subsets)
+
+    def write(
+        self, entry: Entry, truth: Entry, subset: Sequence[str], prediction: SubjectPrediction, probability: Any
+    ) -> None:
+        """Save one prediction, unless it is saved.
+
+        Parameters
+        ----------
+        entry : Entry
+            Subject on the grid of the model.
+        truth : Entry
+            The same subject on the grid to write on: `entry`, or that of a reference cache.
+        subset : sequence of str
+        prediction : SubjectPrediction
+        probability : array or Tensor of float, shape (C, D, H, W), or None
+            On the grid of `truth`; None = no label map.
+        """
+        place = self._place(entry.subject_id, subset)
+        if place.is_dir():
+            return
+        draft = place.with_name(f".{place.name}.part")
+        shutil.rmtree(draft, ignore_errors=True)
+        make_folder(draft)
+        grid = entry.geometry.with_shape(truth.image.shape[1:])
+        if probability is not None:
+            head = prediction.head
+            assert isinstance(head, Head)
+            write_image(draft / "segmentation.nii.gz", label_map(probability, head, self.spec), grid)
+        for code, image in self._completed(entry, truth, subset, prediction).items():
+            write_image(make_folder(draft / "completed") / f"{code}_synthetic.nii.gz", image, grid, np.float32)
+        try:
+            draft.rename(place)
+        except OSError as error:
+            raise UserError(f"{place}: cannot be written ({error.strerror}); choose another folder") from None
+
+    def _completed(
+        self, entry: Entry, truth: Entry, subset: Sequence[str], prediction: SubjectPrediction
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Synthesised sequences, z-scores inside the brain of what was given, 0 outside."""
+        if prediction.image is None:
+            return {}
+        channels = [self.spec.index(code) for code in subset]
+        brain = torch.from_numpy((np.asarray(entry.image)[channels] != 0).any(0))
+        native = (np.asarray(truth.image)[channels] != 0).any(0)
+        return {
+            self.spec.modalities[channel]: restore_image(prediction.image[channel], brain, native)
+            for channel in torch.nonzero(prediction.synthesised).flatten().tolist()
+        }
+
+    def _place(self, subject: str, subset: Sequence[str]) -> Path:
+        return self.folder / subject / self.spec.subset_name(subset)
