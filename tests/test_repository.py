@@ -96,6 +96,25 @@ def test_links_lead_somewhere(page: Path):
             assert anchor in anchors(linked), f"{name_of(page)} links to {target}"
 
 
+def test_the_package_has_one_door():
+    """Everything that can be started is a verb of the command; no module writes a file when asked for help."""
+    doors = [
+        name_of(path) for path in SOURCES if "__main__" in re.findall(r"__name__ == .(\w+).", path.read_text("utf-8"))
+    ]
+    assert doors == ["src/anymri/cli.py"]
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if page.name != "CHANGELOG.md":
+            assert "python -m anymri" not in text, name_of(page)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "results" in page.parts], ids=name_of)
+def test_commands_of_results_are_whole(page: Path):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for command in re.findall(r"`[^`]+`", text):
+        assert "..." not in command, f"{name_of(page)}: {command} leaves out how the page was made"
+
+
 def test_every_page_is_reachable_from_the_index():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").rglob("*.md"):

@@ -109,8 +109,8 @@ def test_one_failing_method_does_not_stop_the_rest(plan, tmp_path, monkeypatch):
 def test_the_plan_and_its_time_are_shown_before_anything_runs(plan, tmp_path):
     answer = run("benchmark", plan(), "-o", tmp_path / "out", "--dry-run")
     assert answer.code == 0
-    assert "u_hemis tiny (widths=[2, 4]): 1 cell, 0 done, about 1 min each" in answer.err
-    assert "in all 3 cells; about 1 min left" in answer.err
+    assert "u_hemis tiny (widths=[2, 4]): 1 cell, 0 done, about 1 min each" in answer.out
+    assert "in all 3 cells; about 1 min left" in answer.out
     assert not (tmp_path / "out").exists()
 
 
