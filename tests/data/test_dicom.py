@@ -297,6 +297,37 @@ def test_files_without_preamble_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.images["t1"].array.sum(), image().sum())
 
 
+def save_implicit(header: Any, file: Path) -> None:
+    plain = pydicom.dataset.Dataset()
+    plain.update({element.tag: element for element in header})
+    encoding = {"implicit_vr": True, "little_endian": True, "force_encoding": True}
+    pydicom.dcmwrite(file, plain, enforce_file_format=False, **encoding)
+
+
+def save_big_endian(header: Any, file: Path) -> None:
+    header.PixelData = header.pixel_array.astype(">i2").tobytes()
+    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+    encoding = {"implicit_vr": False, "little_endian": False, "force_encoding": True}
+    pydicom.dcmwrite(file, header, **encoding)
+
+
+def save_deflated(header: Any, file: Path) -> None:
+    header.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    header.save_as(file)
+
+
+def save_run_length(header: Any, file: Path) -> None:
+    header.compress(pydicom.uid.RLELossless)
+    header.save_as(file)
+
+
+@pytest.mark.parametrize("save", [save_implicit, save_big_endian, save_deflated, save_run_length])
+def test_every_encoding_gives_the_same_voxels(tmp_path: Path, save: Callable[[Any, Path], None]) -> None:
+    for file in write(tmp_path / "s" / "1", "T1", **T1):
+        save(pydicom.dcmread(file), file)
+    np.testing.assert_array_equal(find(tmp_path / "s").images["t1"].array, image())
+
+
 def test_a_series_identifier_of_its_own_in_every_file_is_joined_by_number(tmp_path: Path) -> None:
     for name, tags in (("1", T1), ("2", FLAIR)):
         edit = lambda header, n, name=name: setattr(header, "SeriesInstanceUID", f"1.{name}.{n}")  # noqa: E731
@@ -344,7 +375,18 @@ def test_slices_that_are_there_twice_are_dropped(tmp_path: Path) -> None:
     for file in files[3:5]:
         shutil.copy(file, file.with_name(f"copy-{file.name}"))
     found = find(tmp_path / "s")
-    assert found.notes == ("T1-weighted: series 1: 2 slices that were there twice were dropped",)
+    assert found.notes == ("T1-weighted: series 1: copies of slices were dropped (2)",)
+    np.testing.assert_array_equal(found.images["t1"].array, image())
+
+
+def test_a_slice_made_anew_is_noted(tmp_path: Path) -> None:
+    files = write(tmp_path / "s" / "1", "T1", **T1)
+    header = pydicom.dcmread(files[5])
+    header.InstanceNumber, header.PixelData = 99, header.pixel_array[::-1].tobytes()
+    header.save_as(files[5].with_name("anew.dcm"))
+    found = find(tmp_path / "s")
+    (note,) = found.notes
+    assert note == "T1-weighted: series 1: places with images that differ (1 too many): the first of each was taken"
     np.testing.assert_array_equal(found.images["t1"].array, image())
 
 

@@ -201,8 +201,7 @@ def _read_frames(file: Path) -> list[Frame]:
     count = int(facts["NumberOfFrames"] or 1)
     syntax = header.file_meta.get("TransferSyntaxUID")
     pixels = count * int(facts["Rows"]) * int(facts["Columns"])
-    least = 8 * count if syntax is not None and syntax.is_compressed else pixels * int(facts["BitsAllocated"] or 0) // 8
-    if pixels > MAX_VOXELS or rest < least:
+    if pixels > MAX_VOXELS or rest < _least_bytes(syntax, count, pixels * int(facts["BitsAllocated"] or 0) // 8):
         raise ValueError("there are less pixels than the header promises")
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not groups:
@@ -212,6 +211,13 @@ def _read_frames(file: Path) -> list[Frame]:
     shared = header.get("SharedFunctionalGroupsSequence")
     facts |= _group_facts(shared[0]) if shared else {}
     return [Frame(file, index, facts | _group_facts(groups[index])) for index in range(count)]
+
+
+def _least_bytes(syntax: Any, frames: int, plain: int) -> int:
+    """Fewest bytes that the pixels take up in a file of some transfer syntax."""
+    if syntax is not None and syntax.is_deflated:
+        return 0  # the file is one stream
+    return plain if syntax is None or not syntax.is_compressed else 8 * frames
 
 
 def _group_facts(item: Any) -> dict[str, Any]:

@@ -219,11 +219,14 @@ def _acquisitions(frames: list[Frame], judgement: Judgement) -> list[Series]:
         if len(repeats) > MAX_REPEATS:
             entries.append(_entry(grid, judgement, problem=f"a time series of {len(repeats)} images"))
             continue
-        for repeat in repeats:
+        notes = [f"copies of slices were dropped ({dropped})"] if dropped else []
+        # A few images more are slices made anew, no acquisition of their own.
+        anew = sum(len(repeat) for repeat in repeats[1:] if len(repeat) < MIN_SLICES)
+        notes += [f"places with images that differ ({anew} too many): the first of each was taken"] if anew else []
+        for repeat in [repeats[0], *(repeat for repeat in repeats[1:] if len(repeat) >= MIN_SLICES)]:
             stack = stack_slices(repeat)
-            doubled = f"{dropped} slice{'s' if dropped > 1 else ''} that were there twice were dropped"
-            notes = (*stack.notes, doubled) if dropped and repeat is repeats[0] else stack.notes
-            entries.append(_entry(repeat, judgement, stack._replace(notes=notes)))
+            entries.append(_entry(repeat, judgement, stack._replace(notes=(*stack.notes, *notes))))
+            notes = []
     return entries
 
 
