@@ -16,7 +16,7 @@ each layout on disk and name where it was looked up. `anymri datasets --json` gi
 
     anymri index ROOT --dataset NAME -o subjects.csv
 
-No image is opened while indexing; images that were found and are not used are counted, and the first ones named with the
+No image is opened while indexing; images that were found and are not used are counted, the first ones named with the
 reason (all of them with `--json`). Labels below are the values after reading; where files hold others, they are
 translated. Many subjects of the BraTS years and the Decathlon are the same people: do not train on one and test on
 another.

@@ -80,6 +80,8 @@ def predict(
     chosen = key_values(series, "--series", "t1=3")
     if study is None and not images and not chosen:
         raise UserError("no sequence was given; give at least one of --t1, --t1c, --t2, --flair, or a study folder")
+    if study is None and session is not None:
+        raise UserError(f"--session {session}: chooses in a study folder, and none was given; leave it out")
     from anymri.data.dicom import is_dicom_study
     from anymri.data.index import find_study
     from anymri.data.raw.source import find_raw

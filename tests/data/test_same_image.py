@@ -8,6 +8,7 @@ import pytest
 
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import Volume, check_study, read_image
+from anymri.data.raw.study import prepare_raw
 from anymri.data.same_image import refuse_same, same_content
 from anymri.phantom import PhantomSettings, make_subject
 from anymri.types import UserError
@@ -108,6 +109,12 @@ OTHERS = {
 def test_another_image_is_not_a_copy(name: str) -> None:
     assert same_content(volume(X), volume(OTHERS[name], name="b.nii")) is None
     check_study({"t1": volume(X), "t1c": volume(OTHERS[name], name="b.nii")})
+
+
+def test_a_raw_study_with_one_image_twice_is_refused_before_it_is_aligned() -> None:
+    whole, part = volume(X, RAS), cropped_grid((0, 3, 4), (17, 24, 22))
+    with pytest.raises(UserError, match=r"b.nii: given as flair is the same image, cropped, as a.nii, given as t1"):
+        prepare_raw({"t1": whole, "flair": part})
 
 
 def test_equal_arrays_far_apart_are_still_one_image() -> None:

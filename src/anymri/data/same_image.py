@@ -119,13 +119,15 @@ def _common_boxes(one: Volume, other: Volume) -> tuple[Box, Box] | None:
 
 def _content_box(array: Array) -> Box:
     """Smallest box around what differs from the background, which is the value of most corners."""
-    content = array != np.median(array[:: max(array.shape[0] - 1, 1), :: max(array.shape[1] - 1, 1)][..., [0, -1]])
-    if not content.any():
-        return (slice(None),) * 3
+    ends = [slice(None, None, max(size - 1, 1)) for size in array.shape]
+    background = np.median(array[tuple(ends)])
     box = []
-    for axis in range(3):
-        places = np.flatnonzero(content.any(axis=tuple(other for other in range(3) if other != axis)))
-        box.append(slice(int(places[0]), int(places[-1]) + 1))
+    for axis, size in enumerate(array.shape):
+        planes = np.moveaxis(array, axis, 0)
+        filled = (n for n in range(size) if (planes[n] != background).any())
+        start = next(filled, 0)
+        last = next((n for n in range(size - 1, start, -1) if (planes[n] != background).any()), size - 1)
+        box.append(slice(start, last + 1))
     return tuple(box)
 
 

@@ -135,12 +135,12 @@ def _from_bids(folder: Path, request: _Request) -> StudyFiles | None:
         return _without_given(found.images, found.notes, request)
     if asked is not None and not names:
         raise UserError(f"{folder}: has no session {session}; it has {_listed(list(sessions))}")
-    subjects = {name.partition("_")[0] for name in names}
-    if len(subjects) == 1 or asked is not None:
-        remedy = f"choose one with --session {names[-1]}, or give its folder"
-    else:
+    subjects = {name.partition("_")[0] for name in names if name.startswith("sub-")}
+    if len(subjects) > 1 and asked is None:
         remedy = f"give the folder of one, e.g. {names[0].replace('_', '/')}, or --session {names[0]}"
-    kind = "sessions" if len(subjects) < len(names) or "ses-" in names[0] else "subjects"
+    else:
+        remedy = f"choose one with --session {names[-1]}, or give its folder"
+    kind = "sessions" if any("ses-" in name for name in names) else "subjects"
     raise UserError(f"{folder}: holds {len(names)} {kind}: {_listed(names)}; {remedy}")
 
 
@@ -332,8 +332,9 @@ def _from_inner_folders(folder: Path, request: _Request) -> StudyFiles | None:
         return None
     session = request.session
     asked = [name for name in studies if session is None or session in (name, name.rpartition("/")[2])]
-    if len(asked) == 1:
-        inner, within = studies[asked[0]], request._replace(session=None)
+    within = request if len(studies) == 1 and not asked else request._replace(session=None)
+    if len(asked) == 1 or len(studies) == 1:
+        inner = studies[asked[0] if asked else next(iter(studies))]
         return _from_bids(inner, within) or _from_nnunet(inner, within) or _from_one_study(inner, within)
     if not asked:
         raise UserError(f"{folder}: has no study {session}; it has {_listed(list(studies))}")
@@ -354,7 +355,8 @@ def _holds_study(folder: Path) -> bool:
     try:
         if any(image.reading.code for image in _images(folder)) or find_sessions(folder):
             return True
-        return bool(_read_layouts(folder) or _read_sequence_folders(folder, _Request(None, None, {})))
+        anything = _Request(None, None, {})
+        return bool(_from_nnunet(folder, anything) or _read_layouts(folder) or _read_sequence_folders(folder, anything))
     except UserError:  # there is one, or several, that cannot be read without a choice
         return True
 

@@ -1,0 +1,100 @@
+"""What `anymri predict` and `anymri index` say about the files they were given."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from command_line import refused, run
+
+from anymri.data.datasets import get_dataset
+from anymri.phantom import PhantomSettings, make_subject
+
+SPACING_MM = (8.0, 8.0, 8.0)
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, np.ndarray]:
+    return dict(make_subject(5, 1, PhantomSettings(spacing_mm=8.0)).images)
+
+
+@pytest.fixture
+def study(tmp_path: Path, images: dict[str, np.ndarray]) -> Path:
+    """A folder of one study with names as people write them."""
+    folder = get_dataset("folder").write(tmp_path / "data", "case", images, None, SPACING_MM)
+    for code, name in (("t1", "T1 MPRAGE"), ("t1c", "T1_post_contrast"), ("t2", "AX T2"), ("flair", "FLAIR")):
+        (folder / f"{code}.nii.gz").rename(folder / f"{name}.nii.gz")
+    return folder
+
+
+def test_the_sequences_of_a_folder_and_what_is_not_used(study: Path, tmp_path: Path) -> None:
+    shutil.copy(study / "FLAIR.nii.gz", study / "scan7.nii.gz")
+    answer = run("predict", study, "-o", tmp_path / "out", "-q")
+    assert answer.code == 0, answer.err
+    told = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    assert told["available"] == ["t1", "t1c", "t2", "flair"]
+    assert "scan7.nii.gz: not used; its name names no sequence" in told["warnings"]
+    assert "scan7.nii.gz: not used; its name names no sequence" in answer.err
+
+
+@pytest.mark.parametrize("option", ["--t1c", "--t1ce", "--t1gd"])
+def test_other_names_of_the_option_for_t1c(study: Path, tmp_path: Path, option: str) -> None:
+    answer = run("predict", option, study / "T1_post_contrast.nii.gz", "-o", tmp_path / "out", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["available"] == ["t1c"]
+
+
+def test_two_files_of_a_sequence_are_chosen_between_by_the_user(study: Path, tmp_path: Path) -> None:
+    second = nib.load(study / "AX T2.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(second.dataobj)[::-1], second.affine), study / "COR T2.nii.gz")
+    refused(run("predict", study, "-o", tmp_path / "out"), "AX T2.nii.gz", "COR T2.nii.gz", "--series t2=FILE")
+    answer = run("predict", study, "--series", f"t2={study / 'AX T2.nii.gz'}", "-o", tmp_path / "out", "-q")
+    assert answer.code == 0, answer.err
+    assert "T2-weighted: COR T2.nii.gz is not used, another was given" in answer.err
+
+
+def test_bids_data_sets_and_subjects_with_sessions_are_refused_with_their_names(
+    tmp_path: Path, images: dict[str, np.ndarray]
+) -> None:
+    root = tmp_path / "bids"
+    for name in ("sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1"):
+        get_dataset("bids").write(root, name, {"flair": images["flair"]}, None, SPACING_MM)
+    out = tmp_path / "out"
+    refused(run("predict", root, "-o", out), "3 sessions", "sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1")
+    refused(run("predict", root / "sub-01", "-o", out), "2 sessions", "ses-1", "ses-2", "--session ses-2")
+    refused(run("predict", root, "--session", "ses-9", "-o", out), "has no session ses-9")
+    refused(run("predict", root, "--raw", "-o", out), "3 sessions")
+    assert not out.exists()
+    for folder, session in ((root / "sub-01", "ses-2"), (root, "sub-02"), (root / "sub-01" / "ses-1", None)):
+        options = ["--session", session] if session else []
+        assert run("predict", folder, *options, "-o", out, "--overwrite", "-q").code == 0, folder
+    refused(run("predict", "--t1", "a.nii.gz", "--session", "1", "-o", out), "--session 1")
+
+
+def test_one_image_under_two_names_is_refused_though_it_was_rescaled(study: Path, tmp_path: Path) -> None:
+    image = nib.load(study / "AX T2.nii.gz")
+    scaled = (np.asarray(image.dataobj) * 0.5 + 3).astype(np.uint16)
+    nib.save(nib.Nifti1Image(scaled, image.affine), tmp_path / "copy.nii.gz")
+    answer = run(
+        "predict", "--t1", study / "AX T2.nii.gz", "--t2", tmp_path / "copy.nii.gz", "-o", tmp_path / "out"
+    )  # fmt: skip
+    refused(answer, "copy.nii.gz", "given as t2 is the same image, rescaled, as")
+
+
+def test_indexing_prints_what_it_did_not_use(tmp_path: Path, images: dict[str, np.ndarray]) -> None:
+    root = tmp_path / "bids"
+    get_dataset("bids").write(root, "sub-01", {"flair": images["flair"]}, None, SPACING_MM)
+    anat = root / "sub-01" / "anat"
+    for name in ("run-2_FLAIR", "T1map"):
+        shutil.copy(anat / "sub-01_FLAIR.nii.gz", anat / f"sub-01_{name}.nii.gz")
+    command = ("index", root, "-d", "bids", "-o", tmp_path / "s.csv", "--no-picture")
+    said = run(*command).out
+    assert "found and not used, or doubtful: 2 files\n" in said
+    assert "  FLAIR: sub-01_run-2_FLAIR.nii.gz is not used, sub-01_FLAIR.nii.gz was taken of 2\n" in said
+    assert [text.partition(":")[0] for text in run(*command, "--json").json["not_used"]] == [
+        "sub-01_T1map.nii.gz", "FLAIR",
+    ]  # fmt: skip
