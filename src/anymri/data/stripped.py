@@ -24,8 +24,9 @@ BRAIN_ML = (600.0, 2200.0)
 #: No brain, not even a newborn's, is smaller; none, not even with hydrocephalus, is larger.
 SMALLEST_ML, LARGEST_ML = 100.0, 2500.0
 #: Share of directions in which a skull is seen from which an image is a head. Of 13 gliomas, 2 studies of multiple
-#: sclerosis and phantoms, stripped, at most 6 % show one (atrophy with dark sulci), of 10 defaced heads at least 26 %.
-SKULL_SHARE = 0.15
+#: sclerosis and phantoms, stripped, at most 6 % show one (atrophy with dark sulci), of 10 defaced heads at least 30 %.
+#: In slabs thinner than `THIN_MM` sulci alone may reach 27 %.
+SKULL_SHARE, SKULL_SHARE_THIN, THIN_MM = 0.2, 0.35, 40.0
 #: A shell is dark where it is below this share of the darker of what lies outside and inside.
 DARK = 0.7
 #: Where the skull's darkest part may lie below the surface, and where there is surely brain, in mm.
@@ -60,7 +61,7 @@ def check_stripped(volumes: Mapping[str, Volume]) -> None:
                 f"{BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f} ml); check the brain mask and the voxel size in the header"
             )
         share = skull_share(volume.array, volume.geometry)
-        if share > SKULL_SHARE:
+        if share > _limit(volume.geometry):
             raise UserError(
                 f"{volume.source}: shows a whole head, not a stripped brain (a skull in {share:.0%} of the directions "
                 "from its middle); say so (--raw), or strip the skull first"
@@ -81,6 +82,11 @@ def filled_ml(filled: NDArray[np.bool_], geometry: Geometry) -> float:
     geometry : Geometry
     """
     return float(filled.sum()) * float(abs(np.linalg.det(geometry.affine[:3, :3]))) / 1000
+
+
+def _limit(geometry: Geometry) -> float:
+    thickness = min(size * step for size, step in zip(geometry.shape_dhw, geometry.spacing_mm, strict=True))
+    return SKULL_SHARE if thickness >= THIN_MM else SKULL_SHARE_THIN
 
 
 def skull_share(array: NDArray[Any], geometry: Geometry) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anymri.data.geometry import Geometry, from_native
 from anymri.data.raw.grids import Matrix
 from anymri.data.raw.registration import Working, register_template, rough_match
-from anymri.data.raw.success import least_fit, tissue_fit
+from anymri.data.raw.success import LEAST_FIT, tissue_fit
 
 __all__ = ["describe_turn", "register_any_way_up", "turn"]
 
@@ -41,7 +41,7 @@ def register_any_way_up(image: Working) -> tuple[Matrix, dict[str, Any]]:
     """
     found, facts = register_template(image)
     facts["tissue_fit"] = tissue_fit(image, found)
-    if facts["tissue_fit"] >= least_fit(image):
+    if facts["tissue_fit"] >= LEAST_FIT or image.slab:  # a slab shows too little to be told upside down
         return found, facts
     turns = _turns()
     match = [rough_match(turn(image, matrix)) for matrix in turns]
@@ -51,7 +51,7 @@ def register_any_way_up(image: Working) -> tuple[Matrix, dict[str, Any]]:
         other, other_facts = register_template(turn(image, turns[number]))
         back = np.linalg.inv(matrix) @ other
         fit = tissue_fit(image, back)
-        if fit > facts["tissue_fit"] and fit >= least_fit(image):
+        if fit > facts["tissue_fit"] and fit >= LEAST_FIT:
             found = back
             facts = {**other_facts, "tissue_fit": fit, "turned": describe_turn(turns[number])}
     return found, facts

@@ -278,8 +278,6 @@ def mutual_information(fixed: Working, moving: Working, fixed_to_moving: Matrix,
 
 def _register_slab(image: Working) -> tuple[Matrix, dict[str, Any]]:
     """Place of a slab in the average head: the slab stays still, so that all of it counts wherever it is put."""
-    import SimpleITK as sitk
-
     template = load_template(2)
     moving = Working(template.head, template.geometry)
     inside = image.array >= HEAD_RANK
