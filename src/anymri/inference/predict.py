@@ -15,8 +15,8 @@ from nibabel.spatialimages import SpatialImage
 import anymri
 from anymri.data.nifti import Volume, read_image
 from anymri.data.preprocess import Study, preprocess_study
+from anymri.data.raw.stripped import check_stripped
 from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
-from anymri.data.stripped import check_stripped
 from anymri.inference.device import find_device
 from anymri.inference.labels import label_map, region_probability
 from anymri.inference.output.raw_result import RawResult, make_raw_result

@@ -19,7 +19,7 @@ from anymri.data.raw.success import LEAST_FIT, tissue_fit
 
 __all__ = ["describe_turn", "register_any_way_up", "turn"]
 
-#: How many of the other orientations are registered in full, those that match best at first sight.
+#: How many of the other orientations are registered in full, best at first sight first, until one shows a brain.
 TRIED = 3
 #: Ends of the world's axes, negative first.
 ENDS = (("left", "right"), ("back", "front"), ("bottom", "top"))
@@ -51,9 +51,8 @@ def register_any_way_up(image: Working) -> tuple[Matrix, dict[str, Any]]:
         other, other_facts = register_template(turn(image, turns[number]))
         back = np.linalg.inv(matrix) @ other
         fit = tissue_fit(image, back)
-        if fit > facts["tissue_fit"] and fit >= LEAST_FIT:
-            found = back
-            facts = {**other_facts, "tissue_fit": fit, "turned": describe_turn(turns[number])}
+        if fit >= LEAST_FIT:
+            return back, {**other_facts, "tissue_fit": fit, "turned": describe_turn(turns[number])}
     return found, facts
 
 

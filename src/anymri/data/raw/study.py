@@ -19,9 +19,9 @@ from anymri.data.raw.bias import correct_bias
 from anymri.data.raw.grids import Matrix, covered, sample, upright_grid, world_box
 from anymri.data.raw.intensity import NORMALISATIONS, normalise
 from anymri.data.raw.orientation import register_any_way_up
+from anymri.data.raw.stripped import SKULL_SHARE, skull_share
 from anymri.data.raw.tools import external_brain_mask, find_brain_tool
 from anymri.data.same_image import refuse_same
-from anymri.data.stripped import SKULL_SHARE, skull_share
 from anymri.modalities import MODALITIES
 from anymri.types import UserError
 

@@ -12,8 +12,8 @@ from anymri.data.geometry import Geometry
 from anymri.data.nifti import Volume
 from anymri.data.raw.grids import Matrix, covered, sample
 from anymri.data.raw.registration import HEAD_RANK, Working
+from anymri.data.raw.stripped import BRAIN_ML, SKULL_SHARE, SMALLEST_ML, filled_ml, skull_share
 from anymri.data.raw.success import LEAST_FIT, dice, match_sharpness, template_brain
-from anymri.data.stripped import BRAIN_ML, SKULL_SHARE, SMALLEST_ML, filled_ml, skull_share
 from anymri.modalities import MODALITIES
 from anymri.types import UserError
 
@@ -67,7 +67,7 @@ def check_head(volume: Volume, image: Working) -> None:
     Raises
     ------
     UserError
-        If less than `anymri.data.stripped.SMALLEST_ML` is.
+        If less than `anymri.data.raw.stripped.SMALLEST_ML` is.
     """
     bright_ml = filled_ml(image.array >= HEAD_RANK, image.geometry)
     if bright_ml < SMALLEST_ML:

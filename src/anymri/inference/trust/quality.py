@@ -9,7 +9,7 @@ import numpy as np
 
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import Volume
-from anymri.data.stripped import BRAIN_ML, NOT_BRAIN, filled_ml
+from anymri.data.raw.stripped import BRAIN_ML, NOT_BRAIN, filled_ml
 from anymri.modalities import MODALITIES
 
 __all__ = ["check_quality"]

@@ -15,9 +15,21 @@ from scipy import ndimage
 
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import Volume
+from anymri.data.raw.bias import foreground
+from anymri.data.raw.grids import sample, upright_grid, world_box
 from anymri.types import UserError
 
-__all__ = ["BRAIN_ML", "LARGEST_ML", "SKULL_SHARE", "SMALLEST_ML", "check_stripped", "filled_ml", "skull_share"]
+__all__ = [
+    "BRAIN_ML",
+    "LARGEST_ML",
+    "NOT_BRAIN",
+    "SKULL_SHARE",
+    "SMALLEST_ML",
+    "check_stripped",
+    "filled_ml",
+    "refuse_head",
+    "skull_share",
+]
 
 #: Volume of an adult's brain with the fluid around it, in ml; outside of it a warning.
 BRAIN_ML = (600.0, 2200.0)
@@ -52,25 +64,44 @@ def check_stripped(volumes: Mapping[str, Volume]) -> None:
         Naming the first image that cannot be a stripped brain.
     """
     for code, volume in volumes.items():
-        if code in NOT_BRAIN:
-            continue
         size_ml = filled_ml(volume.array != 0, volume.geometry)
-        if size_ml < SMALLEST_ML:
+        if code not in NOT_BRAIN and size_ml < SMALLEST_ML:
             raise UserError(
                 f"{volume.source}: holds {size_ml:.1f} ml that are not 0, too little for a brain (an adult's has "
                 f"{BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f} ml); check the brain mask and the voxel size in the header"
             )
-        share = skull_share(volume.array, volume.geometry)
-        if share > _limit(volume.geometry):
-            raise UserError(
-                f"{volume.source}: shows a whole head, not a stripped brain (a skull in {share:.0%} of the directions "
-                "from its middle); say so (--raw), or strip the skull first"
-            )
-        if size_ml > LARGEST_ML:
-            raise UserError(
-                f"{volume.source}: holds {size_ml:.0f} ml that are not 0, more than any brain; if it shows a whole "
-                "head, say so (--raw), else check the voxel size in the header"
-            )
+        refuse_head(code, volume)
+
+
+def refuse_head(code: str, volume: Volume) -> None:
+    """Refuse a whole head, and what is too large for any brain.
+
+    Parameters
+    ----------
+    code : str
+        Modality; abdominal ones and those with bright bone are not judged.
+    volume : Volume
+
+    Raises
+    ------
+    UserError
+        With the remedy, ``--raw``.
+    """
+    if code in NOT_BRAIN:
+        return
+    share = skull_share(volume.array, volume.geometry)
+    thickness = min(size * step for size, step in zip(volume.array.shape, volume.geometry.spacing_mm, strict=True))
+    if share > (SKULL_SHARE if thickness >= THIN_MM else SKULL_SHARE_THIN):
+        raise UserError(
+            f"{volume.source}: shows a whole head, not a stripped brain (a skull in {share:.0%} of the directions from "
+            "its middle); say so (--raw), or strip the skull first"
+        )
+    size_ml = filled_ml(volume.array != 0, volume.geometry)
+    if size_ml > LARGEST_ML:
+        raise UserError(
+            f"{volume.source}: holds {size_ml:.0f} ml that are not 0, more than any brain; if it shows a whole head, "
+            "say so (--raw), else check the voxel size in the header"
+        )
 
 
 def filled_ml(filled: NDArray[np.bool_], geometry: Geometry) -> float:
@@ -82,11 +113,6 @@ def filled_ml(filled: NDArray[np.bool_], geometry: Geometry) -> float:
     geometry : Geometry
     """
     return float(filled.sum()) * float(abs(np.linalg.det(geometry.affine[:3, :3]))) / 1000
-
-
-def _limit(geometry: Geometry) -> float:
-    thickness = min(size * step for size, step in zip(geometry.shape_dhw, geometry.spacing_mm, strict=True))
-    return SKULL_SHARE if thickness >= THIN_MM else SKULL_SHARE_THIN
 
 
 def skull_share(array: NDArray[Any], geometry: Geometry) -> float:
@@ -120,9 +146,6 @@ def skull_share(array: NDArray[Any], geometry: Geometry) -> float:
 
 def _profiles(array: NDArray[Any], geometry: Geometry) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Grey values by depth below the surface, shape (rays, depths), and the rays' directions, shape (rays, 3)."""
-    from anymri.data.raw.bias import foreground
-    from anymri.data.raw.grids import sample, upright_grid, world_box
-
     image = sample(array, geometry, upright_grid(*world_box(geometry), STEP_MM))
     pieces, count = ndimage.label(foreground(image))
     if count == 0:
