@@ -54,11 +54,13 @@ class DataSpec:
         Label name to value in the integer label map; 0 is background and not listed.
     regions : dict of str to tuple of str
         Region name to the labels whose union it is, from the largest region to the smallest.
+    ignore : int or None, default=None
+        Value in label maps of voxels that nobody labelled: they count neither in a loss nor in a score.
 
     Raises
     ------
     ValueError
-        If a modality is unknown or named twice, or a region uses an unknown label.
+        If a modality is unknown or named twice, a region uses an unknown label, or `ignore` is background or a label.
     """
 
     modalities: tuple[str, ...] = ("t1", "t1c", "t2", "flair")
@@ -70,6 +72,7 @@ class DataSpec:
             "enhancing_tumor": ("et",),
         }
     )
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modalities", tuple(self.modalities))
@@ -85,9 +88,11 @@ class DataSpec:
             missing = [label for label in labels if label not in self.labels]
             if missing:
                 raise ValueError(f"region {region!r} uses the unknown label {missing[0]!r}")
+        if self.ignore is not None and self.ignore in (0, *self.labels.values()):
+            raise ValueError(f"the value to ignore, {self.ignore}, is background or a label")
 
     def __hash__(self) -> int:
-        return hash((self.modalities, tuple(self.labels.items()), tuple(self.regions.items())))
+        return hash((self.modalities, tuple(self.labels.items()), tuple(self.regions.items()), self.ignore))
 
     def index(self, modality: str) -> int:
         """Channel number of a modality.
@@ -141,6 +146,7 @@ class DataSpec:
             "modalities": list(self.modalities),
             "labels": dict(self.labels),
             "regions": {name: list(labels) for name, labels in self.regions.items()},
+            **({} if self.ignore is None else {"ignore": self.ignore}),
         }
 
 
@@ -283,7 +289,8 @@ class Head:
         -------
         Tensor of float32, shape (B, C, *S)
             1 where the voxel belongs to the channel. Softmax targets are one-hot; a label that no channel
-            names (possible where a method merges labels) falls to background.
+            names (possible where a method merges labels) falls to background. NaN in every channel where
+            `spec.ignore` stands: the losses of `anymri.losses` leave such voxels out, another one becomes NaN.
         """
         maps = []
         for channel in self.channels:
@@ -295,7 +302,8 @@ class Head:
         if self.kind == "softmax" and "background" in self.channels:
             others = [i for i, channel in enumerate(self.channels) if channel != "background"]
             stacked[:, self.channels.index("background")] = ~stacked[:, others].any(dim=1)
-        return stacked.float()
+        target = stacked.float()
+        return target if spec.ignore is None else target.masked_fill((label == spec.ignore)[:, None], torch.nan)
 
     def probability(self, logits: Tensor) -> Tensor:
         """Probability of every channel, shape (B, C, *S), from `logits` of the same shape."""

@@ -35,19 +35,19 @@ def test_background_that_scaling_moved_off_zero_is_zero_again(tmp_path, dtype, l
 
 
 def test_floats_with_an_intercept_have_their_background_at_zero():
-    read = image_values("a", image(), 2.0, -0.003)
+    read, _ = image_values("a", image(), 2.0, -0.003)
     np.testing.assert_array_equal(read == 0, image() == 0)
     np.testing.assert_allclose(read[read != 0], 2 * image()[read != 0] - 0.003, rtol=1e-6)
 
 
 def test_a_constant_background_far_from_zero_stays():
-    assert (image_values("a", image() - 40) != 0).all()
+    assert (image_values("a", image() - 40)[0] != 0).all()
 
 
 def test_nan_around_the_image_is_background_and_inside_it_is_refused():
     array = image()
     array[array == 0] = np.nan
-    np.testing.assert_array_equal(image_values("a", array), image())
+    np.testing.assert_array_equal(image_values("a", array)[0], image())
     array[:1], array[5, 5, 4:6] = 0, np.nan
     with pytest.raises(UserError, match="a: 2 values inside the image are NaN"):
         image_values("a", array)
@@ -66,7 +66,7 @@ def test_infinity_is_refused_wherever_it_is(value):
 
 
 @pytest.mark.parametrize(
-    ("factor", "word"), [(1e36, "too large"), (1e300, "beyond single precision"), (1e-36, "small"), (1e-60, "small")]
+    ("factor", "word"), [(1e36, "too large"), (1e300, "too large"), (1e-36, "small"), (1e-60, "small")]
 )
 def test_what_single_precision_does_not_hold_is_refused_after_the_cast(factor, word):
     with pytest.raises(UserError, match=word):

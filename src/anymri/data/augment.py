@@ -37,7 +37,7 @@ class Crop:
     ----------
     image : Tensor of float32, shape (M, D, H, W)
         z-scores; NaN where not present.
-    label : Tensor of uint8, shape (D, H, W), or None
+    label : Tensor of int, shape (D, H, W), or None
     present : Tensor of bool, shape (M,)
     statistics : Tensor of float32, shape (M, len(STATISTICS))
     volume_shape : tuple of int
@@ -66,8 +66,9 @@ class Crop:
         image[~self.present] = torch.nan
         if self.entry.label is None:
             return image, None
-        label = torch.zeros(tuple(size.tolist()), dtype=torch.uint8)
-        label[target] = torch.from_numpy(np.array(self.entry.label[source]))
+        stored = torch.from_numpy(np.array(self.entry.label[source]))
+        label = torch.zeros(tuple(size.tolist()), dtype=stored.dtype)
+        label[target] = stored
         return image, label
 
     def channels(self) -> list[NDArray[np.float32]]:
@@ -278,7 +279,7 @@ def _turn_and_scale(crop: Crop, random: np.random.Generator) -> None:
     if label is not None:
         crop.label = functional.grid_sample(label[None, None].float(), grid, mode="nearest", align_corners=True)[
             0, 0
-        ].to(torch.uint8)
+        ].to(label.dtype)
 
 
 def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:

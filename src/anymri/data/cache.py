@@ -23,10 +23,10 @@ from anymri.types import STATISTICS, DataSpec, UserError
 if TYPE_CHECKING:
     from anymri.data.preprocess import Study
 
-__all__ = ["FORMAT_VERSION", "Cache", "Entry"]
+__all__ = ["FORMAT_VERSION", "Cache", "Entry", "label_dtype"]
 
 #: Raised whenever cached values would come out differently.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Entry(NamedTuple):
@@ -37,7 +37,8 @@ class Entry(NamedTuple):
     subject_id : str
     image : memmap of float16, shape (M, D, H, W)
         z-scores, 0 in the background, NaN where a modality is absent.
-    label : memmap of uint8, shape (D, H, W), or None
+    label : memmap of int, shape (D, H, W), or None
+        Of the type `label_dtype`.
     present : ndarray of bool, shape (M,)
     statistics : ndarray of float32, shape (M, len(STATISTICS))
         Raw-intensity statistics of each modality's own brain; NaN where absent.
@@ -49,17 +50,26 @@ class Entry(NamedTuple):
         Cached index (d, h, w) to world position in mm.
     geometry : Geometry
         Native grid of the source files (without their header).
+    ignore : int or None, default=None
+        Value in `label` of voxels that nobody labelled.
     """
 
     subject_id: str
     image: NDArray[np.float16]
-    label: NDArray[np.uint8] | None
+    label: NDArray[np.integer] | None
     present: NDArray[np.bool_]
     statistics: NDArray[np.float32]
     boxes: NDArray[np.int64]
     spacing_mm: tuple[float, float, float]
     affine: NDArray[np.float64]
     geometry: Geometry
+    ignore: int | None = None
+
+
+def label_dtype(spec: DataSpec) -> type[np.integer[Any]]:
+    """Type of label maps of a specification: uint8, or int16 or int32 where a value needs it."""
+    largest = max((0, spec.ignore or 0, *spec.labels.values()))
+    return np.uint8 if largest <= 255 else np.int16 if largest <= np.iinfo(np.int16).max else np.int32
 
 
 class Cache:
@@ -82,8 +92,7 @@ class Cache:
         if not path.is_file():
             raise UserError(f"{self.folder}: is not a cache (no dataset.json); run anymri preprocess first")
         settings = _read_json(path)
-        if settings.get("format") != FORMAT_VERSION:
-            raise UserError(f"{path}: has format {settings.get('format')}; run anymri preprocess into a new folder")
+        _check_format(path, settings)
         self.spec = DataSpec(**settings["spec"])
         self._nominal_spacing_mm = settings["spacing_mm"]
         self._verified: set[str] = set()
@@ -112,7 +121,8 @@ class Cache:
             if any(not other.name.startswith(".") for other in folder.iterdir()):
                 raise UserError(f"{folder}: is not empty and not a cache; choose a new folder")
             _write_json(path, settings)
-        elif _read_json(path) != settings:
+        elif (found := _read_json(path)) != settings:
+            _check_format(path, found)
             raise UserError(f"{folder}: holds a cache with another spacing or modalities; choose a new folder")
         return cls(folder)
 
@@ -171,7 +181,7 @@ class Cache:
             code = self.spec.modalities[channel]
             statistics[channel] = [sidecar["statistics"][code][name] for name in STATISTICS]
             boxes[channel] = sidecar["boxes"][code]
-        label = self._map(f"{subject_id}.label.npy", shape, np.uint8) if sidecar["label_sha256"] else None
+        label = self._map(f"{subject_id}.label.npy", shape, label_dtype(self.spec)) if sidecar["label_sha256"] else None
         return Entry(
             subject_id=subject_id,
             image=self._map(f"{subject_id}.npy", (channels, *shape), np.float16),
@@ -182,6 +192,7 @@ class Cache:
             spacing_mm=tuple(sidecar["spacing_mm"]),
             affine=geometry.with_shape(shape).affine_dhw,
             geometry=geometry,
+            ignore=self.spec.ignore,
         )
 
     def verify(self, subject_id: str) -> None:
@@ -242,7 +253,7 @@ class Cache:
         self.__dict__.pop("subject_ids", None)
         self._verified.discard(subject_id)
         image = np.ascontiguousarray(study.image, dtype=np.float16)
-        label = None if study.label is None else np.ascontiguousarray(study.label, dtype=np.uint8)
+        label = None if study.label is None else np.ascontiguousarray(study.label, dtype=label_dtype(self.spec))
         sidecar = {
             "format": FORMAT_VERSION,
             "subject_id": subject_id,
@@ -275,6 +286,15 @@ class Cache:
                 sidecar.pop(name, None)
             digest.update(json.dumps(sidecar, sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def _check_format(path: Path, settings: dict[str, Any]) -> None:
+    """Refuse a cache whose values another version of the program would compute differently."""
+    if settings.get("format") != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: has format {settings.get('format')}, made by another version of anymri, and this one makes "
+            f"format {FORMAT_VERSION}; run anymri preprocess into a new folder"
+        )
 
 
 def check_cache_name(subject_id: str) -> None:

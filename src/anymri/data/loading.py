@@ -178,7 +178,7 @@ class PatchLoader:
             return []
         if entry.subject_id not in self._voxels:
             flat = np.asarray(entry.label).ravel()
-            inside = np.flatnonzero(flat)
+            inside = np.flatnonzero((flat != 0) & (flat != (entry.ignore or 0)))
             values = flat[inside]
             groups = [inside[values == value] for value in np.unique(values)]
             self._voxels[entry.subject_id] = [

@@ -110,12 +110,13 @@ def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = 
         source, grid, header, raw = _take_nibabel(image)
     check_affine(source, grid.affine)
     slope, intercept = (1.0, 0.0) if header is None else slope_of(source, header)
+    replaced: tuple[str, ...] = ()
     if kind == "label":
         values = label_values(source, raw, slope, intercept, recoded)
     else:
-        values = image_values(source, raw, slope, intercept, recoded)
+        values, replaced = image_values(source, raw, slope, intercept, recoded)
     array = np.ascontiguousarray(from_native(values, grid.affine))
-    return Volume(array, Geometry(grid.affine, values.shape, header, grid.known), source, grid.notes)
+    return Volume(array, Geometry(grid.affine, values.shape, header, grid.known), source, (*grid.notes, *replaced))
 
 
 def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArray[Any], Grid]:

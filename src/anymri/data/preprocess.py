@@ -21,12 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.cache import Cache, check_cache_name
+from anymri.data.cache import Cache, check_cache_name, label_dtype
 from anymri.data.files import remove_leftovers
 from anymri.data.formats import source_files
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
-from anymri.data.raw.stripped import refuse_head
 from anymri.data.resample import resample_image, resample_label
 from anymri.types import GLIOMA, STATISTICS, DataSpec, Subject, UserError
 
@@ -49,8 +48,8 @@ class Study(NamedTuple):
         z-scores (rounded to float16's values, so that the cache holds exactly these), 0 in the background, NaN
         where a modality is absent.
     present : ndarray of bool, shape (M,)
-    label : ndarray of uint8, shape (D, H, W), or None
-        Label values of the specification.
+    label : ndarray of int, shape (D, H, W), or None
+        Label values of the specification, and its `ignore`.
     statistics : ndarray of float32, shape (M, len(STATISTICS))
         Raw-intensity statistics of each modality's own brain; NaN where absent.
     boxes : ndarray of int64, shape (M, 2, 3)
@@ -65,7 +64,7 @@ class Study(NamedTuple):
 
     image: NDArray[np.float32]
     present: NDArray[np.bool_]
-    label: NDArray[np.uint8] | None
+    label: NDArray[np.integer] | None
     statistics: NDArray[np.float32]
     boxes: NDArray[np.int64]
     sidecar: dict[str, Any]
@@ -223,11 +222,11 @@ def _box(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return box
 
 
-def _map_labels(label: Volume, spec: DataSpec) -> NDArray[np.uint8]:
+def _map_labels(label: Volume, spec: DataSpec) -> NDArray[np.integer]:
     """Label map in the specification's values."""
     array = label.array
     found = {int(value) for value in np.unique(array)}
-    known = {0, *spec.labels.values()}
+    known = {0, *spec.labels.values(), *([] if spec.ignore is None else [spec.ignore])}
     if 4 in found and 4 not in known and "et" in spec.labels:
         if spec.labels["et"] in found:
             raise UserError(f"{label.source}: holds both 3 and 4, so that 4 cannot mean enhancing tumour; relabel it")
@@ -237,7 +236,7 @@ def _map_labels(label: Volume, spec: DataSpec) -> NDArray[np.uint8]:
     if strange:
         names = ", ".join(f"{value} {name}" for name, value in spec.labels.items())
         raise UserError(f"{label.source}: holds the unknown label {strange[0]}; use 0 and {names}")
-    return array.astype(np.uint8)
+    return array.astype(label_dtype(spec))
 
 
 def _sidecar(
@@ -386,8 +385,6 @@ def _preprocess_subject(subject: Subject, folder: Path) -> tuple[str, str]:
             return subject.subject_id, "skipped"
         images = {code: read_image(path) for code, path in subject.images.items() if code in cache.spec.modalities}
         label = None if subject.label is None else read_image(subject.label, kind="label")
-        for code, volume in list(images.items())[:1]:  # one sequence tells whether a subject was stripped
-            refuse_head(code, volume)
         study = preprocess_study(images, cache._nominal_spacing_mm, label, cache.spec)
         cache.write_entry(subject.subject_id, study, sources)
     except UserError as error:

@@ -99,7 +99,8 @@ def read_spec(table: Path | str) -> DataSpec:
         values.pop("dataset", None)
         regions = {name: tuple(labels) for name, labels in values.pop("regions").items()}
         labels = {str(name): int(value) for name, value in values.pop("labels").items()}
-        return DataSpec(tuple(values["modalities"]), labels, regions)
+        ignore = values.get("ignore")
+        return DataSpec(tuple(values["modalities"]), labels, regions, None if ignore is None else int(ignore))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: is not a specification ({reason}); make it anew with `anymri index`") from None

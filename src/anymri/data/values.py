@@ -13,6 +13,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from anymri.data.artifacts import repair
 from anymri.data.formats import recode
 from anymri.types import UserError
 
@@ -49,7 +50,7 @@ def slope_of(source: str, header: Any) -> tuple[float, float]:
 
 def image_values(
     source: str, raw: NDArray[Any], slope: float = 1, intercept: float = 0, recoded: Mapping[int, int] | None = None
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Intensities as float32, with background exactly 0; checked after scaling and cast.
 
     Parameters
@@ -63,31 +64,41 @@ def image_values(
     recoded : mapping of int to int or None
         As for `anymri.data.formats.recode`.
 
+    Returns
+    -------
+    ndarray of float32, shape (i, j, k)
+        Artifacts replaced, see `anymri.data.artifacts`.
+    tuple of str
+        What was replaced.
+
     Raises
     ------
     UserError
         If a value is infinite, NaN inside the image or beyond single precision, all values are equal, or there are so
         few that it is a label map.
     """
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        if (slope, intercept) == (1, 0):
-            values = raw.astype(np.float32)
-        elif intercept == 0:
-            values = raw.astype(np.float32) * np.float32(slope)
-        else:
-            values = (raw * float(slope) + float(intercept)).astype(np.float32)
-            if raw.dtype.kind in "iu":
-                values[np.abs(values) <= abs(slope) / 2 * (1 + 1e-5)] = 0
-    _check_range(source, raw, values)
-    values = _fill_background(source, values)
+    values = _fill_background(source, _scale(raw, slope, intercept))
+    if raw.dtype.kind in "iu" and intercept != 0:
+        values[np.abs(values) <= abs(slope) / 2 * (1 + 1e-5)] = 0
+    elif raw.dtype.kind == "f" or intercept != 0:
+        values = _constant_to_zero(values)
+    values, notes = repair(values, raw)
+    values = _to_single(source, values)
     if values.min() == values.max():
         low = float(values.flat[0])
         state = "is empty (all values are 0)" if low == 0 else f"is constant (all values are {low:g})"
         raise UserError(f"{source}: {state}; give the image itself")
-    if raw.dtype.kind == "f" or intercept != 0:
-        values = _constant_to_zero(values)
     _refuse_label_map(source, values)
-    return recode(values, recoded or {})
+    return recode(values, recoded or {}), notes
+
+
+def _scale(raw: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
+    """Scaled values, float32 or, where more is needed, float64."""
+    if raw.dtype.kind == "f" and raw.dtype.itemsize > 4:
+        return raw * slope + intercept
+    if intercept == 0:
+        return raw.astype(np.float32) if slope == 1 else raw.astype(np.float32) * np.float64(slope)
+    return raw * float(slope) + float(intercept)
 
 
 def label_values(
@@ -121,18 +132,13 @@ def label_values(
     return recode(values.astype(dtype), recoded or {})
 
 
-def _check_range(source: str, raw: NDArray[Any], values: NDArray[np.float32]) -> None:
-    """Refuse finite values that single precision does not hold, or could not be computed with."""
-    if raw.dtype.kind == "f" and not np.isfinite(raw).any():
-        raise UserError(f"{source}: every value is NaN or infinite; export the image again")
-    top = float(np.abs(values, where=~np.isnan(values), out=np.zeros_like(values)).max())
-    if np.isinf(top) and raw.dtype.kind == "f" and np.isinf(raw).any():
-        raise UserError(f"{source}: {int(np.isinf(raw).sum())} values are infinite; repair or export the image again")
-    if top > FLOAT_RANGE[1] or (top < FLOAT_RANGE[0] and np.any(raw)):
-        size = f"up to {top:.3g}" if np.isfinite(top) else "beyond single precision"
-        raise UserError(
-            f"{source}: has values {size}, too {'large' if top > 1 else 'small'} to compute with; rescale it"
-        )
+def _to_single(source: str, values: NDArray[Any]) -> NDArray[np.float32]:
+    """Cast to float32; refuse finite values that it does not hold, or could not compute with."""
+    top = float(np.abs(values).max())
+    if top > FLOAT_RANGE[1] or 0 < top < FLOAT_RANGE[0]:
+        size = "large" if top > 1 else "small"
+        raise UserError(f"{source}: has values up to {top:.3g}, too {size} for single precision; rescale it")
+    return values.astype(np.float32)
 
 
 def _fill_background(source: str, values: NDArray[Any]) -> NDArray[Any]:

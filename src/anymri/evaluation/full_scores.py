@@ -56,16 +56,18 @@ def score_regions_in_full(
     """
     scores: list[Score] = []
     inside = np.ones(np.shape(label), bool) if brain is None else np.asarray(brain, bool)
+    counted = np.ones(1, bool) if spec.ignore is None else np.asarray(label) != spec.ignore
+    inside = inside & counted
     for region, mask in predicted.items():
         if region not in spec.regions:
             continue
         reference = np.isin(label, spec.region_values(region))
-        values = _mask_values(np.asarray(mask, bool), reference, spacing_mm, inside, rule)
+        values = _mask_values(np.asarray(mask, bool) & counted, reference, spacing_mm, inside, rule)
         if probability is not None and region in probability:
             chance = np.clip(np.asarray(probability[region], np.float64), 0, 1)  # sums of softmax may pass 1 by 1e-7
             values["ece"] = (expected_calibration_error(chance, reference, inside), "1")
             values["brier"] = (brier(chance, reference, inside), "1")
-            values["review_dice"] = (review_dice(chance, reference), "1")
+            values["review_dice"] = (review_dice(chance * counted, reference), "1")
         empty = not reference.any()
         scores += [Score(region, name, value, unit, empty) for name, (value, unit) in values.items()]
     return scores

@@ -101,7 +101,8 @@ def score(
     if wrong:
         raise ValueError(f"{wrong[0]}: prediction {np.shape(predicted[wrong[0]])} and label {np.shape(label)} differ")
     box = protocol.crop.box(np.shape(label), spacing_mm, brain)
-    masks = {region: np.asarray(mask, bool)[box] for region, mask in predicted.items() if region in spec.regions}
+    counted = np.asarray(label)[box] != (-1 if spec.ignore is None else spec.ignore)
+    masks = {name: np.asarray(mask, bool)[box] & counted for name, mask in predicted.items() if name in spec.regions}
     if protocol.label_map:
         masks = _nest(masks, spec)
     versions = {"dice": masks}

@@ -49,7 +49,7 @@ def score_regions(
     predicted : dict of str to bool array, shape (D, H, W)
         From `anymri.inference.labels.regions`.
     label : int array, shape (D, H, W)
-        Reference label map.
+        Reference label map; predictions where it holds `spec.ignore` do not count.
     spec : DataSpec
         Of the reference.
     spacing_mm : sequence of float
@@ -61,6 +61,7 @@ def score_regions(
         if region not in spec.regions:
             continue
         reference = np.isin(label, spec.region_values(region))
+        inside = inside if spec.ignore is None else inside & (label != spec.ignore)
         empty = not reference.any()
         values = {
             "dice": (metrics.dice(inside, reference), "1"),

@@ -60,7 +60,7 @@ def label_map(probability: Any, head: Head, spec: DataSpec = GLIOMA) -> Array:
 
     Returns
     -------
-    uint8 array, shape (*S)
+    int array, shape (*S)
         Values of ``spec.labels``. A softmax head gives the label of the largest probability. The regions of a
         sigmoid head are painted from the largest to the smallest, each with the label that is in it but in no
         smaller region: for glioma whole tumour = 2, then tumour core = 1, then enhancing tumour = 3.
@@ -68,7 +68,7 @@ def label_map(probability: Any, head: Head, spec: DataSpec = GLIOMA) -> Array:
     values = _checked(probability, head)
     if head.kind == "softmax":
         return _argmax_labels(values, head, spec)
-    painted = np.zeros(values.shape[1:], np.uint8)
+    painted = np.zeros(values.shape[1:], _dtype(spec))
     for region, inside in regions(values, head, spec).items():
         painted[inside] = _painted_value(region, spec)
     for index, channel in enumerate(head.channels):
@@ -105,6 +105,11 @@ def region_probability(probability: Any, head: Head, spec: DataSpec = GLIOMA) ->
     return result
 
 
+def _dtype(spec: DataSpec) -> Any:
+    """Smallest type that holds every label value: uint8 or, where a value needs it, uint16 or uint32."""
+    return np.min_scalar_type(max((0, *spec.labels.values())))
+
+
 def _checked(probability: Any, head: Head) -> Array:
     values = np.asarray(probability.cpu() if hasattr(probability, "cpu") else probability)
     if values.shape[0] != len(head.channels):
@@ -117,7 +122,7 @@ def _argmax_labels(values: Array, head: Head, spec: DataSpec) -> Array:
     table = [head.values(channel, spec)[0] for channel in head.channels]
     # Channel by channel: numpy's argmax along a leading axis is many times slower.
     largest = values[0].copy()
-    labels = np.full(values.shape[1:], table[0], np.uint8)
+    labels = np.full(values.shape[1:], table[0], _dtype(spec))
     for channel, value in zip(values[1:], table[1:], strict=True):
         labels[channel > largest] = value
         np.maximum(largest, channel, out=largest)

@@ -193,7 +193,7 @@ def slice_picture(
     picture = Image.fromarray((grey * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     colour = np.stack([np.asarray(picture)] * 3, axis=-1)
     if label is not None:
-        painted = Image.fromarray(cut(label).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+        painted = Image.fromarray(cut(label).astype(np.int32)).resize((width, height), Image.Resampling.NEAREST)
         _paint(colour, np.asarray(painted), style, spec)
     result = Image.fromarray(colour)
     if stamp:
@@ -225,7 +225,7 @@ def contour_picture(
     PIL.Image.Image
         RGBA.
     """
-    cut = _cutter(0, index, box)(label).astype(np.uint8)
+    cut = _cutter(0, index, box)(label).astype(np.int32)
     shown = np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.NEAREST))
     colour = np.zeros((*shown.shape, 3), np.uint8)
     _paint(colour, shown, "contour", spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anymri.losses.segmentation import dice_plain
+from anymri.losses.segmentation import dice_plain, prepare
 
 __all__ = ["cross_entropy_and_dice", "weighted_cross_entropy"]
 
@@ -32,13 +32,13 @@ def weighted_cross_entropy(probability: Tensor, target: Tensor, floor: float = 0
     ValueError
         If the shapes differ.
     """
-    if probability.shape != target.shape:
-        raise ValueError(f"prediction {tuple(probability.shape)} does not match target {tuple(target.shape)}")
-    p, g = probability.float().contiguous(), target.float().contiguous()
+    p, g = prepare(probability, target)
     count = g.sum(tuple(range(2, g.ndim)), keepdim=True)
-    weight = 1 - count / count.sum(dim=1, keepdim=True)
+    weight = 1 - count / count.sum(dim=1, keepdim=True).clamp_min(1)
     # One logarithm a voxel, of its own class.
-    return -((weight * g).sum(dim=1) * (p * g).sum(dim=1).clamp(floor, 1).log()).mean()
+    entropy = -((weight * g).sum(dim=1) * (p * g).sum(dim=1).clamp(floor, 1).log())
+    counted = ~target[:, 0].isnan()
+    return entropy.mean() if counted.all() else entropy.sum() / counted.sum().clamp_min(1)
 
 
 def cross_entropy_and_dice(name: str, probabilities: list[Tensor], targets: list[Tensor]) -> dict[str, Tensor]:

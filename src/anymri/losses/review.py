@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from anymri.losses.segmentation import prepare
+
 __all__ = ["review_dice_loss"]
 
 
@@ -36,9 +38,7 @@ def review_dice_loss(probability: Tensor, target: Tensor, epsilon: float = 1e-7)
     ----------
     Azad et al., Addressing missing modality challenges in MRI images, Computational Visual Media 11(2), 2025, eq. (1).
     """
-    if probability.shape != target.shape:
-        raise ValueError(f"prediction {tuple(probability.shape)} does not match target {tuple(target.shape)}")
-    p, g = probability.float(), target.float()
+    p, g = prepare(probability, target)
     axes = tuple(range(2, p.ndim))
     overlap = 2 * (p * g).sum(axes) / ((p * p).sum(axes) + (g * g).sum(axes) + epsilon)
     return 1 - overlap.mean()

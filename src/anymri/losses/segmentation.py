@@ -1,24 +1,28 @@
 """Segmentation losses. The field uses four soft Dice losses; each has its own name and none has flags.
 
-All take probabilities (B, C, *S) and binary targets of the same shape, compute in float32 and give a scalar.
+All take probabilities (B, C, *S) and binary targets of the same shape, compute in float32 and give a scalar. Voxels
+whose target is NaN (`anymri.types.DataSpec.ignore`) do not count: neither in sums nor in means.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = [
+    "binary_cross_entropy",
     "cross_entropy",
     "dice_nnunet",
     "dice_plain",
     "dice_regions",
     "dice_squared",
     "dice_squared_prediction",
+    "prepare",
 ]
 
 
-def _prepare(probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float32 and in the plain memory layout.
+def prepare(probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float32 and in the plain memory layout, 0 where the target is NaN.
 
     Raises
     ------
@@ -27,7 +31,9 @@ def _prepare(probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """
     if probability.shape != target.shape:
         raise ValueError(f"prediction {tuple(probability.shape)} does not match target {tuple(target.shape)}")
-    return probability.float().contiguous(), target.float().contiguous()
+    p, g = probability.float().contiguous(), target.float().contiguous()
+    ignored = g.isnan()
+    return (p.masked_fill(ignored, 0), g.masked_fill(ignored, 0)) if ignored.any() else (p, g)
 
 
 def dice_plain(probability: Tensor, target: Tensor) -> Tensor:
@@ -41,7 +47,7 @@ def dice_plain(probability: Tensor, target: Tensor) -> Tensor:
     -----
     As used by RFNet and the methods built on its code. A channel absent from the target gives 1.
     """
-    p, g = _prepare(probability, target)
+    p, g = prepare(probability, target)
     axes = (0, *range(2, p.ndim))
     return 1 - (2 * (p * g).sum(axes) / (p.sum(axes) + g.sum(axes) + 1e-7)).mean()
 
@@ -58,7 +64,7 @@ def dice_regions(probability: Tensor, target: Tensor) -> Tensor:
     -----
     nnU-Net's loss for region-based training. A channel absent from the target gives 1 and next to no gradient.
     """
-    p, g = _prepare(probability, target)
+    p, g = prepare(probability, target)
     axes = (0, *range(2, p.ndim))
     return 1 - ((2 * (p * g).sum(axes) + 1e-5) / (p.sum(axes) + g.sum(axes) + 1e-5)).mean()
 
@@ -75,7 +81,7 @@ def dice_squared(probability: Tensor, target: Tensor) -> Tensor:
     -----
     As used by ACN and SMU-Net; sums run over the whole batch.
     """
-    p, g = _prepare(probability, target)
+    p, g = prepare(probability, target)
     axes = (0, *range(2, p.ndim))
     return (1 - 2 * (p * g).sum(axes) / ((p * p).sum(axes) + (g * g).sum(axes) + 1e-7)).sum()
 
@@ -91,7 +97,7 @@ def dice_squared_prediction(probability: Tensor, target: Tensor) -> Tensor:
     -----
     As used by U-HeMIS and U-HVED: sums over voxels of one row, mean over rows and all channels.
     """
-    p, g = _prepare(probability, target)
+    p, g = prepare(probability, target)
     axes = tuple(range(2, p.ndim))
     return 1 - ((2 * (p * g).sum(axes) + 1e-5) / ((p * p).sum(axes) + g.sum(axes) + 1e-5)).mean()
 
@@ -108,7 +114,7 @@ def dice_nnunet(probability: Tensor, target: Tensor) -> Tensor:
     nnU-Net minimises minus the Dice; 1 is added here, which changes no gradient. A channel absent from both
     gives 0.
     """
-    p, g = _prepare(probability[:, 1:], target[:, 1:])
+    p, g = prepare(probability[:, 1:], target[:, 1:])
     axes = (0, *range(2, p.ndim))
     overlap, total = 2 * (p * g).sum(axes), p.sum(axes) + g.sum(axes)
     return 1 - ((overlap + 1e-5) / (total + 1e-5)).mean()
@@ -128,5 +134,27 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     ValueError
         If the shapes differ.
     """
-    scores, onehot = _prepare(logits, target)
-    return -(scores.log_softmax(dim=1) * onehot).sum(dim=1).mean()
+    scores, onehot = prepare(logits, target)
+    entropy = -(scores.log_softmax(dim=1) * onehot).sum(dim=1)
+    counted = ~target[:, 0].isnan()
+    return entropy.mean() if counted.all() else entropy.sum() / counted.sum().clamp_min(1)
+
+
+def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of sigmoid channels, mean over voxels and channels.
+
+    Parameters
+    ----------
+    logits, target : Tensor, shape (B, C, *S)
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    counted = ~target.isnan()
+    if counted.all():
+        return F.binary_cross_entropy_with_logits(logits, target)
+    scores, goal = prepare(logits, target)
+    every = F.binary_cross_entropy_with_logits(scores, goal, reduction="none")
+    return every.masked_fill(~counted, 0).sum() / counted.sum().clamp_min(1)

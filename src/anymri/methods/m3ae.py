@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.reconstruction import masked_mean_squared_error
+from anymri.losses.segmentation import binary_cross_entropy, prepare
 from anymri.methods._released import GROUP_NORM_UNET, rename
 from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.fusion import spread
@@ -300,7 +301,7 @@ class M3AE(Method):
             scores.append(self.decoder.classifier(levels[-1]))
             target = self.head.target(batch.label, self.spec).repeat(2, 1, 1, 1, 1)
             terms["dice"] = (0.7, torch.stack([_dice(score, target) for score in scores]).sum())
-            entropies = [F.binary_cross_entropy_with_logits(score.float(), target) for score in scores]
+            entropies = [binary_cross_entropy(score.float(), target) for score in scores]
             terms["cross_entropy"] = (0.3, torch.stack(entropies).sum())
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         return StepOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
@@ -343,6 +344,7 @@ class M3AE(Method):
 
 def _dice(logits: Tensor, target: Tensor) -> Tensor:
     """Mean over regions of ``1 - (2 S pg + 1) / (S p^2 + S g^2 + 1)``, sums over all rows: M3AE's own Dice loss."""
-    p, axes = logits.float().sigmoid(), (0, 2, 3, 4)
+    p, target = prepare(logits.float().sigmoid(), target)
+    axes = (0, 2, 3, 4)
     overlap, total = (p * target).sum(axes), (p * p).sum(axes) + (target * target).sum(axes)
     return (1 - (2 * overlap + 1) / (total + 1)).mean()

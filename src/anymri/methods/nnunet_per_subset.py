@@ -12,7 +12,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymri.losses.segmentation import dice_regions
+from anymri.losses.segmentation import binary_cross_entropy, dice_regions
 from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext
 from anymri.methods.per_subset import PerSubset
 from anymri.nn.blocks import InstanceNorm
@@ -284,7 +284,7 @@ class NnUNetPerSubset(PerSubset):
         for head, feature in reversed(list(zip(heads, features, strict=True))[1:]):
             logits = head(feature).float()
             goal = F.interpolate(target, size=logits.shape[2:], mode="nearest-exact")
-            terms["cross_entropy"].append(F.binary_cross_entropy_with_logits(logits, goal))
+            terms["cross_entropy"].append(binary_cross_entropy(logits, goal))
             pairs = zip(logits.sigmoid(), goal, strict=True)
             terms["dice"].append(torch.stack([dice_regions(p[None], g[None]) for p, g in pairs]).mean())
         weights = level_weights(len(heads) - 1)

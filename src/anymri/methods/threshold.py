@@ -152,13 +152,14 @@ class Threshold(Method):
         """Add one subject's Dice at every threshold, and pair of thresholds, to the sums."""
         assert batch.label is not None
         label = batch.label[row]
-        reference = label > 0
+        counted = label != (self.spec.ignore if self.spec.ignore is not None else -1)
+        reference = (label > 0) & counted
         t1c = self._enhancing[1] if self._enhancing and batch.present[row, self._enhancing[1]] else None
         enhances = label == self.spec.labels.get("et", -1)
         for m in range(len(self.spec.modalities)):
             if not batch.present[row, m]:
                 continue
-            bins = self._bins(batch.image[row, m])
+            bins = self._bins(batch.image[row, m]) * counted  # what is not labelled is above no threshold
             if reference.any():
                 whole[m] += _dice_above(bins, reference, self.config.count)
                 seen[m, 0] += 1

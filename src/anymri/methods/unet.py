@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.reconstruction import masked_l1
-from anymri.losses.segmentation import cross_entropy, dice_nnunet, dice_regions
+from anymri.losses.segmentation import binary_cross_entropy, cross_entropy, dice_nnunet, dice_regions
 from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.blocks import InstanceNorm
 from anymri.types import (
@@ -284,7 +284,7 @@ class UNet(Method):
         probability = self.head.probability(logits)
         if self.head.kind == "softmax":
             return dice_nnunet(probability, target), cross_entropy(logits, target)
-        return dice_regions(probability, target), F.binary_cross_entropy_with_logits(logits, target)
+        return dice_regions(probability, target), binary_cross_entropy(logits, target)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """AdamW with a polynomially falling learning rate after a short warm-up."""

@@ -65,7 +65,8 @@ def validate(
         label = np.asarray(entry.label)
         for subset, prediction in predicted.items():
             for region, inside in regions(prediction.probability, method.head, spec).items():
-                score = dice(inside, np.isin(label, spec.region_values(region)))
+                counted = label != (-1 if spec.ignore is None else spec.ignore)
+                score = dice(inside & counted, np.isin(label, spec.region_values(region)))
                 values.setdefault(spec.subset_name(subset), {}).setdefault(region, []).append(float(score))
     return {subset: {region: sum(v) / len(v) for region, v in by.items()} for subset, by in values.items()}
 

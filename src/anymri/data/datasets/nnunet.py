@@ -114,8 +114,8 @@ def read_nnunet_spec(root: Path | str) -> DataSpec:
     -------
     DataSpec
         Channels in their order. Labels that are lists of values become regions of labels named ``label_1``, ...; a
-        label of one value is a region, too, but ``ncr``, ``edema`` and ``et`` give the regions of glioma. An
-        ``ignore`` label is left out.
+        label of one value is a region, too, but ``ncr``, ``edema`` and ``et`` give the regions of glioma. The value of
+        an ``ignore`` label is `DataSpec.ignore`.
 
     Raises
     ------
@@ -131,6 +131,7 @@ def read_nnunet_spec(root: Path | str) -> DataSpec:
             for name, value in named.items()
             if name not in ("background", "ignore")
         }
+        ignore = None if named.get("ignore") is None else int(named["ignore"])
     except (AttributeError, TypeError, ValueError):
         raise UserError(
             f'{root / "dataset.json"}: labels is not of the form {{"background": 0, "lesion": 1}}'
@@ -142,7 +143,10 @@ def read_nnunet_spec(root: Path | str) -> DataSpec:
     regions = {name: tuple(of_value[value] for value in group) for name, group in groups.items()}
     if labels == GLIOMA.labels and set(regions) == set(labels):
         regions = GLIOMA.regions
-    return DataSpec(tuple(_channels(root, values).values()), labels, regions)
+    try:
+        return DataSpec(tuple(_channels(root, values).values()), labels, regions, ignore)
+    except ValueError as error:
+        raise UserError(f"{root / 'dataset.json'}: {error}; correct its labels") from None
 
 
 def write_nnunet(

@@ -93,14 +93,14 @@ def write_raw(raw: RawResult, folder: Path, table: Array) -> None:
     raw : RawResult
     folder : Path
         Of the result.
-    table : uint8 array, shape (256,)
+    table : int array, shape (256,) or more
         Value in the specification to value in the file.
     """
     (folder / "raw").mkdir()
     if raw.labels:
         (folder / "native").mkdir()
     for code, label in raw.labels.items():
-        write_image(folder / "native" / f"{code}_segmentation.nii.gz", table[label], raw.native[code], np.uint8)
+        write_image(folder / "native" / f"{code}_segmentation.nii.gz", table[label], raw.native[code], table.dtype)
     write_image(folder / "raw" / "brain_mask.nii.gz", raw.brain_mask, raw.reference_grid, np.uint8)
     for stem, matrix in raw.matrices.items():
         (folder / "raw" / f"{stem}.tfm").write_text(transform_text(matrix), encoding="utf-8", newline="\n")

@@ -140,7 +140,8 @@ def label_scheme(labels: str, spec: DataSpec) -> dict[str, int]:
 
 def scheme_table(spec: DataSpec, scheme: dict[str, int]) -> Array:
     """Value in the specification to value in the file."""
-    table = np.arange(256, dtype=np.uint8)
+    largest = max((255, *spec.labels.values(), *scheme.values()))
+    table = np.arange(largest + 1, dtype=np.min_scalar_type(largest))
     for name, value in spec.labels.items():
         table[value] = scheme[name]
     return table

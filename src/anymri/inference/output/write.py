@@ -116,7 +116,7 @@ def _write_files(result: Result, folder: Path) -> None:
     view = result.view
     if view.label is not None:
         values = scheme_table(result.spec, result.label_values)[view.label]
-        write_image(folder / "segmentation.nii.gz", values, view.geometry, np.uint8)
+        write_image(folder / "segmentation.nii.gz", values, view.geometry, values.dtype)
     if view.completed:
         (folder / "completed").mkdir()
     for code, array in view.completed.items():

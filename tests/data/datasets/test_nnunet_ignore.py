@@ -1,0 +1,58 @@
+"""nnU-Net's label ``ignore``, from the files to the scores."""
+
+import json
+
+import numpy as np
+import pytest
+
+from anymri.data.cache import Cache
+from anymri.data.datasets.layout import native_grid, write_array
+from anymri.data.datasets.nnunet import index_nnunet, read_nnunet_spec
+from anymri.data.preprocess import preprocess
+from anymri.data.specification import read_spec, write_spec
+from anymri.evaluation.full_scores import score_regions_in_full
+from anymri.evaluation.scoring import score_regions
+from anymri.types import DataSpec
+
+SHAPE = (12, 14, 16)
+
+
+@pytest.mark.parametrize(("lesion", "ignore", "dtype"), [(1, 2, np.uint8), (300, 301, np.int16), (1, 70000, np.int32)])
+def test_ignored_voxels_reach_the_cache_in_as_many_bits_as_they_need(tmp_path, lesion, ignore, dtype):
+    image = np.zeros(SHAPE, np.int16)
+    image[2:-2, 2:-2, 2:-2] = np.random.default_rng(0).integers(100, 900, (8, 10, 12))
+    label = np.zeros(SHAPE, np.int32)
+    label[4:6, 4:8, 4:8], label[:2] = lesion, ignore
+    grid = native_grid(SHAPE, (1.0, 1.0, 1.0))
+    write_array(tmp_path / "raw/imagesTr/A_0000.nii.gz", image, grid)
+    write_array(tmp_path / "raw/labelsTr/A.nii.gz", label, grid)
+    labels = {"background": 0, "lesion": lesion, "ignore": ignore}
+    (tmp_path / "raw/dataset.json").write_text(json.dumps({"channel_names": {"0": "T1"}, "labels": labels}))
+    spec = read_nnunet_spec(tmp_path / "raw")
+    assert spec == DataSpec(("t1",), {"lesion": lesion}, {"lesion": ("lesion",)}, ignore)
+    write_spec(tmp_path / "s.csv", spec, "nnunet")
+    assert read_spec(tmp_path / "s.csv") == spec
+    report = preprocess(index_nnunet(tmp_path / "raw"), tmp_path / "cache", spec=spec, progress=False)
+    assert report.failed == {}
+    stored = Cache(tmp_path / "cache").entry("A").label
+    assert stored.dtype == dtype
+    np.testing.assert_array_equal(stored, label)
+
+
+def test_ignored_voxels_change_no_score():
+    spec = DataSpec(("t1",), {"lesion": 1}, {"lesion": ("lesion",)}, ignore=2)
+    label = np.zeros(SHAPE, np.uint8)
+    label[4:8, 4:8, 4:8] = 1
+    predicted = label == 1
+    predicted[4:6, 4:8, 8:10] = True
+    without = {score.metric: score.value for score in score_regions({"lesion": predicted}, label, spec, (1, 1, 1))}
+    assert without["dice"] == pytest.approx(2 * 64 / (64 + 80))
+    label[4:6, 4:8, 8:10] = 2
+    label[0], predicted[0] = 2, True
+    values = {score.metric: score.value for score in score_regions({"lesion": predicted}, label, spec, (1, 1, 1))}
+    assert values["dice"] == 1
+    assert values["hd95"] == 0
+    assert values["volume_error"] == 0
+    full = {score.metric: score.value for score in score_regions_in_full({"lesion": predicted}, label, spec, (1, 1, 1))}
+    assert full["iou"] == 1
+    assert full["precision"] == 1
