@@ -211,7 +211,12 @@ def datasets(
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file of the run.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Run folder; an unfinished run in it is resumed.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Run folder; an unfinished run in it is resumed, one of other code set aside."
+        ),
+    ],
     init: Annotated[str | None, typer.Option("--init", help="Start from a bundled model or weights file.")] = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. training.epochs=5; repeatable.")

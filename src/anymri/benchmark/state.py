@@ -75,7 +75,7 @@ def describe_cells(
     out : Path
         Folder of the benchmark.
     seconds : dict of str to float
-        Of one cell, by `Cell.kind`.
+        Of one cell, by `Cell.kind`; empty = say nothing of time.
     workers : int, default=1
         Cells at a time.
     keep : bool, default=False
@@ -93,12 +93,13 @@ def describe_cells(
         settings = ", ".join(f"{key}={value}" for key, value in method.config.items() if key != "subset")
         name = f"{method.name} {method.preset}" + (f" ({settings})" if settings else "")
         cells_told = f"{len(members)} cell{'s' if len(members) != 1 else ''}"
-        lines.append(f"{name}: {cells_told}, {len(members) - waiting} done, {describe_time(each)} each")
+        took = f", {describe_time(each)} each" if seconds else ""
+        lines.append(f"{name}: {cells_told}, {len(members) - waiting} done{took}")
         for state, count in sorted(Counter(cell_state(cell, out) for cell in members).items()):
             if state in ANEW:
                 what = "kept" if keep and state != "begun" else "made anew"
                 lines.append(f"  {count} {what}: {ANEW[state]} ({method.name} or what it uses changed)")
-    lines.append(f"in all {len(cells)} cells; {describe_time(left / workers)} left")
+    lines.append(f"in all {len(cells)} cells" + (f"; {describe_time(left / workers)} left" if seconds else ""))
     return "\n".join(lines)
 
 
