@@ -180,7 +180,7 @@ def write_effects(
         try:
             method.spec.parse_subset(name)
         except ValueError as error:
-            raise UserError(f"subset: {error}") from None
+            raise UserError(f"subset: {error}; write e.g. t1c+flair") from None
     table = protocol_effects(method, opened, known[:subjects], subsets)
     if table.empty:
         raise UserError(f"{opened.folder}: nothing to score; choose subjects with a label and a subset's sequences")
