@@ -490,12 +490,29 @@ def test_a_contradiction_is_noted(tmp_path: Path) -> None:
 
 
 def test_other_kinds_are_counted_in_one_sentence(tmp_path: Path) -> None:
-    write(tmp_path / "s" / "1", "T1", **T1)
+    write(tmp_path / "s" / "1", "T2", **T2)
     for number, text in enumerate(("localizer", "scout", "SWI", "T2 map"), start=2):
         write(tmp_path / "s" / str(number), text)
     assert find(tmp_path / "s").notes == (
         "4 other series were left out: 2 localisers, 1 susceptibility or T2* image, 1 map",
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "reason"),
+    [
+        ("AX T2 GRE", "M", "susceptibility or T2* image, by its description"),
+        ("T2 STIR", "M", "STIR image, by its description"),
+        ("T2 TSE", "P", "phase image, by its image type"),
+        ("T2 map", "M", "map, by its description"),
+    ],
+)
+def test_what_bears_the_name_of_a_sequence_that_is_missing_has_its_own_sentence(
+    tmp_path: Path, text: str, kind: str, reason: str
+) -> None:
+    write(tmp_path / "s" / "1", "FLAIR", **FLAIR)
+    write(tmp_path / "s" / "2", text, ImageType=["ORIGINAL", "PRIMARY", kind, "ND"], **T2)
+    assert find(tmp_path / "s").notes == (f"T2-weighted: series 2 is not used: {reason}",)
 
 
 # What people choose, and what headers lack

@@ -43,6 +43,11 @@ _TYPES = {
 }  # fmt: skip
 _COMPONENTS = {"PHASE": "phase image", "REAL": "real or imaginary image", "IMAGINARY": "real or imaginary image"}
 _GE_COMPONENTS = {1: "phase image", 2: "real or imaginary image", 3: "real or imaginary image"}
+#: Kinds that people take for one of the sequences, since its name is in theirs.
+_NEAR = (
+    SUSCEPTIBILITY, REFORMAT, "map", "phase image", "real or imaginary image", "MP2RAGE image", "STIR image",
+    "fat or opposed-phase image",
+)  # fmt: skip
 #: What enhanced headers call the weighting.
 _FLAVOURS = {"T1": "t1", "T2": "t2", "FLUID_ATTENUATED": "flair", "PROTON_DENSITY": "pd"}
 
@@ -61,6 +66,8 @@ class Judgement(NamedTuple):
         What it is where it is no such sequence: a noun that takes an s.
     told : bool
         Whether words, not times alone, name the sequence.
+    resembles : str or None
+        Sequence that words name although it is left out as another kind: people may miss it.
     """
 
     code: str | None
@@ -68,6 +75,7 @@ class Judgement(NamedTuple):
     named: str | None = None
     kind: str = ""
     told: bool = False
+    resembles: str | None = None
 
 
 class _Times(NamedTuple):
@@ -121,12 +129,13 @@ def judge_header(facts: Mapping[str, Any], *, echoes: int = 1) -> Judgement:
         Echo times of the series this is a part of: a description holds for one of them only.
     """
     part = image_part(facts)
-    if part:
-        return Judgement(None, f"{part}, by its image type", None, part)
     text, words = _description(facts)
+    if part or words.left_out:
+        kind, source = (part, "image type") if part else (words.left_out, "description")
+        near = words.codes[0] if words.codes and kind in _NEAR and words.left_out in ("", *_NEAR) else None
+        near = "t1c" if near == "t1" and _contrast(facts, text) else near
+        return Judgement(None, f"{kind}, by its {source}", None, kind, resembles=near)
     times = _times(facts)
-    if words.left_out:
-        return Judgement(None, f"{words.left_out}, by its description", None, words.left_out)
     if times.planar:
         return Judgement(None, "echo-planar image, by its header", None, "echo-planar image")
     code, reason, named = _name(facts, words, times, echoes)

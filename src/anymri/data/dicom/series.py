@@ -59,6 +59,8 @@ class Series:
         Its slices in order, and what is to be known of them.
     told : bool, default=False
         Whether words of the header, not times alone, name the modality.
+    resembles : str or None, default=None
+        Modality that words of a series of another kind name.
     """
 
     number: int
@@ -71,6 +73,7 @@ class Series:
     usable: bool = False
     stack: Stack = field(default_factory=lambda: Stack([]), repr=False)
     told: bool = False
+    resembles: str | None = None
 
     @property
     def frames(self) -> list[Frame]:
@@ -252,7 +255,18 @@ def _entry(frames: list[Frame], judgement: Judgement, stack: Stack | None = None
     unnamed = judgement.reason == SILENT or (judgement.code is not None and not judgement.told)
     if unnamed and stack.problem and (problem or len(frames) < MIN_SLICES or judgement.named is None):
         kind = "incomplete series"
-    return Series(0, files, frames[0].facts, None, reason, judgement.named, kind, usable, stack, judgement.told)
+    return Series(
+        0,
+        files,
+        frames[0].facts,
+        reason=reason,
+        named=judgement.named,
+        kind=kind,
+        usable=usable,
+        stack=stack,
+        told=judgement.told,
+        resembles=judgement.resembles,
+    )
 
 
 def choose_series(found: list[Series]) -> None:
@@ -327,7 +341,10 @@ def describe_unused(scan: Scan, wanted: Collection[str], chosen: Collection[str]
         files = "1 DICOM file is" if scan.damaged == 1 else f"{scan.damaged} DICOM files are"
         notes.append(f"{files} damaged and could not be read; copy or export the study again")
     others: Counter[str] = Counter()
+    used = {series.modality for series in scan.series}
     for series in scan.series:
+        if series.resembles in wanted and series.resembles not in {*used, *chosen}:
+            continue  # has its own sentence
         if series.modality is None and (series.kind or series.named not in wanted):
             others[series.kind or _kind_of(series.named)] += 1
         elif series.modality is not None and series.modality not in wanted:
@@ -353,7 +370,8 @@ def _notes_on(code: str, found: list[Series], chosen: bool) -> Iterator[str]:
         yield f"{name}: series {used.number} was taken by the look of its image; its header does not tell"
     if used is not None:
         yield from (f"{name}: series {used.number}: {note}" for note in used.stack.notes)
-    for series in mine:
+    missed = [series for series in found if series.resembles == code] if used is None and not chosen else []
+    for series in [*mine, *missed]:
         if not series.usable and series.modality is None:
             yield f"{name}: series {series.number} is not used: {series.reason}"
 
