@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from anymri.methods import Family, Method
@@ -32,7 +33,12 @@ def scoring_code(cls: type[Method]) -> str | None:
     str or None
         See `anymri.source_code.code_hash`. None for a class without a source file.
     """
-    return code_hash([cls.__module__], SCORING)
+    return _hash(cls.__module__)
+
+
+@cache
+def _hash(module: str) -> str | None:
+    return code_hash([module], SCORING)
 
 
 def training_of(method: Method | Family) -> list[dict[str, Any]]:

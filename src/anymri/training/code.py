@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from anymri.methods import Method
 from anymri.source_code import code_hash
 
@@ -29,4 +31,9 @@ def training_code(cls: type[Method]) -> str | None:
     str or None
         See `anymri.source_code.code_hash`. None for a class without a source file.
     """
-    return code_hash([cls.__module__], LOOP)
+    return _hash(cls.__module__)
+
+
+@cache
+def _hash(module: str) -> str | None:
+    return code_hash([module], LOOP)
