@@ -191,4 +191,12 @@ def test_what_is_not_given_does_not_matter(cohort, tmp_path):
     alone.mkdir()
     shutil.copy(cohort.flair, alone)
     cohort("predict", alone, "-m", cohort.folder / "run", "--precision", "32", "-o", tmp_path / "result")
-    assert digests(tmp_path / "result") == digests(cohort.folder / "result")
+    one, other = tmp_path / "result", cohort.folder / "result"
+    # The study is called after its folder or its file; all else is the same.
+    named = ("result.json", "report.html")
+    facts = [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in (one, other)]
+    assert [entry.pop("study") for entry in facts] == [alone.name, cohort.flair.name]
+    assert facts[0] == facts[1]
+    assert {n: d for n, d in digests(one).items() if n not in named} == {
+        n: d for n, d in digests(other).items() if n not in named
+    }

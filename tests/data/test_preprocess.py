@@ -325,3 +325,19 @@ def test_from_the_table_of_subjects(tmp_path, subjects):
     index.write_subjects(tmp_path / "subjects.csv", subjects)
     report = preprocess(tmp_path / "subjects.csv", tmp_path / "cache", 2, progress=False)
     assert (report.done, list(report.failed)) == (["s0", "s1"], ["s2"])
+
+
+def test_a_head_does_not_get_into_a_cache(tmp_path):
+    """Skull and scalp around a brain, the air exactly 0."""
+    place = np.stack(np.meshgrid(*[3.0 * (np.arange(64) - 32) for _ in range(3)], indexing="ij"))
+    radius = np.sqrt((place**2).sum(0))
+    values = np.where(radius < 60, 500.0, np.where(radius < 70, 20.0, np.where(radius < 78, 900.0, 0.0)))
+    values += (radius < 78) * np.random.default_rng(0).uniform(0, 40, radius.shape)
+    for name, array in {"head": values, "brain": np.where(radius < 60, values, 0)}.items():
+        image = nib.Nifti1Image(array.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0]))
+        image.to_filename(tmp_path / f"{name}.nii.gz")
+    subjects = [Subject(name, {"t1": tmp_path / f"{name}.nii.gz"}) for name in ("head", "brain")]
+    report = preprocess(subjects, tmp_path / "cache", progress=False)
+    assert report.done == ["brain"]
+    assert "head.nii.gz: shows a whole head" in report.failed["head"]
+    assert "--raw" in report.failed["head"]

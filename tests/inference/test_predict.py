@@ -20,10 +20,12 @@ from anymri.methods.base import Method, MethodConfig, Preset
 from anymri.types import GLIOMA, Head, Prediction, Stage, UserError
 
 SUBSETS = GLIOMA.subsets()
+#: Edge of a voxel in mm: with few voxels the object still has the size of a small brain.
+EDGE_MM = 4.0
 #: World positions of voxel axes as BraTS stores them (LPS), as RAS, and tilted by a scanner.
 AFFINES = {
-    "RAS": np.diag([1.0, 1.0, 1.0, 1.0]),
-    "LPS": np.array([[-1.0, 0, 0, 9], [0, -1, 0, 5], [0, 0, 1, -7], [0, 0, 0, 1]]),
+    "RAS": np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0]),
+    "LPS": np.array([[-EDGE_MM, 0, 0, 9], [0, -EDGE_MM, 0, 5], [0, 0, EDGE_MM, -7], [0, 0, 0, 1]]),
     "oblique": np.array(
         [
             [0.0, 0.1987, 1.9602, -3],
@@ -31,7 +33,8 @@ AFFINES = {
             [0.0, 0.9801, -0.3973, 4],
             [0, 0, 0, 1],
         ]
-    ),
+    )
+    @ np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0]),
 }
 
 
@@ -108,7 +111,7 @@ def test_segmentation_lies_on_the_input_grid_where_the_lesion_is(bright, affine)
 
 def test_a_model_with_its_own_spacing_answers_on_the_input_grid(bright, affine):
     images, lesion = native_study(affine, shape=(36, 40, 28))
-    bright.extra = {"spacing_mm": 2.0, "window": (16, 16, 16)}
+    bright.extra = {"spacing_mm": 2 * EDGE_MM, "window": (16, 16, 16)}
     result = predict_study({"flair": images["flair"]}, bright)
     found = np.asarray(result.segmentation.dataobj) != 0
     assert found.shape == lesion.shape
@@ -157,7 +160,7 @@ def test_labels_of_brats2021_are_written_as_four():
         result = predict_study({"t1c": images["t1c"]}, Rim(), labels=labels)
         assert set(np.unique(np.asarray(result.segmentation.dataobj))) == {0, value}
         assert result.label_values["et"] == value
-        assert result.volumes_ml["enhancing_tumor"] == pytest.approx(lesion.sum() / 1000)
+        assert result.volumes_ml["enhancing_tumor"] == pytest.approx(lesion.sum() * EDGE_MM**3 / 1000)
 
 
 @pytest.mark.parametrize("name", ["threshold", "u_hemis", "u_hved", "unet"])
@@ -306,13 +309,13 @@ def test_samples_show_how_far_they_agree(bright):
 def test_a_model_can_be_loaded_and_used_by_its_file(bright, tmp_path):
     torch.manual_seed(3)
     method = create("u_hemis", preset="tiny")
-    method.save(tmp_path / "model.safetensors", {"spacing_mm": [2.0, 2.0, 2.0], "window": [16, 16, 16]})
+    method.save(tmp_path / "model.safetensors", {"spacing_mm": [2 * EDGE_MM] * 3, "window": [16, 16, 16]})
     images, _ = native_study(AFFINES["LPS"], shape=(30, 28, 26))
     for place in (tmp_path, tmp_path / "model.safetensors"):
         model = anymri.load(place)
         result = model.predict({"t2": images["t2"]}, precision="32")
         assert result.provenance["window"] == [16, 16, 16]
-        assert result.provenance["grid_mm"] == [2.0, 2.0, 2.0]
+        assert result.provenance["grid_mm"] == [2 * EDGE_MM] * 3
         assert len(result.provenance["weights_sha256"]) == 64
     assert load(model) is model
     direct = predict_study({"t2": images["t2"]}, tmp_path, precision="32")

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from test_predict import AFFINES, Bright, native_study
+from test_predict import AFFINES, EDGE_MM, Bright, native_study
 from typer.testing import CliRunner
 
 from anymri.cli import app
@@ -19,7 +19,7 @@ from anymri.inference.output.raw_result import transform_text
 from anymri.inference.predict import predict_study, write_result
 
 #: Nothing is registered: the two images differ in their grids alone.
-PLAIN = RawOptions(skip=("bias", "coregistration", "template"), brain_mask="none", spacing_mm=1.0)
+PLAIN = RawOptions(skip=("bias", "coregistration", "template"), brain_mask="none", spacing_mm=EDGE_MM)
 
 
 def two_grids() -> tuple[dict[str, nib.Nifti1Image], np.ndarray]:
@@ -45,7 +45,7 @@ def test_the_result_is_on_every_native_grid(tmp_path: Path) -> None:
     assert not (found & ~lesion).any()
     assert np.array_equal(np.asarray(other.dataobj)[::-1, ::-1], np.asarray(label.dataobj))
     assert not (folder / "native" / "t1_segmentation.nii.gz").exists()
-    counted = float((np.asarray(label.dataobj) > 0).sum()) / 1000
+    counted = float((np.asarray(label.dataobj) > 0).sum()) * EDGE_MM**3 / 1000
     assert result.volumes_ml["whole_tumor"] == pytest.approx(counted)
 
 

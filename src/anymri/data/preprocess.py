@@ -26,6 +26,7 @@ from anymri.data.files import remove_leftovers
 from anymri.data.formats import source_files
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
+from anymri.data.raw.stripped import refuse_head
 from anymri.data.resample import resample_image, resample_label
 from anymri.types import GLIOMA, STATISTICS, DataSpec, Subject, UserError
 
@@ -385,6 +386,8 @@ def _preprocess_subject(subject: Subject, folder: Path) -> tuple[str, str]:
             return subject.subject_id, "skipped"
         images = {code: read_image(path) for code, path in subject.images.items() if code in cache.spec.modalities}
         label = None if subject.label is None else read_image(subject.label, kind="label")
+        for code, volume in list(images.items())[:1]:  # one sequence tells whether a subject was stripped
+            refuse_head(code, volume)
         study = preprocess_study(images, cache._nominal_spacing_mm, label, cache.spec)
         cache.write_entry(subject.subject_id, study, sources)
     except UserError as error:

@@ -15,6 +15,7 @@ from nibabel.spatialimages import SpatialImage
 import anymri
 from anymri.data.nifti import Volume, read_image
 from anymri.data.preprocess import Study, preprocess_study
+from anymri.data.raw.stripped import check_stripped
 from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
 from anymri.inference.device import find_device
 from anymri.inference.labels import label_map, region_probability
@@ -180,7 +181,10 @@ def predict_study(
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
     given = {code: _read(images[code]) for code in subset}
     doubts = [*notes, *_reading_notes(given)]
+    if raw is None:
+        check_stripped(given)
     prepared = None if raw is None else prepare_raw(given, raw)
+    doubts += () if prepared is None else prepared.notes
     volumes = given if prepared is None else prepared.images
     study = preprocess_study(volumes, opened.extra.get("spacing_mm"), spec=spec)
     options: dict[str, Any] = {"window": opened.extra.get("window"), "precision": precision}

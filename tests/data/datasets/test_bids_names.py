@@ -160,6 +160,7 @@ LESION = "index\tname\n1\tnecrotic tumour core\n2\toedema\n"
         ("derivatives/x/sub-01/anat/sub-01_desc-tumor_dseg", {}, True, ""),
         ("derivatives/x/sub-01/anat/sub-01_label-WMH_mask", {}, True, ""),
         ("sub-01/anat/sub-01_label-lesion_mask", {}, True, ""),
+        ("sub-01/anat/sub-01_T1w_label-lesion_roi", {}, True, ""),
         ("derivatives/x/sub-01/anat/sub-01_dseg", {"sub-01_dseg.tsv": LESION}, True, ""),
         ("derivatives/x/sub-01/anat/sub-01_dseg", {"sub-01_dseg.json": '{"LabelMap": {"lesion": 1}}'}, True, ""),
         ("derivatives/lesion_masks/sub-01/anat/sub-01_dseg", {}, True, ""),

@@ -16,6 +16,7 @@ NAMES = {
     "BraTS-GLI-00005-000-t2f.nii.gz": "flair", "UCSF-PDGM-0004_T1_bias.nii.gz": None,
     "DP_preprocessed.nii.gz": "pd", "GADO_preprocessed.nii.gz": "t1c", "adc.nii.gz": "adc", "ADC_map.nii": "adc",
     "dwi.nii.gz": "dwi", "SWI.nii.gz": "swi", "T2_SPIR.mha": "t2_spir", "in_phase.mha": "t1_in",
+    "case_t1_out.nii": "t1_out",
     # As scanners and people describe them
     "AX T2 FLAIR 3mm.nii.gz": "flair", "T1 MPRAGE.nii": "t1", "MPRAGE.nii.gz": "mprage", "mp-rage.nii": "mprage",
     "patient_T1w_brain.nii.gz": "t1", "patientT1.nii.gz": "t1", "subjT1Post.nrrd": "t1c", "3DT1.nii": "t1",
@@ -34,9 +35,13 @@ NAMES = {
     "T1 without contrast.nii": "t1", "T1 ohne KM.nii": "t1", "T1 sans injection.nii": "t1", "T1_noncontrast.nii": "t1",
     "T1 sin contraste.nii": "t1", "T1_wo.nii": "t1", "unenhanced T1.nii": "t1", "T1_no_gd.nii": "t1",
     "T1 posterior fossa.nii": "t1", "T1_post_op.nii": "t1", "T1_postop.nii.gz": "t1", "T1_pre_op.nii": "t1",
-    "T1_post_RT.nii": "t1", "T1-C.nii": None, "T1_pre_post.nii": None,
+    "T1_post_RT.nii": "t1", "T1-C.nii": None, "T1C-.nii": None, "t1 gad neg.nii": "t1",
+    "t1_C_minus.nii": "t1", "t1_mpr_sag_iso.nii": "t1", "T1_pre_post.nii": None,
+    "T1WI+C.nii": "t1c", "T1W_SAG_POSTCON.nii": "t1c", "T1_GdDTPA.nii": "t1c", "T1_gadobutrol.nii.gz": "t1c",
+    "T1_plus_C.nii": "t1c", "T1 precon.nii": "t1", "T1_noncon.nii": "t1", "T1_ax_c.nii.gz": None, "T1_contr.nii": "t1c",
     # Registered to another sequence
-    "FLAIR_to_T1.nii.gz": "flair", "flair2t1.nii.gz": "flair", "T2_in_T1_space.nii.gz": "t2",
+    "FLAIR_to_T1.nii.gz": "flair", "T2onT1.nii": "t2", "flair_in_t1.nii": "flair", "FLAIRinT1.nii": "flair",
+    "flair2t1.nii.gz": "flair", "T2_in_T1_space.nii.gz": "t2",
     "flair_reg_t1.nii.gz": "flair", "T2_space-T1w.nii.gz": "t2", "FLAIR T1.nii": None, "flair_t1reg.nii.gz": None,
     # Two sequences, or none
     "PD_T2.nii": None, "T1_T2.nii.gz": None, "scan1.nii.gz": None, "image.nii": None, "t12.nii.gz": None,
@@ -46,7 +51,8 @@ NAMES = {
     "segFLAIR.nii.gz": None, "FLAIR_label.nii.gz": None, "T1Mask1.nii.gz": None, "FLAIR_lesion.nii.gz": None,
     "lesion.nii.gz": None, "wmh.nii.gz": None, "T1map.nii.gz": None, "T1_MP2RAGE_UNI.nii": None,
     "MP2RAGE_INV1.nii": None, "T2star.nii": None, "T2_star.nii.gz": None, "T2*.nii": None, "T2 GRE.nii": None,
-    "T2_STIR.nii": None, "STIR.nii.gz": None, "T1_wm.nii.gz": None, "c1T1.nii": None, "t1c_synthetic.nii.gz": None,
+    "T2_STIR.nii": None, "t2_tirm_cor_fs.nii": None, "TIRM.nii": None, "STIR.nii.gz": None,
+    "T1_wm.nii.gz": None, "c1T1.nii": None, "t1c_synthetic.nii.gz": None,
     "T1 localizer.nii": None, "T1_MIP.nii": None, "T1_subtraction.nii": None, "DTI.nii.gz": None,
     # Abbreviations that mean other things as well
     "dir_T1.nii.gz": "t1", "DIR.nii.gz": "dir", "CT_T1.nii": "t1", "ct.nii.gz": "ct", "T1 GRE.nii": "t1",

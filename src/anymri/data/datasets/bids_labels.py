@@ -73,7 +73,7 @@ def find_label(
     found: dict[bool, list[Path]] = {True: [], False: []}
     notes = []
     for path in dict.fromkeys([*derived, *files]):
-        if _kind(path) not in ("dseg", "mask", "probseg") or not path.is_file():
+        if _kind(path) not in ("dseg", "mask", "roi", "probseg") or not path.is_file():
             continue
         reason = _why_not(root, path, spaces, named)
         if reason:
@@ -107,7 +107,7 @@ def _why_not(root: Path, path: Path, spaces: Collection[str], named: Collection[
         return f"is in the space {entities['space']}, the images are not"
     if is_named:
         return ""
-    if "label" in entities or _kind(path) == "mask":
+    if "label" in entities or _kind(path) in ("mask", "roi"):
         return "its name does not say lesion or tumour (label-lesion)"
     values = _names_beside(root, path)
     if values:

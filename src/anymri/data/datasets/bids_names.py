@@ -33,7 +33,7 @@ _OTHER_SUFFIXES = (
     "epi phasediff phase1 phase2 phase magnitude magnitude1 magnitude2 fieldmap m0scan asl aslcontext physio pet "
     "trace fa colfa"
 )
-_MASK_SUFFIXES = ("mask", "dseg", "probseg", "defacemask")
+_MASK_SUFFIXES = ("mask", "roi", "dseg", "probseg", "defacemask")
 #: Folders of a session whose images are named when they are not used; those of functional scans are no surprise.
 _KINDS = ("anat", "swi", "perf", "ct", "dwi", ".")
 #: What takes part under another code where nothing asks for its own.

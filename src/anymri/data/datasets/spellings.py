@@ -36,7 +36,7 @@ _SEQUENCES = {
         t1="t1w t1wi t1n",
         t1c="t1ce t1cw t1wc t1k",
         t2="t2w t2wi",
-        flair="t2f darkfluid tirm",
+        flair="t2f darkfluid",
         pd="pdw pdwi dp protondensity",  # dp: densité de protons
         mprage="bravo",
         dwi="tracew dwib1000",
@@ -61,15 +61,23 @@ _TOGETHER = {
 #: Agent, given: English, German, French, Spanish, Italian.
 _CONTRAST = _set(
     "post gd gad gado gadolinium gadolinio gadovist gadavist dotarem clariscan prohance multihance magnevist omniscan "
-    "ce contrast contrasted contraste contrasto kontrast kontrastmittel km cm mdc enhanced enh injected injection inj"
+    "ce contrast contr contrasted dtpa postcon postc contraste contrasto kontrast "
+    "kontrastmittel km cm mdc enhanced enhance enh injected injection inj"
 )
+#: A single C directly after one of these is contrast agent.
+_BEFORE_C = _set("t1 t1w t1wi mprage plus with mit post")
 #: These alone, without any sequence, name the T1-weighted image after contrast agent.
 _AGENTS = _set("gado gadolinium")
 _NEGATION = _set(
-    "pre without wo ohne sans sin senza zonder non no not none before vor avant antes unenhanced nonenhanced"
+    "pre without wo ohne sans sin senza zonder non no not none before vor avant antes unenhanced nonenhanced precon "
+    "noncon neg negative minus"
 )
 #: Negations that stand on their own at the end of a name (``T1 wo``); ``no`` could as well be "number".
-_ALONE = _set("pre without wo ohne unenhanced nonenhanced")
+_ALONE = _set("pre without wo ohne")
+#: Those that may come after the agent (``ce-none``, ``gd neg``).
+_AFTER = _set("none no without neg negative minus")
+#: These say it all.
+_WHOLE = _set("unenhanced nonenhanced precon noncon")
 #: After ``pre`` or ``post``: time of treatment, no contrast agent.
 _EVENTS = _set(
     "op operative operation surgery surgical resection biopsy treatment therapy tx rt crt radiation chemo chemotherapy "
@@ -89,11 +97,12 @@ _OTHERS = _table(
         "a tissue map or bias field": "gm wm csf pve prob probability bias biasfield",
         "a part of MP2RAGE, which is no T1-weighted image": "mp2rage uni unit1 inv1 inv2",
         "made by a program, not acquired": "synthetic synthesised synthesized",
-        "derived from an image": "mip mnip minip projection subtraction subtracted reformat mpr",
+        "derived from an image": "mip mnip minip projection subtraction subtracted",
         "no magnitude image": "phase imag imaginary",
         "a localiser": "localizer localiser scout survey topogram",
         "T2*-weighted or a field map": "t2star t2* star hemo medic swan fieldmap",
         "STIR": "stir",
+        "TIRM, which can be FLAIR or STIR": "tirm",
         "a deformation": "warp deformation displacement",
         "another kind of scan": "bold fmri dti asl mra tof angio mrs dsc dce perfusion b0",
     }
@@ -106,11 +115,13 @@ _OF_MAPS = ("a quantitative map", "another kind of scan")
 _GRADIENT_ECHO = _set("gre ffe fl2d fl3d flash merge")
 #: ``FLAIR to T1``: the second is the grid, not the sequence.
 _RELATION = _set("to in on onto into reg registered coreg coregistered aligned 2")
+#: Of these, those that are written together with sequences and mean nothing else only between two (``flair2t1``).
+_BETWEEN = ("2", "in", "on")
 #: Words that change nothing; needed where words are written together (``axt1``, ``3dflair``).
 _NEUTRAL = _set(
     "ax axial tra trans transversal sag sagittal cor coronal 2d 3d se tse fse tfe spgr fspgr gre ffe fl2d space cube "
     "vista vibe blade brain head skull stripped stripping bet image img scan mri mr weighted w fs fatsat spair iso "
-    "with avec mit con nach after new final vol volume tumor tumour manual std orig raw reg to 2 star spir"
+    "with avec mit con nach after new final vol volume tumor tumour manual std orig raw reg to 2 in on star spir"
 )
 _SPLITTABLE = (
     frozenset(_SEQUENCES) | _CONTRAST | _NEGATION | _EVENTS | _MASKS | _PERHAPS_MASKS | frozenset(_OTHERS) | _NEUTRAL
@@ -170,7 +181,7 @@ def read_name(stem: str) -> Reading:
     """
     if stem.lower() in MODALITIES:
         return Reading(stem.lower(), plain=True)
-    if re.search(r"(?i)t1w?-c(?![a-z0-9+])", stem):
+    if re.search(r"(?i)t1w?(-c|[-_ ]?c-)(?![a-z0-9+])", stem):
         return Reading(None, "T1-C can mean with or without contrast agent")
     words = words_of(stem)
     sequences = [word for word in words if word in _SEQUENCES]
@@ -180,7 +191,8 @@ def read_name(stem: str) -> Reading:
     if doubtful:
         return Reading(None, f"its name says {doubtful}, so that it may be a mask")
     code, reason = _sequence(words)
-    other = next((_OTHERS[word] for word in words if word in _OTHERS), None)
+    others = [word for word in words if word in _OTHERS and not (word == "tirm" and code == "flair")]
+    other = _OTHERS[others[0]] if others else None
     if code == "t2" and _GRADIENT_ECHO.intersection(words):
         other = "T2*-weighted"
     if other and (code is None or code in _WEIGHTED or other not in _OF_MAPS):
@@ -189,6 +201,8 @@ def read_name(stem: str) -> Reading:
         given = contrast_of(words)
         if given == "both":
             return Reading(None, "its name says with and without contrast agent")
+        if not given and "c" in words[words.index(sequences[0]) :]:
+            return Reading(None, "C in its name can mean contrast agent or something else")
         code = "t1c" if given == "with" else code
     plain = all(word in _SEQUENCES or word in _CONTRAST or word == "c" for word in words)
     return Reading(code, reason, plain=plain and code is not None)
@@ -202,13 +216,13 @@ def contrast_of(words: list[str]) -> str:
         following = words[place + 1] if place + 1 < len(words) else ""
         if word in _NEGATION:
             before = words[place - 1] if place else ""
-            own = word in ("unenhanced", "nonenhanced") or (word == "pre" and following not in _EVENTS)
-            if before in _CONTRAST and not following and word in ("none", "no", "without"):  # ce-none
+            own = word in _WHOLE or (word == "pre" and following not in _EVENTS)
+            if (before in _CONTRAST or before == "c") and not following and word in _AFTER:  # ce-none
                 says = {"without"}
             negated = following in _CONTRAST and not (word == "pre" and following == "post")
             if own or negated or (word in _ALONE and not following):
                 says.add("without")
-        elif word in _CONTRAST or (word == "c" and place and words[place - 1] in ("t1", "t1w", "mprage")):
+        elif word in _CONTRAST or (word == "c" and place and words[place - 1] in _BEFORE_C):
             if not negated and not (word == "post" and following in _EVENTS):
                 says.add("with")
         else:
@@ -226,6 +240,7 @@ def words_of(name: str) -> list[str]:
     text = re.sub(r"(?i)t([12])[-_ ]?(?:weighted|star|\*)", lambda m: m[0].replace("-", "").replace("_", ""), text)
     text = re.sub(r"(?i)t2w?[-_ ]spir(?![a-z])", " t2spir ", text)
     text = re.sub(r"(?i)proton[-_ ]?density", " pd ", text)
+    text = re.sub(r"(?i)t1[-_ ](in|out)$", r" \1phase ", text)
     text = re.sub(r"(?i)(in|out|opposed|out[-_ ]of)[-_ ]phase", lambda m: re.sub("[-_ ]", "", m[0]), text)
     text = re.sub(r"(?i)(?<![a-z0-9])space-[a-z0-9]+", " ", text)  # BIDS: the grid
     text = re.sub(r"(?i)\d+([.,]\d+)?mm", " ", text)
@@ -242,12 +257,14 @@ def words_of(name: str) -> list[str]:
 @cache
 def _take_apart(token: str) -> list[str]:
     """Fewest known words that a token is made of; empty if it is not."""
-    if token in _SPLITTABLE or token in _SEQUENCES:
+    if (token in _SPLITTABLE and token not in _BETWEEN) or token in _SEQUENCES:
         return [token]
     if token[-1:].isdecimal():
         parts = _take_apart(token.rstrip("0123456789"))
         if any(part in _SEQUENCES or part in _MASKS | _PERHAPS_MASKS for part in parts):
             return parts  # flair3, mask1; what remains of t12 is no sequence
+    if token.startswith(("gado", "gada")):  # the agents' many names
+        return ["gado"]
     ways: list[list[str]] = [[], *([] for _ in token)]
     for end in range(1, len(token) + 1):
         for start in range(end):
@@ -256,15 +273,11 @@ def _take_apart(token: str) -> list[str]:
                 if not ways[end] or len(way) < len(ways[end]):
                     ways[end] = way
     parts = ways[-1]
-    # flair2t1, but neither t12 nor 2t1
-    if "2" in parts and not any(one in _SEQUENCES and two in _SEQUENCES for one, two in _around(parts, "2")):
-        return []
+    for place, part in enumerate(parts):
+        around = {*parts[max(place - 1, 0) : place], *parts[place + 1 : place + 2]}
+        if part in _BETWEEN and not (0 < place < len(parts) - 1 and around <= _SEQUENCES.keys()):
+            return []  # neither t12 nor 2t1
     return parts
-
-
-def _around(parts: list[str], word: str) -> list[tuple[str, str]]:
-    """What stands directly before and after a word, wherever it comes."""
-    return [(one, two) for one, middle, two in zip(parts, parts[1:], parts[2:], strict=False) if middle == word]
 
 
 def _sequence(words: list[str]) -> tuple[str | None, str]:

@@ -220,10 +220,11 @@ def _name(facts: Mapping[str, Any], words: Words, times: _Times, echoes: int) ->
     fitting = [code for code in told if _fits(code, times, words)]
     if len(fitting) == 1 and (len(told) == 1 or times.echo):
         return fitting[0], f"{source} says {fitting[0]}", fitting[0]
-    # Words hold for one echo of several, and enhanced headers are careless with the weighting. "FLAIR" without more may
-    # be a T1 FLAIR.
+    # Words hold for one echo of two, and enhanced headers are careless with the weighting. "FLAIR" alone may be a
+    # T1 FLAIR.
+    dual_echo = (echoes > 1 and by_times in ("pd", "t2")) or (len(told) > 1 and by_times in (*told, None))
     t1_flair = told == ("flair",) and not words.weighting and by_times == "t1" and (times.inversion or 0) > 300
-    if echoes > 1 or len(told) > 1 or source == "image type" or t1_flair:
+    if dual_echo or source == "image type" or t1_flair:
         return by_times, reason, by_times
     return None, f"{source} says {told[0]}, but {times.text()} do not fit it", told[0]
 

@@ -18,6 +18,7 @@ from anymri.data.raw.grids import Matrix, one_thread, sample, upright_grid, worl
 from anymri.data.raw.template import BRAIN_CENTRE_MM, load_template
 
 __all__ = [
+    "HEAD_RANK",
     "SCALES",
     "Working",
     "fit_brain",
@@ -26,6 +27,7 @@ __all__ = [
     "register_rigid",
     "register_template",
     "rigid_part",
+    "rough_match",
     "working",
 ]
 
@@ -36,7 +38,7 @@ MEAN_SCALE = 0.92
 #: Voxel size of the images that are registered, in mm.
 WORKING_MM = 2.0
 #: Rank from which a voxel of a `Working` is head.
-_HEAD = 0.0999
+HEAD_RANK = 0.0999
 #: Between points in RAS and in SimpleITK's LPS.
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 #: Top of the drawn scalp above the middle of the brain, in the average's mm.
@@ -104,7 +106,7 @@ def register_rigid(fixed: Working, moving: Working) -> tuple[Matrix, dict[str, f
     """
     import SimpleITK as sitk
 
-    inside = fixed.array >= _HEAD
+    inside = fixed.array >= HEAD_RANK
     centre = _centre(fixed)
     before = mutual_information(fixed, moving, np.eye(4))
     best: Matrix = np.eye(4)
@@ -155,12 +157,7 @@ def register_template(image: Working) -> tuple[Matrix, dict[str, Any]]:
         return _register_slab(image)
     template = load_template(2)
     fixed = Working(template.head, template.geometry)
-    best: tuple[float, Any] = (np.inf, None)
-    for transform in _starts(image):
-        value = _optimise(transform, fixed, image, template.compared, shrink=4, blur_mm=3.0, step_mm=4.0)
-        if value < best[0]:
-            best = (value, transform)
-    similar = best[1]
+    similar = _start_whole(image, _NODS)[1]
     similar.SetScale(MEAN_SCALE)
     _optimise(similar, fixed, image, template.near, shrink=2, blur_mm=2.0, step_mm=2.0, keep_scale=True)
     affine = sitk.AffineTransform(3)
@@ -176,10 +173,21 @@ def register_template(image: Working) -> tuple[Matrix, dict[str, Any]]:
     facts = {
         "scales": np.round(np.linalg.svd(found[:3, :3], compute_uv=False), 4).tolist(),
         "rotation_degrees": round(_angle(rigid_part(found)), 3),
-        "mutual_information": round(-value, 4),
+        "mutual_information": _nats(value),
         "kind": kept,
     }
     return found, facts
+
+
+def rough_match(image: Working) -> float:
+    """How well the best of a few coarse starts matches the average head: mutual information in nats.
+
+    Parameters
+    ----------
+    image : Working
+    """
+    start = _start_slab if image.slab else _start_whole
+    return -start(image, (0.0,))[0]
 
 
 def is_slab(geometry: Geometry) -> bool:
@@ -258,7 +266,7 @@ def mutual_information(fixed: Working, moving: Working, fixed_to_moving: Matrix,
     bins : int, default=32
     """
     moved = sample(moving.array, moving.geometry, fixed.geometry, fixed_to_moving, smooth=False, outside=-1)
-    inside = (fixed.array >= _HEAD) & (moved >= 0)
+    inside = (fixed.array >= HEAD_RANK) & (moved >= 0)
     if inside.sum() < 100:
         return 0.0
     joint, _, _ = np.histogram2d(fixed.array[inside], moved[inside], bins=bins)
@@ -270,15 +278,32 @@ def mutual_information(fixed: Working, moving: Working, fixed_to_moving: Matrix,
 
 def _register_slab(image: Working) -> tuple[Matrix, dict[str, Any]]:
     """Place of a slab in the average head: the slab stays still, so that all of it counts wherever it is put."""
+    template = load_template(2)
+    moving = Working(template.head, template.geometry)
+    inside = image.array >= HEAD_RANK
+    start = _start_slab(image, _NODS)[1]
+    value = _optimise(start, image, moving, inside, shrink=1, blur_mm=1.0, step_mm=1.0, keep_scale=True)
+    found = np.linalg.inv(_matrix(start))
+    facts = {
+        "scales": [MEAN_SCALE] * 3,
+        "rotation_degrees": round(_angle(rigid_part(found)), 3),
+        "mutual_information": _nats(value),
+        "kind": "slab: the average scale",
+    }
+    return found, facts
+
+
+def _start_slab(image: Working, nods: tuple[float, ...]) -> tuple[float, Any]:
+    """Metric and transform (slab to template) of the best coarse start of a slab."""
     import SimpleITK as sitk
 
     template = load_template(2)
     moving = Working(template.head, template.geometry)
-    inside = image.array >= _HEAD
+    inside = image.array >= HEAD_RANK
     centre = _centre(image)
     best: tuple[float, Any] = (np.inf, None)
     for height_mm in _SLAB_HEIGHTS_MM:
-        for nod in _NODS:
+        for nod in nods:
             transform = sitk.Similarity3DTransform()
             transform.SetCenter((_FLIP[:3, :3] @ centre).tolist())
             transform.SetScale(1 / MEAN_SCALE)
@@ -286,24 +311,28 @@ def _register_slab(image: Working) -> tuple[Matrix, dict[str, Any]]:
             goal = np.array([BRAIN_CENTRE_MM[0], BRAIN_CENTRE_MM[1], height_mm])
             transform.SetTranslation((_FLIP[:3, :3] @ (goal - centre)).tolist())
             value = _optimise(transform, image, moving, inside, shrink=3, blur_mm=2.0, step_mm=2.0, keep_scale=True)
-            if value < best[0]:
+            if value < best[0] or best[1] is None:
                 best = (value, transform)
-    value = _optimise(best[1], image, moving, inside, shrink=1, blur_mm=1.0, step_mm=1.0, keep_scale=True)
-    found = np.linalg.inv(_matrix(best[1]))
-    facts = {
-        "scales": [MEAN_SCALE] * 3,
-        "rotation_degrees": round(_angle(rigid_part(found)), 3),
-        "mutual_information": round(-value, 4),
-        "kind": "slab: the average scale",
-    }
-    return found, facts
+    return best
 
 
-def _starts(image: Working) -> list[Any]:
+def _start_whole(image: Working, nods: tuple[float, ...]) -> tuple[float, Any]:
+    """Metric and transform (template to head) of the best coarse start of a whole head."""
+    template = load_template(2)
+    fixed = Working(template.head, template.geometry)
+    best: tuple[float, Any] = (np.inf, None)
+    for transform in _starts(image, nods):
+        value = _optimise(transform, fixed, image, template.compared, shrink=4, blur_mm=3.0, step_mm=4.0)
+        if value < best[0] or best[1] is None:
+            best = (value, transform)
+    return best
+
+
+def _starts(image: Working, nods: tuple[float, ...]) -> list[Any]:
     """Similarity transforms from the template to the head, by the top of the head and the middle of what is below."""
     import SimpleITK as sitk
 
-    inside = image.array >= _HEAD
+    inside = image.array >= HEAD_RANK
     depth = inside.mean(axis=(1, 2))
     rows = np.flatnonzero(depth > 0.1 * depth.max())
     spacing = image.geometry.spacing_mm[0]
@@ -315,7 +344,7 @@ def _starts(image: Working) -> list[Any]:
     goal = image.geometry.affine_dhw[:3, :3] @ index + image.geometry.affine_dhw[:3, 3]
     starts = []
     for shift in _SHIFTS_MM:
-        for nod in _NODS:
+        for nod in nods:
             transform = sitk.Similarity3DTransform()
             transform.SetCenter((_FLIP[:3, :3] @ np.array(BRAIN_CENTRE_MM)).tolist())
             transform.SetScale(MEAN_SCALE)
@@ -397,8 +426,13 @@ def _matrix(transform: Any) -> Matrix:
 
 def _centre(image: Working) -> NDArray[np.float64]:
     """World position of the middle of the head."""
-    index = np.array([places.mean() for places in np.nonzero(image.array >= _HEAD)])
+    index = np.array([places.mean() for places in np.nonzero(image.array >= HEAD_RANK)])
     return image.geometry.affine_dhw[:3, :3] @ index + image.geometry.affine_dhw[:3, 3]
+
+
+def _nats(value: float) -> float:
+    """Mutual information from the metric; 0 where the images never met."""
+    return round(-value, 4) if np.isfinite(value) else 0.0
 
 
 def _angle(matrix: Matrix) -> float:

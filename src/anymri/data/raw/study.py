@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import Volume
-from anymri.data.raw import brain, registration
+from anymri.data.raw import brain, registration, verdict
 from anymri.data.raw.bias import correct_bias
 from anymri.data.raw.grids import Matrix, covered, sample, upright_grid, world_box
 from anymri.data.raw.intensity import NORMALISATIONS, normalise
+from anymri.data.raw.orientation import register_any_way_up
+from anymri.data.raw.stripped import SKULL_SHARE, skull_share
 from anymri.data.raw.tools import external_brain_mask, find_brain_tool
 from anymri.data.same_image import refuse_same
+from anymri.modalities import MODALITIES
 from anymri.types import UserError
 
 __all__ = ["PREFERENCE", "STEPS", "RawOptions", "RawStudy", "choose_reference", "prepare_raw"]
@@ -88,6 +91,8 @@ class RawStudy:
         None where nothing was registered to the average brain.
     provenance : dict
         What was done, with figures; nothing of the person.
+    notes : tuple of str
+        Doubts about the preparation, a plain sentence each, for warnings.
     """
 
     images: dict[str, Volume]
@@ -99,6 +104,7 @@ class RawStudy:
     reference: str
     mni_to_reference: Matrix | None
     provenance: dict[str, Any] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     def to_native(self, values: NDArray[np.float32], code: str, *, outside: float = 0.0) -> NDArray[np.float32]:
         """Values on `grid`, shape (..., D, H, W), at the voxels of a sequence's own grid, linearly interpolated."""
@@ -160,25 +166,36 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
     Raises
     ------
     UserError
-        If there is no image, one was given twice or holds no head, or an option cannot be met.
+        If there is no image, one was given twice or holds no head, no brain is found, or an option cannot be met.
     """
     options = options or RawOptions()
     if not volumes:
         raise UserError("study: no sequence was given; name at least one image")
     refuse_same(volumes)
-    tool = find_brain_tool(options.brain_mask)
     native = {code: replace(volume.geometry, header=None) for code, volume in volumes.items()}
-    arrays, bias = _correct(volumes, skip="bias" in options.skip)
     reference = choose_reference(native)
+    name = MODALITIES[reference].long_name
+    tool, notes = _choose_tool(volumes, reference, options)
+    arrays, bias = _correct(volumes, skip="bias" in options.skip)
     small = {code: registration.working(arrays[code], native[code]) for code in volumes}
+    register = "template" not in options.skip or tool == "template"
+    for code in volumes if register else ():
+        verdict.check_head(volumes[code], small[code])
     to_reference, rigid = _coregister(small, reference, skip="coregistration" in options.skip)
     mni: Matrix | None = None
     affine_facts: dict[str, Any] = {}
-    if "template" not in options.skip or tool == "template":
-        mni, affine_facts = registration.register_template(small[reference])
+    if register:
+        mni, affine_facts = register_any_way_up(small[reference])
+        notes += verdict.judge_template(volumes[reference], name, affine_facts)
     grid, grid_to_reference = _choose_grid(native[reference], mni, options)
     grid_to_native: dict[str, Matrix] = {code: to_reference[code] @ grid_to_reference for code in volumes}
     mask, mask_facts = _brain_mask(volumes, arrays, reference, mni, grid, grid_to_reference, tool)
+    if register or tool != "none":
+        found, figures = verdict.judge_mask(volumes[reference], name, mask, grid, grid_to_reference, mni)
+        notes, mask_facts = [*notes, *found], {**mask_facts, **figures}
+    on_reference = verdict.brain_on(small[reference], mask, grid, grid_to_reference)
+    notes += verdict.judge_coregistration(small, reference, to_reference, rigid, on_reference)
+    notes += verdict.judge_slices(native)
     heads = {code: sample(arrays[code], native[code], grid, grid_to_native[code]) for code in volumes}
     images, intensity = {}, {}
     for code, volume in volumes.items():
@@ -206,7 +223,28 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
             "skipped": list(options.skip),
             "matrices": _describe_matrices(grid_to_native, mni),
         },
+        notes=tuple(notes),
     )
+
+
+def _choose_tool(volumes: Mapping[str, Volume], reference: str, options: RawOptions) -> tuple[str, list[str]]:
+    """What makes the brain mask; nothing is stripped a second time."""
+    stripped = verdict.stripped_sequences(volumes)
+    names = ", ".join(MODALITIES[code].long_name for code in stripped)
+    tool = find_brain_tool(options.brain_mask)
+    if tool == "none" and reference not in stripped:
+        share = skull_share(volumes[reference].array, volumes[reference].geometry)
+        if share > SKULL_SHARE:
+            raise UserError(
+                f"{volumes[reference].source}: shows a skull in {share:.0%} of the directions from its middle; it is "
+                "no brain yet, so leave out --brain-mask none"
+            )
+    if not stripped or tool == "none":
+        return tool, []
+    if options.brain_mask == "auto" and reference in stripped:
+        note = "what is not 0 is taken as the brain, and no skull is looked for."
+        return "none", [f"{names}: stripped already, though given as raw; {note}"]
+    return tool, [f"{names}: stripped already, though given as raw; the brain mask cuts it a second time."]
 
 
 def _describe_sequences(
