@@ -34,8 +34,8 @@ _OTHER_SUFFIXES = (
     "trace fa colfa"
 )
 _MASK_SUFFIXES = ("mask", "roi", "dseg", "probseg", "defacemask")
-#: Folders of a session whose images are named when they are not used; those of functional scans are no surprise.
-_KINDS = ("anat", "swi", "perf", "ct", "dwi", ".")
+#: Folders of a session whose images are named when they are not understood; in others, e.g. ``func``, few would be.
+_KINDS = ("anat", ".")
 #: What takes part under another code where nothing asks for its own.
 _RELATIVES = {"mprage": "t1", "t2_spir": "t2"}
 
