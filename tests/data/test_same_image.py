@@ -77,6 +77,8 @@ def test_a_copy_of_an_image_is_noticed(name: str) -> None:
 def test_what_was_done_to_the_copy_is_said() -> None:
     assert same_content(volume(X), volume(X)) == "the same image as"
     assert same_content(volume(X), volume(2 * X + 9)) == "the same image, rescaled, as"
+    assert same_content(volume(X), volume(X * 0.5)) == "the same image, rescaled, as"
+    assert same_content(volume(X), volume(np.rint(X))) == "the same image as"
     padded = volume(np.pad(X, 3))
     assert same_content(volume(X), padded) == "the same image, cropped or padded, as"
     assert same_content(volume(X), volume(np.pad(2 * X, 3))) == "the same image, cropped or padded, rescaled, as"

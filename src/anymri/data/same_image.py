@@ -82,7 +82,8 @@ def same_content(one: Volume, other: Volume) -> str | None:
         if first.size >= _FEWEST or first.shape == one.array.shape == other.array.shape:
             line = _fit(first, second)
             if line is not None:
-                scaled = not np.allclose(line, (1, 0), rtol=1e-3, atol=1e-3 * float(np.ptp(first) or 1))
+                slope, intercept = line
+                scaled = abs(slope - 1) > 1e-3 or abs(intercept) > 1e-3 * float(np.ptp(second))
                 return f"the same image{how}{', rescaled,' if scaled else ''} as".replace(",,", ",")
     return None
 
