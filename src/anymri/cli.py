@@ -56,6 +56,7 @@ def index(
 
     Example: anymri index brains --dataset brats2023 -o subjects.csv
     """
+    from anymri.data.datasets.nnunet import nnunet_folder
     from anymri.data.index import index_dataset, not_used, summarise, write_subjects
     from anymri.data.missingness import draw_missingness, missingness
     from anymri.data.specification import dataset_spec, write_spec
@@ -67,6 +68,8 @@ def index(
     drawn = draw_missingness(subjects, output.with_suffix(".png")) if picture else None
     counts = missingness(subjects)
     lines = [f"{name:>24} {count}" for name, count in counts.items()]
+    if dataset == "nnunet" and nnunet_folder(root) != root:
+        lines.append(f"used {nnunet_folder(root).name}, the one data set in the folder")
     if counts["label"]:
         read_as = ", ".join(f"{value} {name}" for name, value in spec.labels.items())
         guessed = dataset in ("folder", "bids") and not (root / "dataset.yaml").is_file()
@@ -96,7 +99,10 @@ def split(
         str, typer.Option("--stratify", help="site or sequences: every part gets its share of each.")
     ] = "",
     published: Annotated[
-        str | None, typer.Option("--published", help="A paper's division, see `anymri datasets --splits`.")
+        str | None,
+        typer.Option(
+            "--published", help="A paper's division, see `anymri datasets --splits`; or nnU-Net's splits_final.json."
+        ),
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="--published: subjects may be missing.")] = False,
     with_leaks: Annotated[
@@ -111,8 +117,12 @@ def split(
     """
     from anymri.data.index import read_subjects
     from anymri.data.published import make_published, read_published
-    from anymri.data.split import make_split, write_split
+    from anymri.data.split import make_split, nnunet_split, write_split
 
+    if published and published.endswith(".json"):
+        write_split(output, nnunet_split(published, read_subjects(subjects)))
+        _say(as_json, {"split": output}, f"wrote {output}; its folds are those of {Path(published).name}")
+        return
     if published:
         made = make_published(published, read_subjects(subjects), partial=partial, with_leaks=with_leaks)
         write_split(output, made)

@@ -16,7 +16,7 @@ import numpy as np
 from anymri.data.files import make_folder, replace_file
 from anymri.types import Subject, UserError
 
-__all__ = ["PARTS", "Split", "make_split", "read_split", "write_split"]
+__all__ = ["PARTS", "Split", "make_split", "nnunet_split", "read_split", "write_split"]
 
 #: Names of the parts, in their order.
 PARTS = ("train", "validation", "test")
@@ -127,6 +127,49 @@ def make_split(
         for fold in made
     ]
     return Split(tuple(parts), seed, "folds" if folds is not None else "fractions", patients)
+
+
+def nnunet_split(path: str | Path, subjects: Sequence[Subject]) -> Split:
+    """Folds of nnU-Net's ``splits_final.json``: ``[{"train": [...], "val": [...]}, ...]``.
+
+    Parameters
+    ----------
+    path : path-like
+    subjects : sequence of Subject
+        Those in neither list of a fold, as the cases of ``imagesTs``, are its test part.
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    UserError
+        If the file is not of this form, names a subject that is not in the table, or divides a patient.
+    """
+    path = Path(path)
+    try:
+        folds = [
+            (tuple(map(str, fold["train"])), tuple(map(str, fold["val"])))
+            for fold in json.loads(path.read_text("utf-8"))
+        ]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise UserError(
+            f'{path}: is not a list of {{"train": [...], "val": [...]}}; give nnU-Net\'s splits_final.json'
+        ) from None
+    patients = {subject.subject_id: subject.patient or subject.subject_id for subject in subjects}
+    parts = []
+    for train, validation in folds:
+        unknown = sorted({*train, *validation} - patients.keys())
+        if unknown:
+            raise UserError(f"{path}: subject {unknown[0]!r} is not in the table of subjects; index the same data set")
+        test = patients.keys() - {*train, *validation}
+        parts.append(
+            {"train": tuple(sorted(train)), "validation": tuple(sorted(validation)), "test": tuple(sorted(test))}
+        )
+    if not parts:
+        raise UserError(f"{path}: holds no fold; give nnU-Net's splits_final.json")
+    return Split(tuple(parts), None, "lists", patients)
 
 
 def _from_lists(lists: Mapping[str, Sequence[str]], patients: Mapping[str, str]) -> Split:

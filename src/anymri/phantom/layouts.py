@@ -70,7 +70,7 @@ class Layout:
         return table[label]
 
 
-#: Every layout by its name. Those of the abdomen and nnU-Net's are not among them.
+#: Every layout by its name. Those of the abdomen are not among them.
 LAYOUTS: dict[str, Layout] = {
     layout.dataset: layout
     for layout in (
@@ -93,6 +93,7 @@ LAYOUTS: dict[str, Layout] = {
         Layout("ixi", "IXI{index:05d}-Guys-0000"),
         Layout("msd_brain", "BRATS_{index:05d}", complete=True),
         Layout("msgc2008", "CHB_train_Case{index:05d}"),
+        Layout("nnunet", "PHANTOM_{index:05d}"),
         Layout("msseg2016", "Center_01-Patient_{index:05d}"),
         Layout("wmh2017", "Utrecht-{index}"),
     )

@@ -23,7 +23,7 @@ from anymri.data.files import make_folder, replace_file
 from anymri.modalities import MODALITIES
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
 
-__all__ = ["INFOS", "channel_codes", "index_nnunet", "read_nnunet_spec", "write_nnunet"]
+__all__ = ["INFOS", "channel_codes", "index_nnunet", "nnunet_folder", "read_nnunet_spec", "write_nnunet"]
 
 
 def index_nnunet(root: Path | str) -> list[Subject]:
@@ -32,7 +32,7 @@ def index_nnunet(root: Path | str) -> list[Subject]:
     Parameters
     ----------
     root : path-like
-        ``Dataset001_Name``, with ``dataset.json``.
+        ``Dataset001_Name``, with ``dataset.json``, or a folder such as ``nnUNet_raw`` that holds one of them.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def index_nnunet(root: Path | str) -> list[Subject]:
     UserError
         If ``dataset.json`` is missing or wrong, there is no case, or one is in both ``imagesTr`` and ``imagesTs``.
     """
-    root = check_root(root)
+    root = nnunet_folder(root)
     values = _read_json(root)
     codes, ending = _channels(root, values), _ending(values)
     found: dict[str, Subject] = {}
@@ -61,6 +61,24 @@ def index_nnunet(root: Path | str) -> list[Subject]:
     if not found:
         raise UserError(f"{root}: no subject found; expected folders imagesTr and labelsTr with CASE_0000{ending}")
     return [found[name] for name in sorted(found)]
+
+
+def nnunet_folder(root: Path | str) -> Path:
+    """Folder of a data set: the one given, or the only one in it that has a ``dataset.json``.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, or several data sets lie in it.
+    """
+    root = check_root(root)
+    if (root / "dataset.json").is_file():
+        return root
+    found = sorted(path.parent for path in root.glob("*/dataset.json"))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"{root}: holds {len(found)} data sets ({names}); give the folder of one")
+    return found[0] if found else root
 
 
 def _read_json(root: Path) -> dict[str, Any]:
@@ -122,7 +140,7 @@ def read_nnunet_spec(root: Path | str) -> DataSpec:
     UserError
         If the file is missing or not of nnU-Net's form.
     """
-    root = check_root(root)
+    root = nnunet_folder(root)
     values = _read_json(root)
     named = values.get("labels", {})
     try:

@@ -1,18 +1,21 @@
-"""nnU-Net's label ``ignore``, from the files to the scores."""
+"""nnU-Net's raw folders: the label ``ignore`` from the files to the scores, the folder above, its folds."""
 
 import json
 
 import numpy as np
 import pytest
+from command_line import run
 
 from anymri.data.cache import Cache
 from anymri.data.datasets.layout import native_grid, write_array
-from anymri.data.datasets.nnunet import index_nnunet, read_nnunet_spec
+from anymri.data.datasets.nnunet import index_nnunet, read_nnunet_spec, write_nnunet
+from anymri.data.index import write_subjects
 from anymri.data.preprocess import preprocess
 from anymri.data.specification import read_spec, write_spec
+from anymri.data.split import nnunet_split, read_split
 from anymri.evaluation.full_scores import score_regions_in_full
 from anymri.evaluation.scoring import score_regions
-from anymri.types import DataSpec
+from anymri.types import DataSpec, UserError
 
 SHAPE = (12, 14, 16)
 
@@ -56,3 +59,47 @@ def test_ignored_voxels_change_no_score():
     full = {score.metric: score.value for score in score_regions_in_full({"lesion": predicted}, label, spec, (1, 1, 1))}
     assert full["iou"] == 1
     assert full["precision"] == 1
+
+
+# ---------------------------------------------------------------------------------- the folder above and its folds
+
+
+def write_data_set(root, *cases):
+    for number, case in enumerate(cases):
+        image = np.zeros(SHAPE, np.int16)
+        image[2:-2, 2:-2, 2:-2] = np.random.default_rng(number).integers(100, 900, (8, 10, 12))
+        write_nnunet(root, case, {"t1": image}, (image > 500).astype(np.uint8))
+    return root
+
+
+def test_the_only_data_set_of_a_folder_is_used_and_several_are_listed(tmp_path):
+    write_data_set(tmp_path / "Dataset001_A", "A1")
+    assert [subject.subject_id for subject in index_nnunet(tmp_path)] == ["A1"]
+    assert read_nnunet_spec(tmp_path) == read_nnunet_spec(tmp_path / "Dataset001_A")
+    done = run("index", tmp_path, "--dataset", "nnunet", "-o", tmp_path / "s.csv")
+    assert "used Dataset001_A" in done.out
+    write_data_set(tmp_path / "Dataset002_B", "B1")
+    with pytest.raises(UserError, match=r"2 data sets \(Dataset001_A, Dataset002_B\)"):
+        index_nnunet(tmp_path)
+
+
+def test_folds_of_nnunet_become_a_split(tmp_path):
+    cases = ["A1", "A2", "A3", "A4", "A5"]
+    subjects = index_nnunet(write_data_set(tmp_path / "raw", *cases))
+    path = tmp_path / "splits_final.json"
+    path.write_text(json.dumps([{"train": ["A1", "A3"], "val": ["A2"]}, {"train": ["A2", "A1"], "val": ["A3"]}]))
+    split = nnunet_split(path, subjects)
+    assert split.part("train", 1) == ("A1", "A2")
+    assert split.part("validation", 0) == ("A2",)
+    assert split.part("test", 0) == ("A4", "A5")
+    write_subjects(tmp_path / "s.csv", subjects)
+    run("split", tmp_path / "s.csv", "--published", path, "-o", tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json").folds == split.folds
+    for text, word in (
+        ('[{"train": ["X"], "val": []}]', "'X' is not in the table"),
+        ("{}", "fold"),
+        ("[1]", "not a list"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=word):
+            nnunet_split(path, subjects)
