@@ -349,6 +349,13 @@ def test_each_slice_has_its_own_scale(tmp_path: Path) -> None:
 # Slices
 
 
+def test_slices_are_ordered_by_place_whatever_their_files_are_called(tmp_path: Path) -> None:
+    files = write(tmp_path / "s" / "1", "T1", **T1)
+    for file, number in zip(files, np.random.default_rng(3).permutation(len(files)), strict=True):
+        file.rename(file.with_name(f"{number:02d}.dcm"))
+    np.testing.assert_array_equal(find(tmp_path / "s").images["t1"].array, image())
+
+
 def test_a_gap_leaves_the_largest_part_that_was_measured(tmp_path: Path) -> None:
     files = write(tmp_path / "s" / "1", "T1", slices=30, **T1)
     for file in files[20:22]:
