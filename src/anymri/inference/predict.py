@@ -26,6 +26,7 @@ from anymri.inference.restore import restore_image, restore_probability
 from anymri.inference.sliding_window import Precision, SubjectPrediction, predict_subject
 from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions, unknown_warnings
 from anymri.inference.trust.quality import check_quality
+from anymri.inference.trust.same_head import check_same_head
 from anymri.inference.trust.uncertainty import entropy, sample_agreement, trust_summary
 from anymri.methods import Family, Method
 from anymri.modalities import MODALITIES
@@ -187,6 +188,8 @@ def predict_study(
     doubts += () if prepared is None else prepared.notes
     volumes = given if prepared is None else prepared.images
     study = preprocess_study(volumes, opened.extra.get("spacing_mm"), spec=spec)
+    if prepared is None:
+        doubts += check_same_head(volumes)
     options: dict[str, Any] = {"window": opened.extra.get("window"), "precision": precision}
     tensors = (torch.from_numpy(study.image), torch.from_numpy(study.statistics), torch.from_numpy(study.boxes))
     prediction = predict_subject(opened.method, *tensors, [subset], outputs=outputs, **options)[subset]

@@ -1,0 +1,1 @@
+"""Which sequence a brain image looks like, by its anatomy alone: no file name and no header is asked."""
