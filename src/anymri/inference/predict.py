@@ -27,6 +27,7 @@ from anymri.inference.sliding_window import Precision, SubjectPrediction, predic
 from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions, unknown_warnings
 from anymri.inference.trust.quality import check_quality
 from anymri.inference.trust.same_head import check_same_head
+from anymri.inference.trust.sequence_check import brains_of, check_sequences, refuse_wrong_labels
 from anymri.inference.trust.uncertainty import entropy, sample_agreement, trust_summary
 from anymri.methods import Family, Method
 from anymri.modalities import MODALITIES
@@ -188,12 +189,18 @@ def predict_study(
     doubts += () if prepared is None else prepared.notes
     volumes = given if prepared is None else prepared.images
     study = preprocess_study(volumes, opened.extra.get("spacing_mm"), spec=spec)
-    if prepared is None:
-        doubts += check_same_head(volumes)
+    doubts += [] if prepared is not None else check_same_head(volumes)
+    labelled = {} if check_labels == "off" else volumes if prepared is None else brains_of(prepared.heads, volumes)
+    sequences = check_sequences(labelled)
+    if check_labels == "strict":
+        refuse_wrong_labels(sequences, volumes)
+    doubts += [f"{MODALITIES[code].long_name} {text}." for code, text in sequences.sentences.items()]
     options: dict[str, Any] = {"window": opened.extra.get("window"), "precision": precision}
     tensors = (torch.from_numpy(study.image), torch.from_numpy(study.statistics), torch.from_numpy(study.boxes))
     prediction = predict_subject(opened.method, *tensors, [subset], outputs=outputs, **options)[subset]
     trust = _trust(prediction, study, opened, subset)
+    if sequences.record:
+        trust["sequence_check"] = sequences.record
     if samples:
         trust["sample_agreement"] = _draw_samples(opened, tensors, subset, samples, options)
     view = _restore(prediction, study, volumes, spec)
