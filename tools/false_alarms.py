@@ -25,8 +25,8 @@ from anymri.types import GLIOMA
 
 #: Clean phantoms: seed and settings of each half.
 PHANTOMS = {
-    "plain": (4101, PhantomSettings(spacing_mm=2.0)),
-    "varied anatomy and scanner": (4102, PhantomSettings(spacing_mm=2.0, anatomy="varied", scanner="varied")),
+    "plain": (4101, PhantomSettings(spacing_mm=3.0)),
+    "varied anatomy and scanner": (4102, PhantomSettings(spacing_mm=3.0, anatomy="varied", scanner="varied")),
 }
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     text = [
         "# Warnings of unaltered studies",
         "",
-        f"Model `{model.name}`, one thread; phantoms of seeds 4101 and 4102 at 2 mm. Made by",
+        f"Model `{model.name}`, one thread; phantoms of seeds 4101 and 4102 at 3 mm. Made by",
         "`python tools/false_alarms.py docs/results/false-alarms.md --shared ../shared/data --work work/false_alarms`.",
     ]
     for title, rows in parts.items():
