@@ -29,8 +29,9 @@ NAME = {
     "adc": "an ADC map",
 }
 #: An image is doubted when another of T1, T2 and FLAIR is so many times as probable as the one named. Below it nothing
-#: is said: what is nearly as likely cannot be told. FLAIR with a short inversion time or little T2 weighting shows
-#: white matter as bright as grey, as T1 does (about one in 20 phantoms by the signal equations); there it takes more.
+#: is said: what is nearly as likely cannot be told. Set with 15 real studies in view.
+#: FLAIR with a short inversion time or little T2 weighting shows white matter as bright as grey, as T1 does (about one
+#: in 20 phantoms by the signal equations); there it takes more.
 DOUBTED = 1.5
 DOUBTED_FLAIR_AS_T1 = 8.0
 #: Two files are taken for swapped when that is so many times as probable as the names being right.
