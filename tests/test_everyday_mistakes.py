@@ -345,7 +345,7 @@ MISTAKES = [
                                  f"{ANAT}_run-2_FLAIR.nii.gz": ("a", "t2")}, "sub-01"),
         "warned", ("run-2",),
     ),
-    Mistake("stripped images of two patients", mixed_patients, "warned", ("different heads", "not the same head")),
+    Mistake("stripped images of two patients", mixed_patients, "warned", ("same head",)),
     Mistake("one image given twice", copied(lambda x: x), "refused", ("same image",)),
     Mistake("one image given twice, rescaled", copied(lambda x: x * 0.37), "refused", ("same image",)),
     Mistake(
@@ -364,8 +364,8 @@ MISTAKES = [
     Mistake("inverted grey values", changed("t1", lambda x: np.where(x != 0, x.max() + 1 - x, 0)), "warned",
             NOT_A_SEQUENCE),
     Mistake("CT as T1", changed("t1", hounsfield), "warned", NOT_A_SEQUENCE),
-    Mistake("noise", noise, "warned", NOT_A_SEQUENCE),
-    Mistake("a cube", cube, "warned", NOT_A_SEQUENCE),
+    Mistake("noise", noise, "warned", ("no anatomy",)),
+    Mistake("a cube", cube, "warned", ("no anatomy",)),
     Mistake("a tissue map", changed("flair", tissue_map), "refused", ("label map",)),
     # Headers and names.
     Mistake(
