@@ -32,11 +32,11 @@ def divide(work: Path, known: list[str]) -> None:
     write_split(work / SPLIT, [*folds, ([*phantoms, *known], [])])
 
 
-def network(work: Path, fold: int, name: str) -> Path:
+def network(work: Path, fold: int, name: str, split: str = SPLIT) -> Path:
     """Train one fold; weights in half precision, half the size, as they are bundled and scored."""
     out = work / f"{name}.safetensors"
     if not out.exists():
-        method = open_model(run(RECIPE, work, name, SPLIT, fold))
+        method = open_model(run(RECIPE, work, name, split, fold))
         for parameter in method.parameters():
             parameter.data = parameter.data.half()
         method.save(out, method.extra)
