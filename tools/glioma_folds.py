@@ -13,11 +13,13 @@ import argparse
 from pathlib import Path
 
 import torch
-from leave_one_out import NAME, network
+from leave_one_out import network
 from phantom_only import prepare, score, write_split
 
 from anymri.data.cache import Cache
 
+#: Name of the bundled model.
+NAME = "glioma_unet"
 SPLIT = "glioma_folds.json"
 
 
@@ -26,9 +28,7 @@ def divide(work: Path, known: list[str]) -> None:
     phantoms = [name for name in Cache(work / "cache").subject_ids if name not in known]
     older = [name for name in known if int(name.rpartition("_")[2]) > 1000]
     newer = [name for name in known if name not in older]
-    write_split(
-        work / SPLIT, [([*phantoms, *known], []), ([*phantoms, *newer], older), ([*phantoms, *older], newer)]
-    )
+    write_split(work / SPLIT, [([*phantoms, *known], []), ([*phantoms, *newer], older), ([*phantoms, *older], newer)])
 
 
 def main() -> None:
