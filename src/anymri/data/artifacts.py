@@ -157,10 +157,11 @@ def _wrong_slices(values: NDArray[Any]) -> list[tuple[int, int, int, float]]:
     for axis in range(3):
         planes = np.moveaxis(values, axis, 0)
         level = np.asarray(planes.mean(axis=(1, 2)), np.float64)
+        least = MIN_SLICE_AREA * np.count_nonzero(planes > tissue, axis=(1, 2)).max()
         place = 1
         while place < len(planes) - 1:
             for count in range(1, min(MAX_SLICES, len(planes) - 1 - place) + 1):
-                factor = _differ(planes, level, place, count, tissue)
+                factor = _differ(planes, level, place, count, tissue, least)
                 if factor:
                     found.append((axis, place, count, factor))
                     place += count
@@ -169,10 +170,13 @@ def _wrong_slices(values: NDArray[Any]) -> list[tuple[int, int, int, float]]:
     return found
 
 
-def _differ(planes: NDArray[Any], level: NDArray[np.float64], place: int, count: int, tissue: float) -> float:
+def _differ(
+    planes: NDArray[Any], level: NDArray[np.float64], place: int, count: int, tissue: float, least: float
+) -> float:
     """Brightness of slices in relation to both sides, if all are brighter, or all darker, than these, which agree.
 
-    Compared voxel by voxel, where a side shows tissue: slices at the edge of a head differ as a whole.
+    Compared voxel by voxel, where a side shows tissue: slices at the edge of a head differ as a whole. `least`: voxels
+    that must be shared.
     """
     sides, between = level[[place - 1, place + count]], level[place : place + count]
     margin = np.sqrt(SLICE_FACTOR)  # the whole slice, background and all, changes less than its tissue
@@ -180,7 +184,6 @@ def _differ(planes: NDArray[Any], level: NDArray[np.float64], place: int, count:
         return 0.0
     one, other = planes[place - 1], planes[place + count]
     shared = (np.minimum(one, other) > 0) & (np.maximum(one, other) > tissue)
-    least = MIN_SLICE_AREA * max(np.count_nonzero(plane > tissue) for plane in planes)
     if shared.sum() < max(least, 1) or tissue <= 0:
         return 0.0
     one, other = one[shared], other[shared]
