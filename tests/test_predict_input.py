@@ -48,6 +48,21 @@ def test_other_names_of_the_option_for_t1c(study: Path, tmp_path: Path, option: 
     assert json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["available"] == ["t1c"]
 
 
+def test_strict_refuses_a_wrong_name_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    made = make_subject(99, 3, PhantomSettings(spacing_mm=4.0, anatomy="varied")).images
+    folder = get_dataset("folder").write(tmp_path / "data", "case", dict(made), None, (4.0, 4.0, 4.0))
+    (folder / "t2.nii.gz").rename(folder / "spare.nii.gz")
+    (folder / "flair.nii.gz").rename(folder / "t2.nii.gz")
+    (folder / "spare.nii.gz").rename(folder / "flair.nii.gz")
+    before = sorted(tmp_path.rglob("*"))
+    answer = run("predict", folder, "--check-labels", "strict", "-o", tmp_path / "out" / "deep")
+    refused(answer, "t2.nii.gz: given as T2-weighted, does not look like T2 but like FLAIR", "swap them back")
+    assert sorted(tmp_path.rglob("*")) == before
+    answer = run("predict", folder, "-o", tmp_path / "out", "-q")
+    assert answer.code == 0, answer.err
+    assert "T2-weighted does not look like T2 but like FLAIR" in answer.err
+
+
 def test_two_files_of_a_sequence_are_chosen_between_by_the_user(study: Path, tmp_path: Path) -> None:
     second = nib.load(study / "AX T2.nii.gz")
     nib.save(nib.Nifti1Image(np.asarray(second.dataobj)[::-1], second.affine), study / "COR T2.nii.gz")

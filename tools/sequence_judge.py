@@ -1,6 +1,6 @@
 """Make the numbers of `anymri.data.appearance`: an average brain and a classifier, both from digital phantoms alone.
 
-    python tools/sequence_judge.py --workers 2
+    python tools/sequence_judge.py --workers 1
 
 Needs the extras `phantom` and `classical`. Phantoms have every pathology, plain and varied anatomy and scanners, and
 in a quarter of the studies further artifacts. T1, T1c, T2 and FLAIR come with contrast by the signal equations and at
@@ -129,7 +129,8 @@ def fit(rows: list[tuple[str, dict[str, float]]], average: list[np.ndarray]) -> 
 def main() -> None:
     """Make phantoms, measure, fit, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=OUT, help="file to write")
     arguments = parser.parse_args()
     average = make_average()
     tasks = [(SEED, index, average) for index in range(SUBJECTS)]
@@ -137,8 +138,8 @@ def main() -> None:
         rows = [row for rows in pool.imap(_one, tasks, chunksize=4) for row in rows]
     saved = fit(rows, average)
     rounded = {name: value.astype(np.float32) if value.dtype == np.float64 else value for name, value in saved.items()}
-    np.savez_compressed(OUT, **rounded)
-    print(f"wrote {OUT} ({OUT.stat().st_size / 1000:.0f} kB)")
+    np.savez_compressed(arguments.out, **rounded)
+    print(f"wrote {arguments.out} ({arguments.out.stat().st_size / 1000:.0f} kB)")
 
 
 if __name__ == "__main__":
