@@ -223,12 +223,10 @@ def main() -> None:
     parser.add_argument("--machine", required=True, help="for the page")
     arguments = parser.parse_args()
     tallies = count(chain(real_studies(arguments.shared, arguments.raw), phantoms(arguments.work, arguments.phantoms)))
-    preface = PREFACE.format(
-        date=arguments.date,
-        machine=arguments.machine,
-        raw=" --raw " + " ".join(arguments.raw) if arguments.raw else "",
-        how="; raw ones without skull, as `--raw` removes it" if arguments.raw else "; raw ones (openms_raw, and icbm152 with its PD) are left out",
-    )
+    raw, how = "", "; raw ones (openms_raw, and icbm152 with its PD) are left out"
+    if arguments.raw:
+        raw, how = f" --raw {' '.join(arguments.raw)}", "; raw ones without skull, as `--raw` removes it"
+    preface = PREFACE.format(date=arguments.date, machine=arguments.machine, raw=raw, how=how)
     arguments.out.write_text(write_page(tallies, preface), encoding="utf-8")
 
 
