@@ -52,6 +52,9 @@ grid{how}.
 **The counts of real studies are optimistic.** The coefficients of the judge come from phantoms alone, but the penalty
 (C), the clipping and the limits of the decision were set with these very studies in view. Nothing here was measured on
 real studies that nobody had looked at before.
+
+The judge is the packaged one; `tools/sequence_judge.py` has run from end to end with 60 phantoms only, and that file
+was not taken.
 """
 
 
