@@ -28,8 +28,6 @@ NARROW = 0.55
 BORDER_SHARE = 0.02
 #: Smallest share of the common brain that every sequence should cover.
 COVERAGE = 0.9
-#: A largest value this many times the 99.9th percentile is an outlier.
-OUTLIER = 5.0
 
 
 def check_quality(volumes: Mapping[str, Volume]) -> list[str]:
@@ -70,11 +68,6 @@ def _check_one(code: str, volume: Volume, brain: Array) -> list[str]:
     share = sum(float(face.sum()) for face in faces[1:]) / sum(face.size for face in faces[1:])
     if share > BORDER_SHARE:
         found.append(f"{name} reaches the border of the volume ({share:.0%} of it): part of the brain may be missing.")
-    values = volume.array[brain]
-    values = values[:: max(1, values.size // 500_000)]
-    high = float(np.percentile(values, 99.9))
-    if high > 0 and float(volume.array.max()) > OUTLIER * high:
-        found.append(f"{name} has single voxels far brighter than everything else: check it for artefacts.")
     return found
 
 
