@@ -17,6 +17,8 @@ from anymri.methods import create
 from anymri.types import GLIOMA
 
 SHAPE = (24, 20, 16)
+#: Voxels large enough that the ball has the size of a brain.
+AFFINE = np.diag([7.0, 7.0, 7.0, 1.0])
 
 
 def brain(seed=0):
@@ -28,7 +30,7 @@ def brain(seed=0):
 
 def save(path, array=None, affine=None, seed=0):
     array = brain(seed) if array is None else array
-    nib.Nifti1Image(array, np.eye(4) if affine is None else affine).to_filename(path)
+    nib.Nifti1Image(array, AFFINE if affine is None else affine).to_filename(path)
     return path
 
 
@@ -86,13 +88,13 @@ ONE_FILE = {
     "singular affine": (lambda f: with_header(f / "x.nii", **SINGULAR), "singular"),
     "32767 cubed": (lambda f: with_header(f / "x.nii", dim=[3, *[32767] * 3, 1, 1, 1, 1]), "promises 32767 x 32767"),
     "a label map": (lambda f: save(f / "x.nii.gz", label_map()), "label map"),
-    "with a skull": (lambda f: save(f / "x.nii.gz", brain() + 100), "skull-stripped"),
+    "with a skull": (lambda f: save(f / "x.nii.gz", brain() + 100), "--raw"),
     "a line break": (lambda f: f / "a\nb.nii.gz", "no such file"),
 }
 #: Name to (how to make the second file from the folder and the first, word of the message).
 TWO_FILES = {
     "another shape": (lambda f, one: save(f / "x.nii.gz", brain(1)[:-2]), "another shape"),
-    "another affine": (lambda f, one: save(f / "x.nii.gz", brain(1), np.diag([1, 1, 2, 1])), "another affine"),
+    "another affine": (lambda f, one: save(f / "x.nii.gz", brain(1), np.diag([7, 7, 8, 1])), "another affine"),
     "the same file": (lambda f, one: one, "the same image"),
     "a copy": (lambda f, one: shutil.copy(one, f / "x.nii.gz"), "the same image"),
     "a link": (lambda f, one: (f / "x.nii.gz").symlink_to(one) or f / "x.nii.gz", "the same image"),

@@ -137,7 +137,7 @@ def test_sequences_of_a_phantom_are_different_images(pathology: str) -> None:
 
 @pytest.mark.slow
 def test_sequences_of_real_cases_are_different_images(shared_data: Path) -> None:
-    for case in sorted(path for path in (shared_data / "brats2021").iterdir() if path.is_dir()):
+    for case in sorted(path for path in (shared_data / "brats2021").iterdir() if path.is_dir())[::6]:
         volumes = {code: read_image(case / f"{code}.nii.gz") for code in ("t1", "t1c", "t2", "flair")}
         check_study(volumes)
         t1 = volumes["t1"]

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from anymri.data.geometry import Geometry, from_native
 from anymri.data.raw.grids import Matrix
 from anymri.data.raw.registration import Working, register_template, rough_match
-from anymri.data.raw.success import LEAST_FIT, tissue_fit
+from anymri.data.raw.success import GOOD_FIT, LEAST_FIT, tissue_fit
 
 __all__ = ["describe_turn", "register_any_way_up", "turn"]
 
-#: How many of the other orientations are registered in full, best at first sight first, until one shows a brain.
+#: How many of the other orientations are registered in full, best at first sight first, until one shows a brain well.
 TRIED = 3
 #: Ends of the world's axes, negative first.
 ENDS = (("left", "right"), ("back", "front"), ("bottom", "top"))
@@ -36,12 +36,12 @@ def register_any_way_up(image: Working) -> tuple[Matrix, dict[str, Any]]:
     -------
     mni_to_image : ndarray of float64, shape (4, 4)
     facts : dict
-        Of `register_template`, with ``tissue_fit``; ``turned``, a text, only where the usual starts found no brain
-        and a turn by 90 or 180 degrees did.
+        Of `register_template`, with ``tissue_fit``; ``turned``, a text, only where the usual starts fitted badly
+        and a turn by 90 or 180 degrees fits better.
     """
     found, facts = register_template(image)
     facts["tissue_fit"] = tissue_fit(image, found)
-    if facts["tissue_fit"] >= LEAST_FIT or image.slab:  # a slab shows too little to be told upside down
+    if facts["tissue_fit"] >= GOOD_FIT or image.slab:  # a slab shows too little to be told upside down
         return found, facts
     turns = _turns()
     match = [rough_match(turn(image, matrix)) for matrix in turns]
@@ -51,8 +51,10 @@ def register_any_way_up(image: Working) -> tuple[Matrix, dict[str, Any]]:
         other, other_facts = register_template(turn(image, turns[number]))
         back = np.linalg.inv(matrix) @ other
         fit = tissue_fit(image, back)
-        if fit >= LEAST_FIT:
-            return back, {**other_facts, "tissue_fit": fit, "turned": describe_turn(turns[number])}
+        if fit >= max(LEAST_FIT, facts["tissue_fit"]):
+            found, facts = back, {**other_facts, "tissue_fit": fit, "turned": describe_turn(turns[number])}
+        if facts["tissue_fit"] >= GOOD_FIT:
+            break
     return found, facts
 
 

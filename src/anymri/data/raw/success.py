@@ -17,7 +17,7 @@ from anymri.data.raw.grids import Matrix, covered, sample
 from anymri.data.raw.registration import HEAD_RANK, Working
 from anymri.data.raw.template import load_template
 
-__all__ = ["LEAST_FIT", "dice", "match_sharpness", "template_brain", "tissue_fit"]
+__all__ = ["GOOD_FIT", "LEAST_FIT", "dice", "match_sharpness", "template_brain", "tissue_fit"]
 
 #: Depth below the brain's surface from which its inside is judged, in mm: the outline must not take part.
 INSIDE_MM = 6.0
@@ -26,6 +26,8 @@ FEWEST = 1000
 #: Least `tissue_fit` of a brain that lies where it was found. Six images of heads and two slabs reach 0.13 to 0.46; the
 #: same 18 mm off, and cubes, bottles, shells and noise, at most 0.01: this is the middle between the two.
 LEAST_FIT = 0.04
+#: Fit from which on nothing is doubted.
+GOOD_FIT = 2 * LEAST_FIT
 #: Shift at which `match_sharpness` compares, in mm: about the thickness of cortex.
 SHIFT_MM = 4.0
 #: Neighbourhood that a voxel is held against, standard deviation in mm: about a gyrus.

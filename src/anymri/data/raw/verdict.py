@@ -13,7 +13,7 @@ from anymri.data.nifti import Volume
 from anymri.data.raw.grids import Matrix, covered, sample
 from anymri.data.raw.registration import HEAD_RANK, Working
 from anymri.data.raw.stripped import BRAIN_ML, SKULL_SHARE, SMALLEST_ML, filled_ml, skull_share
-from anymri.data.raw.success import LEAST_FIT, dice, match_sharpness, template_brain
+from anymri.data.raw.success import GOOD_FIT, LEAST_FIT, dice, match_sharpness, template_brain
 from anymri.modalities import MODALITIES
 from anymri.types import UserError
 
@@ -27,8 +27,6 @@ __all__ = [
     "stripped_sequences",
 ]
 
-#: `tissue_fit` below this many times the least is said.
-DOUBT = 2.0
 #: Overlap of brain mask and registered average brain below which one of them is wrong.
 MASK_DICE = 0.8
 #: Movement of a head inside one examination, in a coil, is smaller.
@@ -100,7 +98,7 @@ def judge_template(volume: Volume, name: str, facts: Mapping[str, Any]) -> list[
             "to 50 % in a head); check that it shows a whole head, or give --brain-mask FILE with --skip template"
         )
     notes = []
-    if fit < DOUBT * LEAST_FIT:
+    if fit < GOOD_FIT:
         notes.append(
             f"{name} hardly fits the average brain, which explains {fit:.0%} of its grey values (10 % to 50 % in a "
             "head): the brain mask may be wrong, look at raw/check.png."
