@@ -29,7 +29,7 @@ demo-train: .venv/.ok
 lint: .venv/.ok
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
-	$(BIN)/codespell src tests docs tools *.md
+	$(BIN)/codespell src tests docs tools experiments benchmarks *.md
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 

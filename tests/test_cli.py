@@ -280,7 +280,7 @@ def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(monkeypatch):
 
 
 def test_numbers_that_json_lacks_become_null(capsys):
-    from anymri.cli import _say
+    from anymri.cli.options import say
 
-    _say(True, {"dice": float("nan"), "rest": [float("inf"), 1.5]}, "")
+    say(True, {"dice": float("nan"), "rest": [float("inf"), 1.5]}, "")
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"dice": None, "rest": [None, 1.5]}

@@ -101,7 +101,7 @@ def test_the_package_has_one_door():
     doors = [
         name_of(path) for path in SOURCES if "__main__" in re.findall(r"__name__ == .(\w+).", path.read_text("utf-8"))
     ]
-    assert doors == ["src/anymri/cli.py"]
+    assert doors == ["src/anymri/cli/__main__.py"]
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if page.name != "CHANGELOG.md":

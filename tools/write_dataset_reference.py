@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anymri.data.datasets import DATASETS, DatasetInfo
-from anymri.data.published import published_splits, read_published
+from anymri.data.published_splits import published_splits, read_published
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "datasets.md"
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
-__all__ = ["load", "methods", "zoo"]
+from anymri.moved import find_moved_modules
+from anymri.version import __version__
+
+__all__ = ["__version__", "load", "methods", "zoo"]
+
+find_moved_modules()
 
 
 def __getattr__(name: str) -> Any:

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from anymri.benchmark.protocol_effects import effects_page, predicted_cases, protocol_effects
-from anymri.data.cache import Entry
+from anymri.data.study import Entry
 from anymri.evaluation import metrics
 from anymri.evaluation.protocols import PROTOCOLS
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset
-from anymri.methods.base import show
+from anymri.protocol.method import zero_absent
 from anymri.types import GLIOMA, STATISTICS, Head, Prediction, Stage
 
 SHAPE = (12, 14, 10)
@@ -29,10 +29,10 @@ class Bright(Method):
     outputs = ("logits",)
 
     def encode(self, image, available, where=None):
-        return {"image": show(image, available)}
+        return {"image": zero_absent(image, available)}
 
     def decode(self, features, available, outputs=None, generators=None):
-        bright = show(features["image"], available).amax(1, keepdim=True)
+        bright = zero_absent(features["image"], available).amax(1, keepdim=True)
         return Prediction(logits=torch.cat([bright - 1, bright - 2, bright - 3], dim=1) * 8)
 
 

@@ -11,7 +11,7 @@ from command_line import run
 from small_cohort import write_cache
 
 from anymri.benchmark.plan import BenchmarkPlan, EvaluationSection, MethodEntry, load_plan, plan_cells
-from anymri.cli_benchmark import benchmark
+from anymri.cli.benchmark import benchmark
 from anymri.config import DataSection, TrainingSection
 from anymri.evaluation import evaluate
 from anymri.types import UserError

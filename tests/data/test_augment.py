@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from anymri.data import augment
 from anymri.data.augment import AUGMENTATIONS, Crop, standard, strong
-from anymri.data.cache import Entry
 from anymri.data.geometry import Geometry
+from anymri.data.study import Entry
 
 SHAPE = (30, 32, 34)
 MIDDLE = (np.array(SHAPE) - 1) / 2

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from anymri.data.cache import Cache
-from anymri.data.cleaning import check_cache, clean_cache
-from anymri.data.files import replace_file
+from anymri.data.cache_check import check_cache, clean_cache
 from anymri.data.loading import PatchLoader, volume_batch
 from anymri.data.nifti import Geometry, Volume
 from anymri.data.preprocess import preprocess_study
+from anymri.files import replace_file
 from anymri.types import GLIOMA, DataSpec, UserError
 
 SHAPE = (16, 14, 12)

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from anymri.data.augment import AUGMENTATIONS
-from anymri.data.cache import Cache, Entry
+from anymri.data.cache import Cache
 from anymri.data.geometry import Geometry
 from anymri.data.loading import PatchLoader, volume_batch
 from anymri.data.preprocess import preprocess_study
+from anymri.data.study import Entry
 from anymri.types import GLIOMA, STATISTICS, Batch, UserError
 
 SHAPE = (20, 24, 28)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from anymri.data.datasets import DATASETS
-from anymri.data.published import make_published, published_splits, read_published
+from anymri.data.published_splits import make_published, published_splits, read_published
 from anymri.data.split import read_split, write_split
 from anymri.types import Subject, UserError
 

@@ -14,7 +14,7 @@ from anymri.data.datasets.brats2023 import write_brats2023
 from anymri.data.index import index_dataset, write_subjects
 from anymri.data.preprocess import preprocess
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset
-from anymri.methods.base import show
+from anymri.protocol.method import zero_absent
 from anymri.types import GLIOMA, Head, Prediction, Stage
 
 SHAPE = (32, 44, 30)
@@ -72,10 +72,10 @@ class Mean(Method):
     outputs = ("logits", "image")
 
     def encode(self, image, available, where=None):
-        return {"image": show(image, available)}
+        return {"image": zero_absent(image, available)}
 
     def decode(self, features, available, outputs=None, generators=None):
-        shown = show(features["image"], available)
+        shown = zero_absent(features["image"], available)
         mean = shown.sum(1, keepdim=True) / available.sum(1)[:, None, None, None, None]
         logits = torch.cat([mean - 0.5, mean - 1.0, mean - 1.5], dim=1) * 4
         return Prediction(logits=logits, image=mean.expand(-1, 4, -1, -1, -1).clone(), synthesised=~available)

@@ -8,7 +8,7 @@ from torch import nn
 
 from anymri.evaluation.complexity import LiveTensors, cost_table, count_parameters, measure_cost, measure_costs
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset, create
-from anymri.methods.base import show
+from anymri.protocol.method import zero_absent
 from anymri.types import GLIOMA, Head, Prediction, Stage
 
 
@@ -27,7 +27,7 @@ class OneConvolution(Method):
         self.second = nn.Conv3d(8, 3, 1)
 
     def encode(self, image, available, where=None):
-        return {"features": self.first(show(image, available))}
+        return {"features": self.first(zero_absent(image, available))}
 
     def decode(self, features, available, outputs=None, generators=None):
         return Prediction(logits=self.second(features["features"]))

@@ -11,8 +11,9 @@ import pytest
 from anymri.evaluation import evaluate, metrics, results
 from anymri.evaluation.baselines import BASELINES
 from anymri.evaluation.pictures import rank_subjects
-from anymri.evaluation.plan import Asked, Evaluation, predict_entry
+from anymri.evaluation.score_subject import predict_entry
 from anymri.evaluation.seen import add_training_images, training_images
+from anymri.evaluation.setup import Evaluation, EvaluationSettings
 from anymri.inference.restore import restore_probability
 from anymri.methods import create, load, read_header
 from anymri.types import GLIOMA, DataSpec, UserError
@@ -100,11 +101,11 @@ def test_baselines_stand_beside_the_method_with_the_same_pairs(table):
 
 
 def test_baselines_never_see_the_subject_they_fill(three, mean_method, tmp_path, monkeypatch):
-    from anymri.evaluation import plan
+    from anymri.evaluation import score_subject
 
-    used, collect = [], plan.collect_moments
+    used, collect = [], score_subject.collect_moments
     monkeypatch.setattr(
-        plan, "collect_moments", lambda entry, spec: used.append(entry.subject_id) or collect(entry, spec)
+        score_subject, "collect_moments", lambda entry, spec: used.append(entry.subject_id) or collect(entry, spec)
     )
     options = {"subsets": ["flair"], "subjects": three.names[:1], **QUIET}
     evaluate(mean_method, three.cache.folder, tmp_path / "r.parquet", **options)
@@ -153,7 +154,7 @@ def test_segmentation_can_be_scored_on_the_grid_of_the_files(three, mean_method,
     table = evaluate(mean_method, three.cache.folder, tmp_path / "r.parquet", reference=native.folder, **options)
     assert set(table["protocol"]) == {"anymri-native"}
     own = table[(table["metric"] == "volume_error") & (table["target"] == "whole_tumor")]
-    work = Evaluation.prepare(mean_method, three.cache, Asked(precision="32"))
+    work = Evaluation.prepare(mean_method, three.cache, EvaluationSettings(precision="32"))
     entry = three.cache.entry(three.names[0])
     ((_, prediction),) = predict_entry(work, entry, [("t1c", "flair")], ("logits",))
     label = three.studies[three.names[0]][1]
@@ -202,7 +203,7 @@ def test_finished_subjects_of_another_question_are_not_reused(three, mean_method
 
 def test_the_identity_knows_weights_and_question(three, mean_method):
     def identity(method, **asked):
-        return Evaluation.prepare(method, three.cache, Asked(**asked)).identity()
+        return Evaluation.prepare(method, three.cache, EvaluationSettings(**asked)).identity()
 
     first = identity(mean_method)
     assert identity(mean_method) == first
@@ -254,7 +255,7 @@ def test_signatures_can_be_added_to_weights(three, tmp_path):
     stored = add_training_images(tmp_path / "w.safetensors", three.cache)
     assert stored == training_images(three.cache, three.names[:2])
     assert len(stored) == 8
-    extra = read_header(tmp_path / "w.safetensors")["extra"]
+    extra = read_header(tmp_path / "w.safetensors").extra
     assert extra == {"training_subjects": three.names[:2], "run": "a", "training_images": stored}
     for key, value in load(tmp_path / "w.safetensors").state_dict().items():
         assert np.array_equal(value, unet.state_dict()[key], equal_nan=True)
@@ -340,7 +341,7 @@ def test_ranks_follow_whole_tumour_dice_and_name_nobody_twice(table, three):
 
 
 def test_predictions_come_with_the_subset_that_was_asked(three, mean_method):
-    work = Evaluation.prepare(mean_method, three.cache, Asked(precision="32"))
+    work = Evaluation.prepare(mean_method, three.cache, EvaluationSettings(precision="32"))
     entry = three.cache.entry(three.names[0])
     found = dict(predict_entry(work, entry, [("t1",), ("flair",)], ("logits",)))
     assert list(found) == [("t1",), ("flair",)]

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from anymri.evaluation import metrics
-from anymri.evaluation.calibration import brier, expected_calibration_error
-from anymri.evaluation.full_scores import score_regions_in_full
-from anymri.evaluation.lesionwise import lesionwise
-from anymri.evaluation.scoring import score_regions
+from anymri.evaluation.metrics.calibration import brier, expected_calibration_error
+from anymri.evaluation.metrics.lesionwise import lesionwise
+from anymri.evaluation.scoring import score_regions, score_regions_in_full
 from anymri.types import GLIOMA
 
 SPACING = (2.0, 1.0, 1.0)

@@ -10,8 +10,9 @@ import torch
 from by_hand import GRIDS, hand_made, random_batches, surface_distances_mm
 
 from anymri.evaluation import metrics
-from anymri.evaluation.calibration import brier
-from anymri.evaluation.classification import auroc, balanced_accuracy
+from anymri.evaluation.metrics import segmentation
+from anymri.evaluation.metrics.calibration import brier
+from anymri.evaluation.metrics.classification import auroc, balanced_accuracy
 
 BATCHES = random_batches()
 PAIRS = [pair for _, pairs in BATCHES for pair in pairs]
@@ -110,7 +111,7 @@ def test_hausdorff_of_200_pairs_against_scikit_image():
     from skimage.metrics import hausdorff_distance
 
     for p, r in PAIRS:
-        surfaces = metrics._surface(p), metrics._surface(r)
+        surfaces = segmentation._surface(p), segmentation._surface(r)
         assert metrics.hausdorff(p, r, (1, 1, 1), 100) == pytest.approx(hausdorff_distance(*surfaces))
 
 
@@ -151,7 +152,7 @@ def test_areas_of_surface_elements_are_what_the_published_surface_dice_adds():
     slab[2:8, 2:6, 2:6] = True
     by_area = (80 + 80) / (96 + 128)
     by_voxels = metrics.normalised_surface_dice(cube, slab, (1, 1, 1), 0.0)
-    shared = (metrics._surface(cube) & metrics._surface(slab)).sum()
+    shared = (segmentation._surface(cube) & segmentation._surface(slab)).sum()
     assert by_voxels == pytest.approx(2 * shared / (56 + 80))
     assert abs(by_voxels - by_area) < 0.1
 

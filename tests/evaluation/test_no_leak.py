@@ -18,8 +18,9 @@ from anymri.data.cache import Cache
 from anymri.data.datasets.brats2023 import LAYOUT
 from anymri.data.index import index_dataset, write_subjects
 from anymri.data.preprocess import preprocess
-from anymri.evaluation.plan import Asked, Evaluation, predict_entry
-from anymri.methods import Family, create, get_method, list_methods
+from anymri.evaluation.score_subject import predict_entry
+from anymri.evaluation.setup import Evaluation, EvaluationSettings
+from anymri.methods import PerSubsetModels, create, get_method, list_methods
 from anymri.types import GLIOMA
 
 SUBSETS = GLIOMA.subsets()
@@ -65,11 +66,11 @@ def _open(name: str, cache: Cache, three, subsets=SUBSETS) -> Evaluation:
         return method
 
     if get_method(name).subsets == "per-subset":
-        method = Family({GLIOMA.subset_name(s): build(subset=GLIOMA.subset_name(s)) for s in subsets})
+        method = PerSubsetModels({GLIOMA.subset_name(s): build(subset=GLIOMA.subset_name(s)) for s in subsets})
     else:
         method = build()
     method.extra = {"window": WINDOW}
-    return Evaluation.prepare(method, cache, Asked(precision="32", batch_size=1))
+    return Evaluation.prepare(method, cache, EvaluationSettings(precision="32", batch_size=1))
 
 
 def _predict(work: Evaluation, subject: str, subsets) -> dict:
@@ -153,7 +154,10 @@ def test_a_leak_would_be_found(three, deleted, mean_method, monkeypatch, leak):
         monkeypatch.setattr(
             type(mean_method), "decode", lambda self, f, available, *rest: decode(self, f, everything, *rest)
         )
-    works = [Evaluation.prepare(mean_method, cache, Asked(precision="32")) for cache in (three.cache, deleted[name])]
+    works = [
+        Evaluation.prepare(mean_method, cache, EvaluationSettings(precision="32"))
+        for cache in (three.cache, deleted[name])
+    ]
     if leak == "box":
         entry = Cache.entry
 

@@ -16,7 +16,7 @@ from anymri.data.preprocess import preprocess_study
 from anymri.inference.predict import load, predict_study, write_result
 from anymri.inference.sliding_window import predict_subject
 from anymri.methods import create
-from anymri.methods.base import Method, MethodConfig, Preset
+from anymri.protocol.method import Method, MethodConfig, Preset
 from anymri.types import GLIOMA, Head, Prediction, Stage, UserError
 
 SUBSETS = GLIOMA.subsets()

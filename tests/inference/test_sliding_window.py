@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from anymri.inference.sliding_window import predict_subject, window_starts
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, SubsetNotTrained
-from anymri.methods.per_subset import Family
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, SubsetNotTrained
+from anymri.protocol.per_subset import PerSubsetModels
 from anymri.types import GLIOMA, STATISTICS, Head, Intensity, Prediction, Stage, UserError
 
 SUBSETS = GLIOMA.subsets()
@@ -311,13 +311,13 @@ def test_slice_networks_get_windows_of_slices_padded_within_slices_alone():
 def test_a_family_serves_each_subset_by_its_member():
     members = {name: Recorder().eval() for name in ("t1", "t1c+flair")}
     subsets = [("t1",), ("t1c", "flair")]
-    together = predict_subject(Family(members).eval(), *subject(), subsets, window=(6, 8, 8))
+    together = predict_subject(PerSubsetModels(members).eval(), *subject(), subsets, window=(6, 8, 8))
     for subset, member in zip(subsets, members.values(), strict=True):
         alone = predict_subject(Recorder().eval(), *subject(), [subset], window=(6, 8, 8))[subset]
         assert equal(together[subset], alone)
         assert {shown for _, shown in member.decoded} == {GLIOMA.subset_name(subset)}
     with pytest.raises(SubsetNotTrained, match="no network for t2"):
-        predict_subject(Family(members).eval(), *subject(), [("t2",)])
+        predict_subject(PerSubsetModels(members).eval(), *subject(), [("t2",)])
 
 
 def test_mistakes_of_the_caller_are_refused():

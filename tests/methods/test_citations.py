@@ -17,7 +17,7 @@ import anymri
 from anymri import methods
 from anymri.methods import PluginWarning, citations, describe_methods, get_method, list_methods
 from anymri.methods._citations import method_entries
-from anymri.methods.base import MethodInfo
+from anymri.protocol.method import MethodInfo
 from anymri.types import UserError
 
 ENTRY = re.compile(r"@(\w+)\{([\w-]+),\n((?:  \w+ += \{.*\},\n)+)\}")

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 
-from anymri.cli_methods import method_text
+from anymri.cli.catalogues import method_text
 from anymri.methods import describe_method, get_method, list_methods
 from anymri.methods._description import SHARED_DEVIATIONS, config_fields, deviations_of
 

@@ -6,7 +6,7 @@ import torch
 from conftest import build_preset, make_batch
 from parity import Golden, parameters
 
-from anymri.data.subsets import make_sampler
+from anymri.data.samplers import make_sampler
 from anymri.errors import UserError
 from anymri.losses.adversarial import least_squares
 from anymri.methods import StepContext

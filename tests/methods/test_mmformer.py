@@ -7,7 +7,7 @@ from conftest import build_preset, make_batch
 from parity import Golden, parameters
 from recorder import images, label
 
-from anymri.data.subsets import make_sampler
+from anymri.data.samplers import make_sampler
 from anymri.errors import UserError
 from anymri.methods import StepContext
 from anymri.methods.mmformer import MmFormer, MmFormerConfig

@@ -172,4 +172,4 @@ def test_what_cannot_be_synthesised_is_refused_in_one_line():
     with pytest.raises(UserError, match="odd"):
         create("replica", preset="tiny", radii=(2,), cubes=(2,))
     method = create("replica", preset="tiny")
-    assert (method.own, method.target) == (("t1", "t1c", "t2"), "flair")
+    assert (method.subset_modalities, method.target) == (("t1", "t1c", "t2"), "flair")

@@ -70,7 +70,7 @@ def test_sources_of_foreign_weights_are_named_in_their_order(golden, imported):
     first = weights["encoder_1.1.weight"]
     weights["encoder_1.1.weight"] = torch.cat([first, 2 * first], dim=1)
     two = ResViT.import_state_dict(weights, "official:flair+t1->t2")
-    assert two.own == ("t1", "flair")
+    assert two.subset_modalities == ("t1", "flair")
     assert torch.equal(two.generator.encoder[1].weight, torch.cat([2 * first, first], dim=1))
 
 

@@ -11,7 +11,7 @@ from parity import Golden, parameters
 from recorder import images, label
 
 from anymri.errors import UserError
-from anymri.losses.co_training import ramp_up, taken_for
+from anymri.losses.co_training import discriminator_bce, ramp_up
 from anymri.methods import StepContext
 from anymri.methods.smu_net import FULL, SMUNet, SMUNetConfig, style_distance
 from anymri.types import GLIOMA
@@ -85,7 +85,7 @@ def test_the_discriminators_score_is_the_authors(golden, imported):
         score = imported.discriminator(style)
     assert score.shape == (1, 1, 1, 1, 1)
     assert float(score) == pytest.approx(float(golden.values["score"].item()), rel=1e-4)
-    assert float(taken_for(score, FULL)) == pytest.approx(golden.losses()["style_score"], rel=1e-4)
+    assert float(discriminator_bce(score, FULL)) == pytest.approx(golden.losses()["style_score"], rel=1e-4)
 
 
 def test_foreign_sources_are_refused():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from anymri.methods._template import Template
-from anymri.methods.base import show
+from anymri.protocol.method import zero_absent
 from anymri.types import Prediction
 
 
@@ -28,10 +28,10 @@ class EarlyFusion(Template):
         self.network = nn.Sequential(nn.Conv3d(len(spec.modalities), 2 * config.width, 3, padding=1), nn.ReLU())
 
     def encode(self, image, available, where=None):
-        return {"image": show(image, available)}
+        return {"image": zero_absent(image, available)}
 
     def decode(self, features, available, outputs=None, generators=None):
-        return Prediction(logits=self.classifier(self.network(show(features["image"], available))))
+        return Prediction(logits=self.classifier(self.network(zero_absent(features["image"], available))))
 
 
 def brain_of(image):
@@ -58,7 +58,7 @@ class StandardisedInTheUnionOfAllBrains(Clean):
 
 class StandardisedInTheUnionOfTheBrainsEncoded(Clean):
     def encode(self, image, available, where=None):
-        return super().encode(standardised(image, brain_of(show(image, available))), available)
+        return super().encode(standardised(image, brain_of(zero_absent(image, available))), available)
 
 
 class CroppedToTheUnionOfAllBrains(Clean):
@@ -88,7 +88,7 @@ class ScaledByTheLargestValueOfAll(Clean):
 
 class NormalisedOverTheModalitiesEncoded(Clean):
     def encode(self, image, available, where=None):
-        return super().encode(nn.functional.layer_norm(show(image, available), image.shape[1:]), available)
+        return super().encode(nn.functional.layer_norm(zero_absent(image, available), image.shape[1:]), available)
 
 
 class MultipliedByTheMask(EarlyFusion):
@@ -145,7 +145,7 @@ class TrainsOnEverythingPresent(Clean):
 
 class StandardisedByWhatIsHidden(Clean):
     def training_step(self, batch, ctx):
-        known = show(batch.image, batch.present)
+        known = zero_absent(batch.image, batch.present)
         known = known / known.abs().amax(dim=(1, 2, 3, 4), keepdim=True)
         return super().training_step(batch._replace(image=known), ctx)
 

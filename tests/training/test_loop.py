@@ -9,7 +9,7 @@ import yaml
 from anymri import methods
 from anymri.config import load_run_config, to_plain, validate_run_config
 from anymri.data.cache import Cache
-from anymri.methods.base import read_header
+from anymri.protocol.weights_file import read_header
 from anymri.training import loop, preparation, train
 from anymri.training.log import read_log
 from anymri.training.machine import choose_device, memory_error
@@ -51,7 +51,7 @@ def test_a_run_folder_holds_what_is_promised(make_config, tmp_path, cache_folder
     assert sorted(path.name for path in run.iterdir() if path.is_file()) == expected.split()
 
     header = read_header(run / "model.safetensors")
-    extra = header["extra"]
+    extra = header.extra
     assert extra["spacing_mm"] == [1.0, 1.0, 1.0]
     assert extra["window"] == [16, 16, 16]
     assert extra["training_subjects"] == ["p0", "p1", "p2"]

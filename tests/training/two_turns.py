@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset, StepContext
-from anymri.methods.base import show
+from anymri.protocol.method import zero_absent
 from anymri.types import GLIOMA, Batch, DataSpec, Head, OptimizerSettings, Prediction, Stage, StepOutput
 
 
@@ -37,10 +37,10 @@ class TwoTurns(Method):
         self.seen: list[dict] = []
 
     def encode(self, image, available, where=None):
-        return {"image": show(image, available)}
+        return {"image": zero_absent(image, available)}
 
     def decode(self, features, available, outputs=None, generators=None):
-        return Prediction(logits=self.painter(show(features["image"], available)))
+        return Prediction(logits=self.painter(zero_absent(features["image"], available)))
 
     def turns(self, stage: Stage):
         first, last = self.painter[0].parameters(), self.painter[4].parameters()

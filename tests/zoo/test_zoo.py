@@ -94,10 +94,10 @@ def test_a_folder_of_runs_opens_as_the_family_of_their_networks(tmp_path):
     assert family.extra["training_subjects"] == ["one", "two"]
     assert zoo.weights_paths(runs) == [runs / name / "model.safetensors" for name in ("one", "two")]
     for name, facts, problem in (
-        ("twin", {"subset": "flair"}, "two members of a family serve flair; name a folder with one network for each"),
+        ("twin", {"subset": "flair"}, "two models serve flair; name a folder with one network for each"),
         ("wide", {"subset": "t2", "window": [32] * 3}, "one and wide differ in window"),
         ("other", {"subset": "t2", "fold": 1}, "one and other differ in fold"),
-        ("alien", {"subset": "t2", "method": "acn"}, "members of a family must share method"),
+        ("alien", {"subset": "t2", "method": "acn"}, "per-subset models must share method"),
         ("every", {"subset": None, "method": "u_hemis"}, "every serves every subset by itself"),
     ):
         train(name, **facts)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymri.data.files import replace_file
+from anymri.files import replace_file
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def measure_runs(
     import pandas as pd
 
     from anymri.evaluation.complexity import cost_table, measure_costs
-    from anymri.methods.base import divisors
+    from anymri.protocol.method import divisors
     from anymri.zoo import open_model
 
     tables = []

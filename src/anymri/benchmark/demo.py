@@ -84,7 +84,7 @@ def _check_place(out: Path) -> None:
 
 def _prepare(out: Path) -> None:
     """Empty the folder of an earlier demonstration."""
-    from anymri.data.files import make_folder
+    from anymri.files import make_folder
 
     if out.is_dir():
         shutil.rmtree(out)

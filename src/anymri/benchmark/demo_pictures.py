@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
-    from anymri.data.cache import Entry
+    from anymri.data.study import Entry
     from anymri.inference.sliding_window import SubjectPrediction
     from anymri.types import DataSpec
 

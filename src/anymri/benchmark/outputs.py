@@ -18,8 +18,8 @@ from anymri.benchmark.report.tables import (
 from anymri.benchmark.report.text_tables import markdown_table
 from anymri.benchmark.statistics import Interval
 from anymri.benchmark.worth import NOTHING, expected_gain, sequence_worth, subset_values
-from anymri.data.files import replace_file
 from anymri.evaluation.results import join_tables
+from anymri.files import replace_file
 from anymri.types import UserError
 
 __all__ = ["worth_page", "write_outputs"]

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anymri.evaluation.protocols import PROTOCOLS
-from anymri.evaluation.replay import Case, compare_protocols
+from anymri.evaluation.protocols.replay import Case, compare_protocols
 from anymri.types import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from anymri.data.cache import Cache
-    from anymri.methods import Family, Method
+    from anymri.methods import Method, PerSubsetModels
 
 __all__ = ["effects_page", "predicted_cases", "protocol_effects", "write_effects"]
 
@@ -34,13 +34,13 @@ CLOSING = (
 
 
 def predicted_cases(
-    method: Method | Family, cache: Cache, subjects: Sequence[str], subsets: Sequence[str] | None = None
+    method: Method | PerSubsetModels, cache: Cache, subjects: Sequence[str], subsets: Sequence[str] | None = None
 ) -> Iterator[Case]:
     """Predictions of a method, one case per subject and subset, ready for `compare_protocols`.
 
     Parameters
     ----------
-    method : Method or Family
+    method : Method or PerSubsetModels
         Opened with `anymri.zoo.open_model`, in evaluation mode.
     cache : Cache
     subjects : sequence of str
@@ -59,7 +59,7 @@ def predicted_cases(
     from anymri.inference.sliding_window import WindowSettings, iterate_subject
 
     spec = cache.spec
-    size = (getattr(method, "extra", None) or {}).get("window")
+    size = method.extra.get("window")
     window = WindowSettings(window=tuple(size) if size else None)
     served = [spec.subset_name(one) for one in spec.subsets()] if method.subsets == "any" else list(method.subsets)
     wanted = [spec.parse_subset(name) for name in (served if subsets is None else subsets)]
@@ -83,7 +83,7 @@ def predicted_cases(
 
 
 def protocol_effects(
-    method: Method | Family, cache: Cache, subjects: Sequence[str], subsets: Sequence[str] | None = None
+    method: Method | PerSubsetModels, cache: Cache, subjects: Sequence[str], subsets: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """Mean Dice under every protocol; see `predicted_cases` and `compare_protocols`."""
     return compare_protocols(predicted_cases(method, cache, subjects, subsets), spec=cache.spec)
@@ -166,8 +166,8 @@ def write_effects(
         If model, cache, split, part or a subset is unknown, or nothing can be scored.
     """
     from anymri.data.cache import Cache
-    from anymri.data.files import replace_file
     from anymri.data.split import read_split
+    from anymri.files import replace_file
     from anymri.zoo import open_model
 
     opened = Cache(cache)

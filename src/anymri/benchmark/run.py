@@ -24,6 +24,7 @@ from anymri.benchmark.state import describe_time, is_waiting, run_is_stale
 from anymri.data.cache import Cache
 from anymri.data.split import read_split
 from anymri.errors import UserError
+from anymri.progress import progress_bar
 
 __all__ = ["Outcome", "estimate_seconds", "find_problems", "run_cell", "run_cells"]
 
@@ -306,23 +307,20 @@ def _progress(
     cells: list[Cell], finished: int, estimates: dict[str, float], shown: bool
 ) -> Iterator[Callable[[Cell, str | None], None]]:
     """Bar over cells on standard error, with the time left by the estimates, corrected by what cells really took."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    columns: Any = (TextColumn("benchmark"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     begin, expected_done = time.monotonic(), 0.0
     left = sum(estimates.get(cell.kind, float("nan")) for cell in cells[finished:])
-    with Progress(*columns, console=console, disable=not shown) as bar:
-        task = bar.add_task(describe_time(left) + " left", total=len(cells), completed=finished)
+    note = describe_time(left) + " left"
+    with progress_bar(
+        "benchmark", len(cells), shown, done=finished, note=note, time_left=False, transient=False
+    ) as bar:
 
         def done(cell: Cell, problem: str | None) -> None:
             nonlocal expected_done, left
             expected = estimates.get(cell.kind, float("nan"))
             expected_done, left = expected_done + expected, left - expected
             pace = (time.monotonic() - begin) / expected_done if expected_done else float("nan")
-            bar.update(task, advance=1, description=describe_time(left * pace) + " left")
-            if problem and shown:
-                console.print(f"failed: {cell.name}: {problem}", markup=False)
+            bar.advance(note=describe_time(left * pace) + " left")
+            if problem:
+                bar.say(f"failed: {cell.name}: {problem}")
 
         yield done

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from anymri.data.cache import Entry
+    from anymri.data.study import Entry
 
 __all__ = ["AUGMENTATIONS", "Crop", "mirror", "left_right", "standard", "strong"]
 

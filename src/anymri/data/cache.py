@@ -10,66 +10,21 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.datasets.layout import check_subject_id
-from anymri.data.files import make_folder, replace_file
 from anymri.data.geometry import Geometry
+from anymri.data.study import Entry, Study, label_dtype
+from anymri.files import make_folder, replace_file
 from anymri.types import STATISTICS, DataSpec, UserError
 
-if TYPE_CHECKING:
-    from anymri.data.preprocess import Study
-
-__all__ = ["FORMAT_VERSION", "Cache", "Entry", "label_dtype"]
+__all__ = ["FORMAT_VERSION", "Cache"]
 
 #: Raised whenever cached values would come out differently.
 FORMAT_VERSION = 2
-
-
-class Entry(NamedTuple):
-    """One cached subject; the arrays stay on disk until they are sliced.
-
-    Attributes
-    ----------
-    subject_id : str
-    image : memmap of float16, shape (M, D, H, W)
-        z-scores, 0 in the background, NaN where a modality is absent.
-    label : memmap of int, shape (D, H, W), or None
-        Of the type `label_dtype`.
-    present : ndarray of bool, shape (M,)
-    statistics : ndarray of float32, shape (M, len(STATISTICS))
-        Raw-intensity statistics of each modality's own brain; NaN where absent.
-    boxes : ndarray of int64, shape (M, 2, 3)
-        Brain box of each modality, ``[start, stop)`` along (D, H, W); all 0 where absent.
-    spacing_mm : tuple of float
-        Spacing of the cached grid along (D, H, W).
-    affine : ndarray of float64, shape (4, 4)
-        Cached index (d, h, w) to world position in mm.
-    geometry : Geometry
-        Native grid of the source files (without their header).
-    ignore : int or None, default=None
-        Value in `label` of voxels that nobody labelled.
-    """
-
-    subject_id: str
-    image: NDArray[np.float16]
-    label: NDArray[np.integer] | None
-    present: NDArray[np.bool_]
-    statistics: NDArray[np.float32]
-    boxes: NDArray[np.int64]
-    spacing_mm: tuple[float, float, float]
-    affine: NDArray[np.float64]
-    geometry: Geometry
-    ignore: int | None = None
-
-
-def label_dtype(spec: DataSpec) -> type[np.integer[Any]]:
-    """Type of label maps of a specification: uint8, or int16 or int32 where a value needs it."""
-    largest = max((0, spec.ignore or 0, *spec.labels.values()))
-    return np.uint8 if largest <= 255 else np.int16 if largest <= np.iinfo(np.int16).max else np.int32
 
 
 class Cache:

@@ -19,7 +19,8 @@ from anymri.data.augment import AUGMENTATIONS, Crop
 from anymri.types import Batch, UserError, Where
 
 if TYPE_CHECKING:
-    from anymri.data.cache import Cache, Entry
+    from anymri.data.cache import Cache
+    from anymri.data.study import Entry
 
 __all__ = ["PatchLoader", "volume_batch"]
 

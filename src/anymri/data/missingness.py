@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.files import make_folder, replace_file
+from anymri.files import make_folder, replace_file
 from anymri.modalities import MODALITIES
 from anymri.types import GLIOMA, Subject
 

@@ -16,21 +16,23 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.cache import Cache, check_cache_name, label_dtype
-from anymri.data.files import remove_leftovers
+from anymri.data.cache import Cache, check_cache_name
 from anymri.data.formats import source_files
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
 from anymri.data.raw.stripped import refuse_head
 from anymri.data.resample import resample_image, resample_label
+from anymri.data.study import Study, label_dtype
+from anymri.files import remove_leftovers
+from anymri.progress import progress_bar
 from anymri.types import GLIOMA, STATISTICS, DataSpec, Subject, UserError
 
-__all__ = ["PreprocessReport", "Study", "preprocess", "preprocess_study"]
+__all__ = ["PreprocessReport", "preprocess", "preprocess_study"]
 
 #: Largest absolute z-score; far beyond any tissue, far below float16's limits.
 MAX_ZSCORE = 20.0
@@ -38,39 +40,6 @@ MAX_ZSCORE = 20.0
 TINY_ZSCORE = 1e-3
 #: Share of exact zeros below which an image cannot be skull-stripped.
 MIN_BACKGROUND = 0.05
-
-
-class Study(NamedTuple):
-    """One study as methods see it.
-
-    Attributes
-    ----------
-    image : ndarray of float32, shape (M, D, H, W)
-        z-scores (rounded to float16's values, so that the cache holds exactly these), 0 in the background, NaN
-        where a modality is absent.
-    present : ndarray of bool, shape (M,)
-    label : ndarray of int, shape (D, H, W), or None
-        Label values of the specification, and its `ignore`.
-    statistics : ndarray of float32, shape (M, len(STATISTICS))
-        Raw-intensity statistics of each modality's own brain; NaN where absent.
-    boxes : ndarray of int64, shape (M, 2, 3)
-        Brain box of each modality, ``[start, stop)``; all 0 where absent.
-    sidecar : dict
-        The same facts for the cache's JSON file.
-    geometry : Geometry
-        Native grid of the input.
-    grid : Geometry
-        Grid of `image`; same orientation and box, other voxel size.
-    """
-
-    image: NDArray[np.float32]
-    present: NDArray[np.bool_]
-    label: NDArray[np.integer] | None
-    statistics: NDArray[np.float32]
-    boxes: NDArray[np.int64]
-    sidecar: dict[str, Any]
-    geometry: Geometry
-    grid: Geometry
 
 
 @dataclass
@@ -322,26 +291,19 @@ def preprocess(
     cache = Cache.create(out, spec, spacing)
     remove_leftovers(cache.folder)
     report = PreprocessReport(cache.folder)
-    for subject_id, outcome in _track(_run(subjects, cache.folder, workers), len(ids), progress):
-        if outcome == "done":
-            report.done.append(subject_id)
-        elif outcome == "skipped":
-            report.skipped.append(subject_id)
-        else:
-            report.failed[subject_id] = outcome
+    with progress_bar("preprocess", len(ids), progress) as bar:
+        for subject_id, outcome in _run(subjects, cache.folder, workers):
+            bar.advance()
+            if outcome == "done":
+                report.done.append(subject_id)
+            elif outcome == "skipped":
+                report.skipped.append(subject_id)
+            else:
+                report.failed[subject_id] = outcome
     report.done.sort()
     report.skipped.sort()
     report.failed = dict(sorted(report.failed.items()))
     return report
-
-
-def _track(outcomes: Iterator[tuple[str, str]], total: int, progress: bool) -> Iterator[tuple[str, str]]:
-    """Show a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(outcomes, "preprocess", total=total, console=console, disable=not progress, transient=True)
 
 
 def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anymri.data.datasets import get_dataset
-from anymri.data.files import make_folder, replace_file
+from anymri.files import make_folder, replace_file
 from anymri.modalities import MODALITIES
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
 

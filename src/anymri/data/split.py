@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anymri.data.files import make_folder, replace_file
+from anymri.files import make_folder, replace_file
 from anymri.types import Subject, UserError
 
 __all__ = ["PARTS", "Split", "make_split", "nnunet_split", "read_split", "write_split"]

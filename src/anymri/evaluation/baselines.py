@@ -18,7 +18,7 @@ from anymri.evaluation.metrics import data_range
 from anymri.types import DataSpec
 
 if TYPE_CHECKING:
-    from anymri.data.cache import Entry
+    from anymri.data.study import Entry
 
 __all__ = ["BASELINES", "Moments", "collect_moments", "copy_best_available", "linear_regression"]
 

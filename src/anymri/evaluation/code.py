@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from anymri.methods import Family, Method
+from anymri.methods import Method, PerSubsetModels
 from anymri.source_code import code_hash
 
 __all__ = ["scoring_code", "training_of"]
@@ -14,9 +14,11 @@ __all__ = ["scoring_code", "training_of"]
 SCORING = (
     "anymri.data.resample",
     "anymri.evaluation.baselines",
-    "anymri.evaluation.metrics",
-    "anymri.evaluation.plan",
+    "anymri.evaluation.metrics.segmentation",
+    "anymri.evaluation.metrics.synthesis",
+    "anymri.evaluation.score_subject",
     "anymri.evaluation.scoring",
+    "anymri.evaluation.setup",
     "anymri.inference.kernels",
     "anymri.inference.labels",
     "anymri.inference.restore",
@@ -41,7 +43,7 @@ def _hash(module: str) -> str | None:
     return code_hash([module], SCORING)
 
 
-def training_of(method: Method | Family) -> list[dict[str, Any]]:
+def training_of(method: Method | PerSubsetModels) -> list[dict[str, Any]]:
     """What the weights say of their training, one entry per network.
 
     Returns
@@ -51,8 +53,8 @@ def training_of(method: Method | Family) -> list[dict[str, Any]]:
         (see `anymri.training.code.training_code`), each None where the weights do not say.
     """
     found = []
-    for member in method.every if isinstance(method, Family) else [method]:
-        extra: dict[str, Any] = getattr(member, "extra", None) or {}
+    for member in method.every if isinstance(method, PerSubsetModels) else [method]:
+        extra = member.extra
         subjects = extra.get("training_subjects")
         found.append(
             {

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from anymri.inference.kernels import SameKernels
-from anymri.methods import Family, Method
+from anymri.methods import Method, PerSubsetModels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ def count_parameters(method: torch.nn.Module) -> int:
 
 
 def measure_cost(
-    method: Method | Family,
+    method: Method | PerSubsetModels,
     subset: Sequence[str] | str,
     shape: Sequence[int],
     *,
@@ -90,7 +90,7 @@ def measure_cost(
 
     Parameters
     ----------
-    method : Method or Family
+    method : Method or PerSubsetModels
         Put into evaluation mode and moved to the device.
     subset : sequence of str or str
         E.g. ``"t1c+flair"``. Sequences outside it are NaN, as for an incomplete study.
@@ -146,7 +146,7 @@ def measure_cost(
 
 
 def measure_costs(
-    method: Method | Family,
+    method: Method | PerSubsetModels,
     shape: Sequence[int],
     *,
     subsets: Sequence[str] | None = None,
@@ -173,7 +173,11 @@ def cost_table(costs: Sequence[Cost]) -> pd.DataFrame:
 
 
 def _measure_parts(
-    method: Method | Family, image: Tensor, available: Tensor, outputs: tuple[str, ...] | None, repetitions: int
+    method: Method | PerSubsetModels,
+    image: Tensor,
+    available: Tensor,
+    outputs: tuple[str, ...] | None,
+    repetitions: int,
 ) -> tuple[tuple[int, int], tuple[float, float]]:
     """Operations and seconds of encoding and of decoding."""
     features = method.encode(image, available)

@@ -7,18 +7,20 @@ where it stopped: finished subjects wait in ``<out stem>.parts/``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from anymri.data.cache import Cache, Entry
+from anymri.data.cache import Cache
+from anymri.data.study import Entry
 from anymri.evaluation import results
 from anymri.evaluation.pictures import draw_extremes
-from anymri.evaluation.plan import Asked, Evaluation, Subset
 from anymri.evaluation.saved import SavedPredictions
+from anymri.evaluation.score_subject import score_subject
+from anymri.evaluation.setup import Evaluation, EvaluationSettings, Subset
 from anymri.inference.sliding_window import SubjectPrediction
-from anymri.methods import Family, Method
+from anymri.methods import Method, PerSubsetModels
+from anymri.progress import progress_bar
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Path | str | Method | Family,
+    model: Path | str | Method | PerSubsetModels,
     cache: Path | str,
     out: Path | str,
     *,
@@ -56,7 +58,7 @@ def evaluate(
 
     Parameters
     ----------
-    model : path-like, str, Method or Family
+    model : path-like, str, Method or PerSubsetModels
         Run folder, weights file, name of a bundled model, or a method in memory.
     cache : path-like
         Folder that ``anymri preprocess`` wrote.
@@ -120,7 +122,7 @@ def evaluate(
         nothing can be scored.
     """
     _check(overlap, batch_size, window)
-    asked = Asked(
+    asked = EvaluationSettings(
         outputs=outputs,
         batch_size=batch_size,
         precision=precision,
@@ -171,9 +173,9 @@ def _check(overlap: float, batch_size: int, window: tuple[int, int, int] | None)
 def _score_subjects(work: Evaluation, parts: Path, progress: bool) -> list[dict[str, Any]]:
     """Rows of all subjects; those that an interrupted evaluation left in `parts` are read, not scored again."""
     total = sum(len(work.subsets_of(subject)) for subject in work.subjects)
-    with _progress_bar(total, progress) as advance:
+    with progress_bar("evaluate", total, progress) as bar:
         for subject in work.subjects:
-            _score_to_file(work, subject, parts / f"{subject}.parquet", advance)
+            _score_to_file(work, subject, parts / f"{subject}.parquet", bar.advance)
     return [row for subject in work.subjects for row in results.read_rows(parts / f"{subject}.parquet")]
 
 
@@ -207,16 +209,4 @@ def _score_to_file(work: Evaluation, subject: str, path: Path, advance: Any) -> 
         for _ in subsets:
             advance()
         return
-    results.write_rows(path, list(work.score_subject(subject, advance)))
-
-
-@contextmanager
-def _progress_bar(total: int, shown: bool) -> Iterator[Any]:
-    """Progress over (subject, subset) pairs on standard error, with the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns: Iterable[Any] = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        task = bar.add_task("evaluate", total=total)
-        yield lambda: bar.advance(task)
+    results.write_rows(path, list(score_subject(work, subject, advance)))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.cache import Entry
-from anymri.evaluation.plan import Evaluation, predict_entry
+from anymri.data.study import Entry
+from anymri.evaluation.score_subject import predict_entry
+from anymri.evaluation.setup import Evaluation
 from anymri.inference.labels import label_map
 from anymri.inference.sliding_window import SubjectPrediction
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from anymri.data.cache import Entry
-from anymri.data.files import make_folder, replace_file
 from anymri.data.nifti import write_image
+from anymri.data.study import Entry
+from anymri.files import make_folder, replace_file
 from anymri.inference.labels import label_map
 from anymri.inference.restore import restore_image
 from anymri.inference.sliding_window import SubjectPrediction

@@ -10,11 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.evaluation import metrics
+from anymri.evaluation.metrics.calibration import brier, expected_calibration_error, review_dice
+from anymri.evaluation.metrics.lesionwise import BRATS2023, LesionRule, lesionwise
 from anymri.types import DataSpec
 
-__all__ = ["Score", "Synthesis", "score_regions", "score_synthesis"]
+__all__ = [
+    "NSD_TOLERANCE_MM", "Score", "Synthesis", "score_regions", "score_regions_in_full", "score_synthesis",
+    "score_synthesis_by_place",
+]  # fmt: skip
 
 Array = NDArray[Any]
+#: Tolerance of the normalised surface Dice, in its metric's name.
+NSD_TOLERANCE_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,77 @@ def score_regions(
     return scores
 
 
+def score_regions_in_full(
+    predicted: Mapping[str, Array],
+    label: Array,
+    spec: DataSpec,
+    spacing_mm: Sequence[float],
+    *,
+    probability: Mapping[str, Array] | None = None,
+    brain: Array | None = None,
+    rule: LesionRule = BRATS2023["gli"],
+) -> list[Score]:
+    """Scores of every region that `score_regions` does not give already.
+
+    Parameters
+    ----------
+    predicted : dict of str to bool array, shape (D, H, W)
+        From `anymri.inference.labels.regions`.
+    label : int array, shape (D, H, W)
+        Reference label map.
+    spec : DataSpec
+        Of the reference.
+    spacing_mm : sequence of float
+    probability : dict of str to float array, shape (D, H, W), or None
+        From `anymri.inference.labels.region_probability`; gives ``ece``, ``brier`` and ``review_dice``.
+    brain : bool array, shape (D, H, W), or None
+        Voxels that ``specificity``, ``ece`` and ``brier`` count; None = all. Take the brain of the sequences shown.
+    rule : LesionRule, default=BRATS2023["gli"]
+
+    Returns
+    -------
+    list of Score
+        Metrics ``iou sensitivity precision specificity hd asd nsd_2mm lesion_dice lesion_f1 lesion_hd95`` and, with
+        probabilities, ``ece brier review_dice``. Empty cases: see ``docs/reference/metrics.md``.
+    """
+    scores: list[Score] = []
+    inside = np.ones(np.shape(label), bool) if brain is None else np.asarray(brain, bool)
+    counted = np.ones(1, bool) if spec.ignore is None else np.asarray(label) != spec.ignore
+    inside = inside & counted
+    for region, mask in predicted.items():
+        if region not in spec.regions:
+            continue
+        reference = np.isin(label, spec.region_values(region))
+        values = _mask_values(np.asarray(mask, bool) & counted, reference, spacing_mm, inside, rule)
+        if probability is not None and region in probability:
+            chance = np.clip(np.asarray(probability[region], np.float64), 0, 1)  # sums of softmax may pass 1 by 1e-7
+            values["ece"] = (expected_calibration_error(chance, reference, inside), "1")
+            values["brier"] = (brier(chance, reference, inside), "1")
+            values["review_dice"] = (review_dice(chance * counted, reference), "1")
+        empty = not reference.any()
+        scores += [Score(region, name, value, unit, empty) for name, (value, unit) in values.items()]
+    return scores
+
+
+def _mask_values(
+    mask: Array, reference: Array, spacing_mm: Sequence[float], inside: Array, rule: LesionRule
+) -> dict[str, tuple[float, str]]:
+    lesions = lesionwise(mask, reference, spacing_mm, rule)
+    surface = metrics.normalised_surface_dice(mask, reference, spacing_mm, NSD_TOLERANCE_MM)
+    return {
+        "iou": (metrics.iou(mask, reference), "1"),
+        "sensitivity": (metrics.sensitivity(mask, reference), "1"),
+        "precision": (metrics.precision(mask, reference), "1"),
+        "specificity": (metrics.specificity(mask[inside], reference[inside]), "1"),
+        "hd": (metrics.hausdorff(mask, reference, spacing_mm, 100), "mm"),
+        "asd": (metrics.average_surface_distance(mask, reference, spacing_mm), "mm"),
+        f"nsd_{NSD_TOLERANCE_MM:g}mm": (surface, "1"),
+        "lesion_dice": (lesions.dice, "1"),
+        "lesion_f1": (lesions.f1, "1"),
+        "lesion_hd95": (lesions.hd95, "mm"),
+    }
+
+
 class Synthesis:
     """The real sequences of one subject, to score synthesised ones against.
 
@@ -122,4 +200,53 @@ def score_synthesis(synthesis: Synthesis, image: Array, synthesised: Array, subs
         channel = synthesis.spec.index(target)
         if synthesised[channel]:
             scores += synthesis.score(target, np.asarray(image[channel]))
+    return scores
+
+
+def score_synthesis_by_place(
+    target: str, image: Array, reference: Array, brain: Array, tumor: Array | None = None
+) -> list[Score]:
+    """MAE, NMSE, PSNR and SSIM of one synthesised sequence, in the brain, in the tumour and in the brain outside it.
+
+    Parameters
+    ----------
+    target : str
+        Modality code.
+    image, reference : ndarray of float, shape (D, H, W)
+        Synthesised and real, in z-scores.
+    brain : ndarray of bool, shape (D, H, W)
+        Of the real sequence.
+    tumor : ndarray of bool, shape (D, H, W), or None, default=None
+        Whole tumour; None = only the brain is scored.
+
+    Returns
+    -------
+    list of Score
+        Metrics ``mae nmse psnr ssim`` and, with a tumour, the same with ``_tumor`` and ``_outside``. A place without
+        voxels gives no rows; `reference_empty` is True for all rows of a subject without tumour.
+
+    Notes
+    -----
+    One data range for all places: p99.9 - p0.1 of the real sequence in its brain. The range of the tumour alone
+    would make the PSNR of a small and even tumour worse than that of the brain at the same error.
+    """
+    width = metrics.data_range(reference, brain)
+    # One map for all places: windows reach over a tumour's border, so that it is judged with its rim.
+    similarity = metrics.ssim_map(image, reference, brain, width)
+    places: dict[str, Array] = {"": np.asarray(brain)}
+    empty = False
+    if tumor is not None:
+        places |= {"_tumor": np.asarray(brain & tumor), "_outside": np.asarray(brain & ~tumor)}
+        empty = not tumor.any()
+    scores = []
+    for suffix, inside in places.items():
+        if not inside.any():
+            continue
+        values = {
+            "mae": (metrics.mae(image, reference, inside), "z"),
+            "nmse": (metrics.nmse(image, reference, inside), "1"),
+            "psnr": (metrics.psnr(image, reference, inside, width), "dB"),
+            "ssim": (float(similarity[inside].mean()), "1"),
+        }
+        scores += [Score(target, name + suffix, value, unit, empty) for name, (value, unit) in values.items()]
     return scores

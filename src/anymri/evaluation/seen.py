@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from anymri.data.cache import Cache, Entry
+    from anymri.data.cache import Cache
+    from anymri.data.study import Entry
 
 __all__ = ["add_training_images", "image_signatures", "seen_in_training", "training_images"]
 
@@ -82,9 +83,9 @@ def add_training_images(weights: Path | str, cache: Cache) -> list[str]:
         If the file is not a weights file or a training subject is not in the cache.
     """
     from anymri.methods import load
-    from anymri.methods.base import read_header
+    from anymri.protocol.weights_file import read_header
 
-    extra = dict(read_header(weights)["extra"])
+    extra = dict(read_header(weights).extra)
     found = {*extra.get("training_images", ()), *training_images(cache, extra.get("training_subjects", ()))}
     extra["training_images"] = sorted(found)
     load(weights).save(weights, extra=extra)

@@ -14,9 +14,10 @@ from nibabel.spatialimages import SpatialImage
 
 import anymri
 from anymri.data.nifti import Volume, read_image
-from anymri.data.preprocess import Study, preprocess_study
+from anymri.data.preprocess import preprocess_study
 from anymri.data.raw.stripped import check_stripped
 from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
+from anymri.data.study import Study
 from anymri.inference.device import find_device
 from anymri.inference.labels import label_map, region_probability
 from anymri.inference.output.raw_result import RawResult, make_raw_result
@@ -29,7 +30,7 @@ from anymri.inference.trust.quality import check_quality
 from anymri.inference.trust.same_head import check_same_head
 from anymri.inference.trust.sequence_check import brains_of, check_sequences, refuse_wrong_labels
 from anymri.inference.trust.uncertainty import entropy, sample_agreement, trust_summary
-from anymri.methods import Family, Method
+from anymri.methods import Method, PerSubsetModels
 from anymri.modalities import MODALITIES
 from anymri.types import DataSpec, UserError
 from anymri.zoo import ModelCard, get_card, open_model, weights_paths
@@ -48,7 +49,7 @@ class Model:
     Parameters
     ----------
     name : str
-    method : Method or Family
+    method : Method or PerSubsetModels
     extra : dict
         Stored beside the weights: ``spacing_mm`` and ``window`` they were trained with.
     card : ModelCard or None
@@ -58,7 +59,7 @@ class Model:
     """
 
     name: str
-    method: Method | Family
+    method: Method | PerSubsetModels
     extra: dict[str, Any]
     card: ModelCard | None = None
     sha256: str = ""
@@ -91,12 +92,12 @@ class Model:
         )
 
 
-def load(model: str | Path | Method | Family | Model = "default", device: str = "auto") -> Model:
+def load(model: str | Path | Method | PerSubsetModels | Model = "default", device: str = "auto") -> Model:
     """Open a model for prediction.
 
     Parameters
     ----------
-    model : str, path-like, Method or Family
+    model : str, path-like, Method or PerSubsetModels
         ``"default"``, a name of `anymri.zoo.list_models`, a weights file, a run folder, a folder of the runs of
         one method with a network per subset, or a method in memory.
     device : str, default="auto"
@@ -115,8 +116,8 @@ def load(model: str | Path | Method | Family | Model = "default", device: str = 
     """
     if isinstance(model, Model):
         return model
-    if isinstance(model, (Method, Family)):
-        return Model(name=model.name, method=model.eval(), extra=dict(getattr(model, "extra", {})))
+    if isinstance(model, (Method, PerSubsetModels)):
+        return Model(name=model.name, method=model.eval(), extra=dict(model.extra))
     place = find_device(device)
     card = get_card(str(model))
     method = open_model(model).to(place)
@@ -128,7 +129,7 @@ def load(model: str | Path | Method | Family | Model = "default", device: str = 
 
 def predict_study(
     images: Mapping[str, Image],
-    model: str | Path | Method | Family | Model = "default",
+    model: str | Path | Method | PerSubsetModels | Model = "default",
     *,
     labels: LabelScheme = "anymri",
     outputs: tuple[str, ...] | None = None,
@@ -145,7 +146,7 @@ def predict_study(
     ----------
     images : mapping of str to path, nibabel image or Volume
         Modality code to skull-stripped image, all on one grid; with `raw`, to the scanner's images.
-    model : str, path-like, Method, Family or Model, default="default"
+    model : str, path-like, Method, PerSubsetModels or Model, default="default"
         See `load`.
     labels : {"anymri", "brats2021"}, default="anymri"
         Values of the segmentation; ``brats2021`` writes 4 for enhancing tumour.

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from anymri.inference.device import device_of, has_bf16
 from anymri.inference.kernels import SameKernels
 from anymri.inference.subject import SubjectPrediction
-from anymri.methods.base import divisors
+from anymri.protocol.method import divisors
 from anymri.types import DataSpec, Prediction, UserError, Where
 
 __all__ = [
@@ -92,7 +92,7 @@ def predict_subject(
 
     Parameters
     ----------
-    method : Method or Family
+    method : Method or PerSubsetModels
         In evaluation mode.
     image : Tensor of float32, shape (M, D, H, W)
         Cached z-scores; background 0, NaN where a modality is absent.

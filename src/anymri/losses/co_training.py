@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["consistency", "ramp_up", "taken_for"]
+__all__ = ["consistency", "ramp_up", "discriminator_bce"]
 
 
 def ramp_up(progress: float, length: float, height: float = 10.0) -> float:
@@ -31,6 +31,6 @@ def consistency(first: Tensor, second: Tensor) -> Tensor:
     return difference.mean(dim=[0, *range(2, difference.ndim)]).sum()
 
 
-def taken_for(scores: Tensor, label: float) -> Tensor:
+def discriminator_bce(scores: Tensor, label: float) -> Tensor:
     """Binary cross-entropy of a discriminator's scores (any shape, before the sigmoid) against one label."""
     return F.binary_cross_entropy_with_logits(scores.float(), torch.full_like(scores, label, dtype=torch.float32))

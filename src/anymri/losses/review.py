@@ -32,7 +32,7 @@ def review_dice_loss(probability: Tensor, target: Tensor, epsilon: float = 1e-7)
     -----
     The paper calls the overlap itself ``L_Dice``; minimised as printed it would drive the overlap to zero, so one
     minus it is taken. A channel absent from both gives 1, not 0: epsilon stands in the denominator alone. The same
-    number as a score is `anymri.evaluation.calibration.review_dice`.
+    number as a score is `anymri.evaluation.metrics.calibration.review_dice`.
 
     References
     ----------

@@ -10,20 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from anymri.methods._citations import OWN, Entry, method_entries
-from anymri.methods.base import (
-    Method,
-    MethodConfig,
-    MethodInfo,
-    Preset,
-    StepContext,
-    SubsetNotTrained,
-    read_header,
-)
-from anymri.methods.per_subset import Family, PerSubset
+from anymri.moved import hand_on
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, SubsetNotTrained
+from anymri.protocol.per_subset import PerSubset, PerSubsetModels
+from anymri.protocol.weights_file import read_header
 from anymri.types import GLIOMA, DataSpec, UserError
 
 __all__ = [
-    "Family", "Method", "MethodConfig", "MethodInfo", "PerSubset", "PluginWarning", "Preset", "StepContext",
+    "PerSubsetModels", "Method", "MethodConfig", "MethodInfo", "PerSubset", "PluginWarning", "Preset", "StepContext",
     "SubsetNotTrained", "citations", "create", "describe_method", "describe_methods", "get_method", "list_methods",
     "load",
 ]  # fmt: skip
@@ -137,7 +131,7 @@ def create(name: str, spec: DataSpec | None = None, preset: str = "paper", **con
 
 def load(path: Path | str, spec: DataSpec | None = None) -> Method:
     """Read a weights file of any method."""
-    return get_method(read_header(path)["name"]).load(path, spec)
+    return get_method(read_header(path).name).load(path, spec)
 
 
 def describe_methods() -> list[dict[str, Any]]:
@@ -241,3 +235,6 @@ def _who(name: str, built: dict[str, Method]) -> dict[str, Any]:
 def subset_handling(cls: type[Method]) -> str:
     """How a method serves subsets: ``any`` with one network, ``per-subset`` with one network each, or ``fixed``."""
     return cls.subsets if isinstance(cls.subsets, str) else "fixed"
+
+
+__getattr__ = hand_on(__name__)

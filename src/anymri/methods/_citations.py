@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from anymri.methods.base import MethodInfo
+from anymri.protocol.method import MethodInfo
 
 __all__ = ["Entry", "OWN", "method_entries"]
 

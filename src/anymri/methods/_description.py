@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
-from anymri.methods.base import Method, MethodConfig
+from anymri.protocol.method import Method, MethodConfig
 from anymri.types import Stage
 
 __all__ = ["SHARED_DEVIATIONS", "config_fields", "deviations_of", "preset_stages"]

@@ -12,8 +12,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from anymri.losses.segmentation import cross_entropy, dice_plain
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.fusion import masked_moments
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -98,7 +98,7 @@ class Template(Method):
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """What depends on one modality alone; see `Method.encode`."""
-        image = show(image, available)  # absent voxels may be NaN
+        image = zero_absent(image, available)  # absent voxels may be NaN
         return {
             code: encoder(image[:, i : i + 1]).relu()
             for i, (code, encoder) in enumerate(self.encoders.items())

@@ -12,12 +12,12 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymri.losses.co_training import consistency, ramp_up, taken_for
+from anymri.losses.co_training import consistency, discriminator_bce, ramp_up
 from anymri.losses.segmentation import dice_squared
-from anymri.methods._released import DISJOINT_HEAD, group_norm_path, swap_axes
-from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext
-from anymri.methods.per_subset import PerSubset
+from anymri.methods.authors.naming import DISJOINT_HEAD, group_norm_path, swap_axes
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
+from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
+from anymri.protocol.per_subset import PerSubset
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -156,9 +156,9 @@ class ACN(PerSubset):
 
     Notes
     -----
-    One instance serves one subset; `Family` joins several. Both paths are the same U-Net. The missing path learns
-    by its Dice loss, by agreement with the full path's probabilities (the gradient reaches both), by regressing the
-    full path's coarsest features with a learned variance, and by two discriminators that tell the paths apart by
+    One instance serves one subset; `PerSubsetModels` joins several. Both paths are the same U-Net. The missing path
+    learns by its Dice loss, by agreement with the full path's probabilities (the gradient reaches both), by regressing
+    the full path's coarsest features with a learned variance, and by two discriminators that tell the paths apart by
     entropy maps and by features. Prediction uses the missing path alone.
 
     The four sigmoid channels are the labels and the background; no segmentation loss reads the background's.
@@ -234,14 +234,14 @@ class ACN(PerSubset):
         self.divisor = 2 ** (len(config.widths) - 1)
         channels = len(self.head.channels)
         self.full = _Path(len(spec.modalities), channels, config)
-        self.missing = _Path(len(self.own), channels, config)
+        self.missing = _Path(len(self.subset_modalities), channels, config)
         self.transfer = _Transfer(config.widths[-1])
         self.entropy_discriminator = _entropy_discriminator(channels, config.entropy_widths)
         self.knowledge_discriminator = _knowledge_discriminator(config.widths[-1], config.knowledge_widths)
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
+    def predict_subset(self, sources: Tensor, available: Tensor) -> Prediction:
         """Segment by the missing path."""
         return Prediction(logits=self.missing(sources)[0])
 
@@ -282,11 +282,11 @@ class ACN(PerSubset):
             "transfer": (config.transfer_weight, self.transfer(paths["missing_features"], goal)),
             "entropy_adversarial": (
                 config.entropy_weight,
-                taken_for(self.entropy_discriminator(entropy_map(paths["missing"])), FULL),
+                discriminator_bce(self.entropy_discriminator(entropy_map(paths["missing"])), FULL),
             ),
             "knowledge_adversarial": (
                 config.knowledge_weight,
-                taken_for(self.knowledge_discriminator(paths["missing_features"]), FULL),
+                discriminator_bce(self.knowledge_discriminator(paths["missing_features"]), FULL),
             ),
         }
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
@@ -302,8 +302,8 @@ class ACN(PerSubset):
             "knowledge_discriminator": (paths["full_features"], paths["missing_features"]),
         }
         terms = {
-            name: 0.5 * taken_for(self.get_submodule(name)(full), FULL)
-            + 0.5 * taken_for(self.get_submodule(name)(missing), MISSING)
+            name: 0.5 * discriminator_bce(self.get_submodule(name)(full), FULL)
+            + 0.5 * discriminator_bce(self.get_submodule(name)(missing), MISSING)
             for name, (full, missing) in pairs.items()
         }
         return StepOutput(torch.stack(list(terms.values())).sum(), {key: term.detach() for key, term in terms.items()})
@@ -342,7 +342,10 @@ class ACN(PerSubset):
         method = cls(ACNConfig(subset=subset or "t1c"), GLIOMA)
         order = ("t1", "t2", "flair", "t1c")
         weights: dict[str, Tensor] = {"median_statistics": method.get_buffer("median_statistics")}
-        for entry, name, codes in (("model", "full", GLIOMA.modalities), ("model_mono", "missing", method.own)):
+        for entry, name, codes in (
+            ("model", "full", GLIOMA.modalities),
+            ("model_mono", "missing", method.subset_modalities),
+        ):
             path = group_norm_path(state_dict[entry], codes, order, unused=r"(vae|VID)_branch\..*")
             weights |= {f"{name}.{key}": value for key, value in path.items()}
         transfer = "VID_branch."

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.segmentation import cross_entropy
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.fusion import masked_moments
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -137,7 +137,7 @@ class HeMIS(Method):
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """Feature maps of every modality that some row has, by code; see `Method.encode`."""
-        image = show(image, available)
+        image = zero_absent(image, available)
         return {
             code: back_end(image[:, i : i + 1])
             for i, (code, back_end) in enumerate(self.back_ends.items())

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from anymri.losses.reconstruction import masked_mean_squared_error
 from anymri.losses.segmentation import binary_cross_entropy, prepare
-from anymri.methods._released import GROUP_NORM_UNET, rename
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
+from anymri.methods.authors.naming import GROUP_NORM_UNET, rename
 from anymri.nn.fusion import spread
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -209,7 +209,7 @@ class M3AE(Method):
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """What is there, and what the learned image has at the same place; see `Method.encode`."""
-        return {"image": show(image, available), "fill": self._learned(where, image)}
+        return {"image": zero_absent(image, available), "fill": self._learned(where, image)}
 
     def decode(
         self,

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from anymri.losses.adversarial import least_squares
 from anymri.losses.reconstruction import masked_l1
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.slices import from_slices, to_slices
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -46,7 +46,7 @@ class MMGANConfig(MethodConfig):
     ----------
     widths : tuple of int
         Channels of the generator's levels; every level halves the image.
-    judge_widths : tuple of int
+    discriminator_widths : tuple of int
         Channels of the discriminator's levels.
     dropout : float
         Share of features dropped in the generator's coarser levels.
@@ -57,7 +57,7 @@ class MMGANConfig(MethodConfig):
     """
 
     widths: tuple[PositiveInt, ...] = (64, 128, 256, 512, 512, 512, 512, 512)
-    judge_widths: tuple[PositiveInt, ...] = (64, 128, 256, 512)
+    discriminator_widths: tuple[PositiveInt, ...] = (64, 128, 256, 512)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     l1_weight: Annotated[float, Field(ge=0, le=1)] = 0.9
     lr: PositiveFloat = 2e-4
@@ -213,7 +213,7 @@ class MMGAN(Method):
                     "train", 30, 1, (8, 96, 96), "few_missing_first", steps_per_epoch=50, augment="none", foreground=0.0
                 ),
             ),
-            {"widths": (16, 32, 64, 64), "judge_widths": (16, 32, 32, 32), "lr": 1e-3},
+            {"widths": (16, 32, 64, 64), "discriminator_widths": (16, 32, 32, 32), "lr": 1e-3},
         ),
     }
     outputs = ("image",)
@@ -229,7 +229,7 @@ class MMGAN(Method):
             raise UserError(f"mm_gan: with {spec.modalities[0]} alone there is nothing to synthesise; add a sequence")
         self.divisor = 2 ** len(config.widths)
         self.generator = _Generator(channels, config.widths, config.dropout)
-        self.discriminator = _Discriminator(channels, config.judge_widths)
+        self.discriminator = _Discriminator(channels, config.discriminator_widths)
         for part in self.modules():
             if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(part.weight, 0.0, 0.02)
@@ -238,7 +238,7 @@ class MMGAN(Method):
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """The image: the network joins the sequences from the first layer on. See `Method.encode`."""
-        return {"image": show(image, available)}
+        return {"image": zero_absent(image, available)}
 
     def decode(
         self,
@@ -254,7 +254,7 @@ class MMGAN(Method):
 
     def _synthesise(self, image: Tensor, available: Tensor) -> Tensor:
         """All sequences, (B, M, D, H, W); those available mean nothing."""
-        return from_slices(self.generator(to_slices(show(image, available))), image.shape[2])
+        return from_slices(self.generator(to_slices(zero_absent(image, available))), image.shape[2])
 
     # ---------------------------------------------------------------------------------------------------- training
 

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from anymri.losses.co_training import consistency, ramp_up
 from anymri.losses.segmentation import dice_squared
-from anymri.methods._mmcformer_released import from_authors
-from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext
-from anymri.methods.per_subset import PerSubset
+from anymri.methods.authors.mmcformer import from_authors
 from anymri.nn.efficient_attention import EfficientBlock, EnlargeTokens
+from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
+from anymri.protocol.per_subset import PerSubset
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -229,11 +229,11 @@ class MMCFormer(PerSubset):
 
     Notes
     -----
-    One instance serves one subset; `Family` joins several. Attention is linear in the number of tokens: keys are
-    normalised over positions, queries over channels, and between them stands a small context matrix. The paths agree
-    on probabilities, on the contexts of the two finer levels (MSCA), and on four learned tokens that pass through the
-    coarsest level (MSP); the gradient reaches both. The full path also reconstructs all images from the last decoder
-    level's input and its tokens. Prediction uses the missing path alone.
+    One instance serves one subset; `PerSubsetModels` joins several. Attention is linear in the number of tokens: keys
+    are normalised over positions, queries over channels, and between them stands a small context matrix. The paths
+    agree on probabilities, on the contexts of the two finer levels (MSCA), and on four learned tokens that pass through
+    the coarsest level (MSP); the gradient reaches both. The full path also reconstructs all images from the last
+    decoder level's input and its tokens. Prediction uses the missing path alone.
 
     The four sigmoid channels are the labels and the background; no segmentation loss reads the background's.
 
@@ -303,12 +303,12 @@ class MMCFormer(PerSubset):
         self.head = Head("sigmoid", (*spec.labels, "background"))
         channels = len(self.head.channels)
         self.full = _Path(len(spec.modalities), channels, config)
-        self.missing = _Path(len(self.own), channels, config)
+        self.missing = _Path(len(self.subset_modalities), channels, config)
         self.reconstruction = _Reconstruction(len(spec.modalities), config)
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
+    def predict_subset(self, sources: Tensor, available: Tensor) -> Prediction:
         """Segment by the missing path."""
         return Prediction(logits=self.missing(sources).logits)
 
@@ -364,6 +364,8 @@ class MMCFormer(PerSubset):
         if origin != "official":
             raise UserError(f"unknown source {source!r} of mmcformer weights; known: official, official:<subset>")
         method = cls(MMCFormerConfig(subset=subset or "t1c"), GLIOMA)
-        weights = from_authors(state_dict["model_full"], state_dict["model_missing"], GLIOMA.modalities, method.own)
+        weights = from_authors(
+            state_dict["model_full"], state_dict["model_missing"], GLIOMA.modalities, method.subset_modalities
+        )
         method.load_state_dict(weights | {"median_statistics": method.get_buffer("median_statistics")})
         return method.eval()

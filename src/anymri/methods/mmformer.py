@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.class_weighted import cross_entropy_and_dice
-from anymri.methods._mmformer_released import ORDER, from_authors
-from anymri.methods._released import PADDING
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
+from anymri.methods.authors.mmformer import ORDER, from_authors
+from anymri.methods.authors.naming import PADDING
 from anymri.nn.hetero_modal import encode_each
 from anymri.nn.pre_norm import PreNormConv, PreNormDecoderLevel, PreNormEncoder, StackedPreNormConv
 from anymri.nn.res_encoder import PaddingRule, StackedConv, double, keep_available
 from anymri.nn.transformer import TransformerLayer
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -250,7 +250,7 @@ class MmFormer(Method):
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """Pyramid and tokens of every modality that some row has, by code; see `Method.encode`."""
-        return encode_each(self.encoders, show(image, available), available)
+        return encode_each(self.encoders, zero_absent(image, available), available)
 
     def decode(
         self,

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.segmentation import binary_cross_entropy, dice_regions
-from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext
-from anymri.methods.per_subset import PerSubset
 from anymri.nn.blocks import InstanceNorm
+from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
+from anymri.protocol.per_subset import PerSubset
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -201,10 +201,10 @@ class NnUNetPerSubset(PerSubset):
 
     Notes
     -----
-    One instance serves one subset; `Family` joins several. A method for missing modalities has to beat this at equal
-    size to be worth its effort. Sigmoid channels are the regions of the specification, as nnU-Net trains BraTS. Every
-    level of the way up has a classifier; while training those of all but the coarsest are counted, with weights 1,
-    1/2, 1/4 ... that sum to 1. The loss is binary cross-entropy plus a Dice loss of every window by itself.
+    One instance serves one subset; `PerSubsetModels` joins several. A method for missing modalities has to beat this at
+    equal size to be worth its effort. Sigmoid channels are the regions of the specification, as nnU-Net trains BraTS.
+    Every level of the way up has a classifier; while training those of all but the coarsest are counted, with weights
+    1, 1/2, 1/4 ... that sum to 1. The loss is binary cross-entropy plus a Dice loss of every window by itself.
 
     Convolution biases in front of the norms are kept for nnU-Net's weights and not added.
 
@@ -257,17 +257,17 @@ class NnUNetPerSubset(PerSubset):
     def __init__(self, config: NnUNetPerSubsetConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
         self.config: NnUNetPerSubsetConfig = config
-        self.needs = self.own
+        self.needs = self.subset_modalities
         self.head = Head("sigmoid", tuple(spec.regions))
         self.plan = plan_topology(config.spacing_mm, config.window, config.base_width, config.max_width)
         if len(self.plan.strides) < 3:
             raise UserError(f"method.config.window = {config.window}: too small for a U-Net; give at least 16 voxels")
         self.divisor = max(math.prod(axis) for axis in zip(*self.plan.strides, strict=True))
-        self.network = _Network(len(self.own), len(self.head.channels), self.plan)
+        self.network = _Network(len(self.subset_modalities), len(self.head.channels), self.plan)
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
+    def predict_subset(self, sources: Tensor, available: Tensor) -> Prediction:
         """Segment."""
         return Prediction(logits=self.network.heads[-1](self.network(sources)[-1]))
 

@@ -12,8 +12,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext, with_target
-from anymri.methods.per_subset import PerSubset
+from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
+from anymri.protocol.per_subset import PerSubset, with_target
 from anymri.types import GLIOMA, Batch, DataSpec, Prediction, Stage, UserError
 
 __all__ = ["Replica", "ReplicaConfig"]
@@ -133,11 +133,11 @@ class Replica(PerSubset):
 
     Notes
     -----
-    One instance serves one subset and makes one sequence; `Family` joins several. At the coarsest scale a forest
-    predicts each voxel of the brain from the 3 x 3 x 3 patch around it in every source and from its context; at the
-    finer scales the 3 x 3 x 3 patch of the coarser synthesis joins them. The context holds means of small cubes in
-    several directions and distances, counted from the line between the voxel and the centre of the head, so that
-    voxels alike in their patch are told apart by where they lie.
+    One instance serves one subset and makes one sequence; `PerSubsetModels` joins several. At the coarsest scale a
+    forest predicts each voxel of the brain from the 3 x 3 x 3 patch around it in every source and from its context; at
+    the finer scales the 3 x 3 x 3 patch of the coarser synthesis joins them. The context holds means of small cubes in
+    several directions and distances, counted from the line between the voxel and the centre of the head, so that voxels
+    alike in their patch are told apart by where they lie.
 
     A finer forest learns from coarse syntheses by forests that have not seen the subject (leave-one-out up to
     `folds`), as it will meet them; with a single training subject there is no such forest, and its own is used. Trees
@@ -194,14 +194,14 @@ class Replica(PerSubset):
         if len(config.radii) != len(config.cubes) or any(edge % 2 == 0 for edge in config.cubes):
             raise UserError("method.config.cubes: give one odd edge for every radius")
         self.target = cast(str, config.target)
-        self.needs = (*self.own, self.target)
+        self.needs = (*self.subset_modalities, self.target)
         # Features come in this order of the sources, whatever that of the specification.
-        self._order = [self.own.index(code) for code in sorted(self.own)]
+        self._order = [self.subset_modalities.index(code) for code in sorted(self.subset_modalities)]
         self.forests = nn.ModuleList(_Forest() for _ in range(config.scales))
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
+    def predict_subset(self, sources: Tensor, available: Tensor) -> Prediction:
         """The target, 0 outside the brain of the sources."""
         channel = self.spec.index(self.target)
         sources = sources[:, self._order].float()

@@ -14,8 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anymri.losses.adversarial import deceive, judge
-from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext, with_target
-from anymri.methods.per_subset import PerSubset
 from anymri.nn.residual_transformer import (
     KEY_BIAS,
     KEY_BIAS_REASON,
@@ -27,6 +25,8 @@ from anymri.nn.residual_transformer import (
     synthesise,
 )
 from anymri.nn.slices import to_slices
+from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
+from anymri.protocol.per_subset import PerSubset, with_target
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -102,8 +102,8 @@ class ResViT(PerSubset):
 
     Notes
     -----
-    One instance serves one subset and makes one sequence; `Family` joins several. Two convolutions halve the slice;
-    of nine residual blocks the first and the sixth also look at the whole slice: its maps become tokens for a
+    One instance serves one subset and makes one sequence; `PerSubsetModels` joins several. Two convolutions halve the
+    slice; of nine residual blocks the first and the sixth also look at the whole slice: its maps become tokens for a
     transformer, which the two blocks share, and its answer is joined with the maps and compressed. The loss is 100
     times the mean absolute error plus a least-squares adversarial term; the discriminator sees sources and target.
 
@@ -185,11 +185,11 @@ class ResViT(PerSubset):
         self.stages = tuple(replace(stage, patch=(cast(Any, stage.patch)[0], *config.size)) for stage in self.stages)
         self.patch = (8, *config.size)
         self.target = cast(str, config.target)
-        self.needs = (*self.own, self.target)
-        self.generator = ResViTGenerator(len(self.own), 1, config)
-        self.discriminator = ResViTDiscriminator(len(self.own) + 1, config.judge_width)
+        self.needs = (*self.subset_modalities, self.target)
+        self.generator = ResViTGenerator(len(self.subset_modalities), 1, config)
+        self.discriminator = ResViTDiscriminator(len(self.subset_modalities) + 1, config.judge_width)
 
-    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
+    def predict_subset(self, sources: Tensor, available: Tensor) -> Prediction:
         """The target."""
         made = synthesise(self.generator, sources, self.config)
         channel = self.spec.index(self.target)
@@ -255,7 +255,7 @@ class ResViT(PerSubset):
         side = TOKEN * round(state_dict["art_1.embeddings.positional_encoding"].shape[1] ** 0.5)
         method = cls(ResViTConfig(subset=given, target=target, size=(side, side)), GLIOMA)
         channels = given.split("+")
-        order = [channels.index(code) for code in method.own]
+        order = [channels.index(code) for code in method.subset_modalities]
         ours = {key: value for key, value in method.state_dict().items() if not key.startswith("generator.")}
         for theirs, value in state_dict.items():
             if re.match(r"art_\d\.transformer\.", theirs) or theirs.endswith(UNUSED):

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from anymri.losses.adversarial import deceive, judge
 from anymri.losses.reconstruction import masked_l1
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.residual_transformer import (
     KEY_BIAS,
     KEY_BIAS_REASON,
@@ -24,6 +23,7 @@ from anymri.nn.residual_transformer import (
     synthesise,
 )
 from anymri.nn.slices import to_slices
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -191,7 +191,7 @@ class UnifiedResViT(Method):
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """The image: the network joins the sequences from the first layer on. See `Method.encode`."""
-        return {"image": show(image, available)}
+        return {"image": zero_absent(image, available)}
 
     def decode(
         self,
@@ -201,7 +201,7 @@ class UnifiedResViT(Method):
         generators: list[torch.Generator] | None = None,
     ) -> Prediction:
         """All sequences, those shown reconstructed; deterministic. See `Method.decode`."""
-        made = synthesise(self.generator, show(features["image"], available), self.config)
+        made = synthesise(self.generator, zero_absent(features["image"], available), self.config)
         return Prediction(image=made, synthesised=torch.ones_like(available))
 
     def turns(self, stage: Stage) -> dict[str, list[dict[str, Any]]]:
@@ -211,23 +211,25 @@ class UnifiedResViT(Method):
     def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
         """Make what is missing and what is shown, or tell made from real ones."""
         shown, missing = batch.available, batch.present & ~batch.available
-        sources = show(batch.image, shown)
+        sources = zero_absent(batch.image, shown)
         with torch.set_grad_enabled(ctx.turn == "generator"):
             made = synthesise(self.generator, sources, self.config, ctx.stage.name == "transformers")
         weight = self.config.adversarial_weight
         if ctx.turn == "discriminator":
             terms = judge(
-                self.discriminator, *map(to_slices, (sources, *(show(x, missing) for x in (made, batch.image))))
+                self.discriminator, *map(to_slices, (sources, *(zero_absent(x, missing) for x in (made, batch.image))))
             )
             loss = 0.5 * weight * (terms["fake"] + terms["real"])
         else:
-            real = show(batch.image, batch.present)
+            real = zero_absent(batch.image, batch.present)
             where = {"pixel": missing, "reconstruction": shown}
             errors = {
                 name: masked_l1(made.float(), real, rows[..., None, None, None].expand_as(real))
                 for name, rows in where.items()
             }
-            terms = {"gan": weight * deceive(self.discriminator, to_slices(sources), to_slices(show(made, missing)))}
+            terms = {
+                "gan": weight * deceive(self.discriminator, to_slices(sources), to_slices(zero_absent(made, missing)))
+            }
             terms |= {name: self.config.l1_weight * error for name, error in errors.items()}
             loss = torch.stack(list(terms.values())).sum()
         return StepOutput(loss, {key: term.detach() for key, term in terms.items()})

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.class_weighted import cross_entropy_and_dice
-from anymri.methods._released import PADDING
-from anymri.methods._rfnet_released import from_authors
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
+from anymri.methods.authors.naming import PADDING
+from anymri.methods.authors.rfnet import from_authors
 from anymri.nn.hetero_modal import encode_each
 from anymri.nn.res_encoder import (
     SLOPE,
@@ -28,6 +27,7 @@ from anymri.nn.res_encoder import (
     double,
     keep_available,
 )
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -289,7 +289,7 @@ class RFNet(Method):
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """Features of every modality that some row has, by code; see `Method.encode`."""
-        return encode_each(self.encoders, show(image, available), available)
+        return encode_each(self.encoders, zero_absent(image, available), available)
 
     def decode(
         self,

@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from anymri.losses.class_weighted import weighted_cross_entropy
 from anymri.losses.reconstruction import gaussian_kl
 from anymri.losses.segmentation import dice_squared_prediction
-from anymri.methods._released import rename, swap_axes
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
+from anymri.methods.authors.naming import rename, swap_axes
 from anymri.nn.hetero_modal import encode_each
 from anymri.nn.res_encoder import (
     SLOPE,
@@ -29,6 +28,7 @@ from anymri.nn.res_encoder import (
     normalise_instance,
     pad,
 )
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -293,7 +293,7 @@ class RobustSeg(Method):
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """Content of every modality that some row has, by code; see `Method.encode`."""
-        return encode_each(self.contents, show(image, available), available)
+        return encode_each(self.contents, zero_absent(image, available), available)
 
     def decode(
         self,
@@ -331,7 +331,7 @@ class RobustSeg(Method):
     def _rebuild(self, batch: Batch, content: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over modalities of the mean absolute error and of the divergence, each over rows that have it."""
         errors, divergences = [], []
-        image = show(batch.image, batch.present)
+        image = zero_absent(batch.image, batch.present)
         for i, code in enumerate(self.spec.modalities):
             rows = batch.present[:, i]
             if not rows.any():

@@ -11,12 +11,12 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymri.losses.co_training import consistency, ramp_up, taken_for
+from anymri.losses.co_training import consistency, discriminator_bce, ramp_up
 from anymri.losses.segmentation import dice_squared
-from anymri.methods._released import GROUP_NORM_UNET, group_norm_path, swap_axes
-from anymri.methods.base import MethodConfig, MethodInfo, Preset, StepContext
-from anymri.methods.per_subset import PerSubset
+from anymri.methods.authors.naming import GROUP_NORM_UNET, group_norm_path, swap_axes
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
+from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
+from anymri.protocol.per_subset import PerSubset
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -46,7 +46,7 @@ class SMUNetConfig(MethodConfig):
     ----------
     widths, blocks : tuple of int
         Channels, all multiples of 8, and residual blocks of each level, finest first.
-    judge_widths : tuple of int
+    discriminator_widths : tuple of int
         Channels inside the style discriminator.
     dropout : float
         At the coarsest level.
@@ -63,7 +63,7 @@ class SMUNetConfig(MethodConfig):
 
     widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
     blocks: tuple[PositiveInt, ...] = (1, 2, 2, 4)
-    judge_widths: tuple[PositiveInt, ...] = (64, 128, 256)
+    discriminator_widths: tuple[PositiveInt, ...] = (64, 128, 256)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     missing_weight: Annotated[float, Field(ge=0, le=1)] = 0.6
     content_weight: NonNegativeFloat = 0.2
@@ -145,10 +145,10 @@ class SMUNet(PerSubset):
 
     Notes
     -----
-    One instance serves one subset; `Family` joins several. Both paths are the same U-Net; at the coarsest level
-    style (from three depths) and content (the last features) are told apart. The paths agree in their probabilities,
-    contents (voxel by voxel) and Gram matrices of styles, whose gradients reach both; a discriminator of styles
-    teaches the missing path alone. Prediction uses the missing path alone.
+    One instance serves one subset; `PerSubsetModels` joins several. Both paths are the same U-Net; at the coarsest
+    level style (from three depths) and content (the last features) are told apart. The paths agree in their
+    probabilities, contents (voxel by voxel) and Gram matrices of styles, whose gradients reach both; a discriminator of
+    styles teaches the missing path alone. Prediction uses the missing path alone.
 
     The four sigmoid channels are the labels and the background; no loss reads the background's, so it stays as it
     started and no region is made of it.
@@ -202,7 +202,7 @@ class SMUNet(PerSubset):
             {
                 "widths": (8, 16, 24, 32),
                 "blocks": (1, 1, 1, 1),
-                "judge_widths": (16,),
+                "discriminator_widths": (16,),
                 "lr": 2e-3,
                 # The published 20 epochs are some 5000 steps, three times this training. Sooner, the consistency pins
                 # both paths together before they have learned anything.
@@ -222,12 +222,12 @@ class SMUNet(PerSubset):
         self.divisor = 2 ** (len(config.widths) - 1)
         channels = len(self.head.channels)
         self.full = _Path(len(spec.modalities), channels, config)
-        self.missing = _Path(len(self.own), channels, config)
-        self.discriminator = _StyleDiscriminator(config.widths[-1], config.judge_widths)
+        self.missing = _Path(len(self.subset_modalities), channels, config)
+        self.discriminator = _StyleDiscriminator(config.widths[-1], config.discriminator_widths)
 
     # ------------------------------------------------------------------------------------------------ prediction
 
-    def answer(self, sources: Tensor, available: Tensor) -> Prediction:
+    def predict_subset(self, sources: Tensor, available: Tensor) -> Prediction:
         """Segment by the missing path."""
         return Prediction(logits=self.missing(sources).logits)
 
@@ -248,7 +248,7 @@ class SMUNet(PerSubset):
             with torch.no_grad():
                 full, missing = self._paths(batch)
             ctx.shared.update(full_style=full.style, missing_style=missing.style)
-        loss = taken_for(self.discriminator(ctx.shared["full_style"]), FULL) + taken_for(
+        loss = discriminator_bce(self.discriminator(ctx.shared["full_style"]), FULL) + discriminator_bce(
             self.discriminator(ctx.shared["missing_style"]), MISSING
         )
         return StepOutput(loss, {"style_discriminator": loss.detach()})
@@ -270,7 +270,10 @@ class SMUNet(PerSubset):
             "consistency": (ramp_up(ctx.progress, config.ramp), consistency(p_full, p_missing)),
             "content": (config.content_weight, content),
             "style": (config.style_weight, style_distance(full.style, missing.style)),
-            "style_adversarial": (config.adversarial_weight, taken_for(self.discriminator(missing.style), FULL)),
+            "style_adversarial": (
+                config.adversarial_weight,
+                discriminator_bce(self.discriminator(missing.style), FULL),
+            ),
         }
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         return StepOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
@@ -309,10 +312,16 @@ class SMUNet(PerSubset):
         method = cls(SMUNetConfig(subset=subset or "flair"), GLIOMA)
         # The authors' data set puts what is available first.
         listed = ("flair", "t1", "t1c", "t2")
-        order = (*(c for c in listed if c in method.own), *(c for c in listed if c not in method.own))
+        order = (
+            *(c for c in listed if c in method.subset_modalities),
+            *(c for c in listed if c not in method.subset_modalities),
+        )
         rules = ((r"unet\.convc", "style"), (r"unet\.convco", "join"), *GROUP_NORM_UNET)
         weights: dict[str, Tensor] = {"median_statistics": method.get_buffer("median_statistics")}
-        for entry, name, codes in (("model_full", "full", GLIOMA.modalities), ("model_missing", "missing", method.own)):
+        for entry, name, codes in (
+            ("model_full", "full", GLIOMA.modalities),
+            ("model_missing", "missing", method.subset_modalities),
+        ):
             path = group_norm_path(state_dict[entry], codes, order, rules)
             weights |= {f"{name}.{key}": value for key, value in path.items()}
         # Ours pools between the last two layers.

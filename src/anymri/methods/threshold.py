@@ -10,7 +10,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import GLIOMA, Batch, DataSpec, Features, Head, Prediction, Stage, Where
 
 __all__ = ["Threshold", "ThresholdConfig"]
@@ -93,7 +93,7 @@ class Threshold(Method):
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """The image itself."""
-        return {"image": show(image, available)}
+        return {"image": zero_absent(image, available)}
 
     def decode(
         self,
@@ -103,7 +103,7 @@ class Threshold(Method):
         generators: list[torch.Generator] | None = None,
     ) -> Prediction:
         """Threshold the best available modality. See `Method.decode`."""
-        image = show(features["image"], available)
+        image = zero_absent(features["image"], available)
         channel = torch.zeros_like(image[:, 0], dtype=torch.int64)
         for row in range(len(image)):
             decides = next(m for m in self._order if available[row, m])

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from anymri.losses.reconstruction import weight_penalty
 from anymri.losses.segmentation import cross_entropy, dice_squared_prediction
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.blocks import ResizeRule
 from anymri.nn.fusion import masked_moments
-from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each, start_kernels
+from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each, init_he_normal
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -138,11 +138,11 @@ class UHeMIS(Method):
         self.encoders = nn.ModuleDict({code: ModalityEncoder(config.widths, config.slope) for code in spec.modalities})
         moments = tuple(2 * width for width in config.widths)
         self.decoder = SkipDecoder(moments, config.widths, len(self.head.channels), config.slope, config.resize)
-        start_kernels(self)
+        init_he_normal(self)
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """Features of every modality that some row has, by code; see `Method.encode`."""
-        return encode_each(self.encoders, show(image, available), available)
+        return encode_each(self.encoders, zero_absent(image, available), available)
 
     def decode(
         self,

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from anymri.losses.reconstruction import gaussian_kl, masked_mean_squared_error, weight_penalty
 from anymri.losses.segmentation import cross_entropy, dice_squared_prediction
-from anymri.methods._released import rename, swap_axes
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
+from anymri.methods.authors.naming import rename, swap_axes
 from anymri.nn.blocks import ResizeRule
 from anymri.nn.fusion import expert, product_of_experts
-from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each, start_kernels
+from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each, init_he_normal
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -168,13 +168,13 @@ class UHVED(Method):
         self.images = nn.ModuleDict(
             {code: SkipDecoder(latent, config.widths, 1, config.slope, config.resize) for code in spec.modalities}
         )
-        start_kernels(self)
+        init_he_normal(self)
 
     # ------------------------------------------------------------------------------------------------ prediction
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """Gaussian features of every modality that some row has, by code; see `Method.encode`."""
-        return encode_each(self.encoders, show(image, available), available)
+        return encode_each(self.encoders, zero_absent(image, available), available)
 
     def decode(
         self,

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from anymri.losses.reconstruction import masked_l1
 from anymri.losses.segmentation import binary_cross_entropy, cross_entropy, dice_nnunet, dice_regions
-from anymri.methods.base import Method, MethodConfig, MethodInfo, Preset, StepContext, show
 from anymri.nn.blocks import InstanceNorm
+from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -224,7 +224,7 @@ class UNet(Method):
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """The image itself: everything here depends on which modalities are there together."""
-        return {"image": show(image, available)}
+        return {"image": zero_absent(image, available)}
 
     def decode(
         self,
@@ -235,7 +235,7 @@ class UNet(Method):
     ) -> Prediction:
         """Segment and complete from the available channels, the others being zeros. See `Method.decode`."""
         wanted = outputs or self.outputs
-        finest = self._features(show(features["image"], available), available, count=1)[0]
+        finest = self._features(zero_absent(features["image"], available), available, count=1)[0]
         logits = self.heads[0](finest) if "logits" in wanted else None
         if self.image_head is None or "image" not in wanted:
             return Prediction(logits=logits)
@@ -262,7 +262,7 @@ class UNet(Method):
         """Dice plus cross-entropy of every supervised level, and L1 in brain of the completed images."""
         assert batch.label is not None
         target = self.head.target(batch.label, self.spec)
-        levels = self._features(show(batch.image, batch.available), batch.available, len(self.heads))
+        levels = self._features(zero_absent(batch.image, batch.available), batch.available, len(self.heads))
         weights = [0.5**i for i in range(len(levels))]
         dice = ce = torch.zeros((), device=target.device)
         for weight, head, features in zip(weights, self.heads, levels, strict=True):
@@ -274,7 +274,7 @@ class UNet(Method):
         loss, logs = dice + ce, {"dice": dice.detach(), "cross_entropy": ce.detach()}
         if self.image_head is not None:
             # Present but hidden modalities are the targets; a modality's own brain is where it is not 0.
-            known = show(batch.image, batch.present)
+            known = zero_absent(batch.image, batch.present)
             completion = masked_l1(self.image_head(levels[0]).float(), known, known != 0)
             loss, logs["completion"] = loss + self.config.completion * completion, completion.detach()
         return StepOutput(loss, logs)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from anymri.nn.blocks import PreActivationConv, ResizeRule, enlarge
 
-__all__ = ["ModalityEncoder", "SkipDecoder", "encode_each", "start_kernels"]
+__all__ = ["ModalityEncoder", "SkipDecoder", "encode_each", "init_he_normal"]
 
 
 class ModalityEncoder(nn.Module):
@@ -88,7 +88,7 @@ class SkipDecoder(nn.Module):
         return self.last(flow)
 
 
-def start_kernels(network: nn.Module) -> None:
+def init_he_normal(network: nn.Module) -> None:
     """Draw every kernel by He's normal rule, as the authors' framework (NiftyNet) does; biases stay."""
     for part in network.modules():
         if isinstance(part, nn.Conv3d):

@@ -8,9 +8,9 @@ pathology, contrast and artifact are separate parts with separate random streams
 from anymri.phantom.abdomen import generate_abdomens
 from anymri.phantom.dataset import generate
 from anymri.phantom.layouts import default_layout
-from anymri.phantom.recipe import PhantomRecipe, checksum, generate_recipe, read_recipe, verify_recipe
+from anymri.phantom.recipe import PhantomRecipe, generate_recipe, read_recipe, verify_recipe
 from anymri.phantom.settings import PhantomSettings
-from anymri.phantom.subject import PhantomSubject, make_subject, subject_id
+from anymri.phantom.subject import PhantomSubject, checksum, make_subject, subject_id
 
 __all__ = [
     "PhantomRecipe",

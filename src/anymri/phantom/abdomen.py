@@ -190,7 +190,7 @@ def generate_abdomens(
     UserError
         If an argument is out of range or the folder cannot be written.
     """
-    from anymri.data.files import make_folder
+    from anymri.files import make_folder
     from anymri.phantom.dataset import run_all
 
     out, subjects, seed = Path(out), whole_number("subjects", subjects, 1), whole_number("seed", seed, 0)
@@ -209,7 +209,7 @@ def generate_abdomens(
 def _write_abdomen(index: int, out: Path, seed: int, spacing_mm: float, layout: str) -> tuple[int, str]:
     """Make and write one patient; returns its index and a checksum of its voxels."""
     from anymri.data.datasets import get_dataset
-    from anymri.data.files import replace_file
+    from anymri.files import replace_file
 
     images, label, parameters = make_abdomen(seed, index, spacing_mm)
     digest = hashlib.sha256()

@@ -20,6 +20,7 @@ from anymri.phantom.pathology import PATHOLOGY_TABLE
 from anymri.phantom.settings import PhantomSettings
 from anymri.phantom.subject import PhantomSubject, make_subject, subject_id, whole_number
 from anymri.phantom.unaligned import Placement, draw_placement, write_unaligned
+from anymri.progress import progress_bar
 
 __all__ = ["LAYOUTS", "generate", "run_all", "write_subjects"]
 
@@ -57,7 +58,7 @@ def _describe(out: Path, pathology: str, sequences: tuple[str, ...]) -> None:
     """Write the ``dataset.yaml`` that says what the labels of a folder mean."""
     import yaml
 
-    from anymri.data.files import replace_file
+    from anymri.files import replace_file
 
     row = PATHOLOGY_TABLE[pathology]
     content = {
@@ -95,7 +96,7 @@ def _write_subject(
 ) -> tuple[int, str]:
     """Make and write one subject; returns its index and checksum."""
     from anymri.data.datasets import get_dataset
-    from anymri.phantom.recipe import checksum
+    from anymri.phantom.subject import checksum
 
     subject = make_subject(seed, index, settings)
     digest = checksum(subject)
@@ -167,7 +168,7 @@ def write_subjects(
     UserError
         If an argument is out of range or the folder cannot be written.
     """
-    from anymri.data.files import make_folder
+    from anymri.files import make_folder
 
     chosen = find_layout(layout, settings.pathology)
     if settings.modalities is None:
@@ -188,22 +189,17 @@ def write_subjects(
 
 def run_all(make: partial, indices: list[int], workers: int, progress: bool) -> dict[int, str]:
     """Call ``make(index) -> (index, checksum)`` for every index, in this process or several, with a progress bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("phantoms"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     digests: dict[int, str] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not progress) as bar:
-        task = bar.add_task("phantoms", total=len(indices))
+    with progress_bar("phantoms", len(indices), progress) as bar:
         if workers == 1:
             for index in indices:
                 digests.update([make(index)])
-                bar.advance(task)
+                bar.advance()
             return digests
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             for result in pool.map(make, indices):
                 digests.update([result])
-                bar.advance(task)
+                bar.advance()
     return digests
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-
-import numpy as np
 
 from anymri.data.split import Split, write_split
 from anymri.errors import UserError
 from anymri.phantom.dataset import write_subjects
 from anymri.phantom.settings import PhantomSettings
-from anymri.phantom.subject import PhantomSubject, make_subject, subject_id
+from anymri.phantom.subject import checksum, make_subject, subject_id
 
-__all__ = ["PhantomRecipe", "checksum", "generate_recipe", "read_recipe", "verify_recipe"]
+__all__ = ["PhantomRecipe", "generate_recipe", "read_recipe", "verify_recipe"]
 
 
 @dataclass(frozen=True)
@@ -49,15 +46,6 @@ class PhantomRecipe:
         """Ids of the ``train`` or the ``test`` part."""
         start, stop = {"train": (0, self.train), "test": (self.train, self.train + self.test)}[part]
         return [subject_id(index) for index in range(start, stop)]
-
-
-def checksum(subject: PhantomSubject) -> str:
-    """SHA-256 of a subject: images in their order as little-endian int16, then the label as uint8, all (D, H, W)."""
-    digest = hashlib.sha256()
-    for image in subject.images.values():
-        digest.update(np.ascontiguousarray(image, "<i2").tobytes())
-    digest.update(np.ascontiguousarray(subject.label, np.uint8).tobytes())
-    return digest.hexdigest()
 
 
 def read_recipe(name_or_path: str | Path) -> PhantomRecipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -31,7 +32,7 @@ from anymri.phantom.pathology import PATHOLOGY_TABLE, Tissue
 from anymri.phantom.settings import MAPS, MODALITIES, Grid, PhantomSettings
 from anymri.phantom.variation import Variation, draw_variation
 
-__all__ = ["PhantomSubject", "make_subject", "subject_id", "whole_number"]
+__all__ = ["PhantomSubject", "checksum", "make_subject", "subject_id", "whole_number"]
 
 
 @dataclass(frozen=True)
@@ -206,3 +207,12 @@ def make_subject(seed: int, index: int, settings: PhantomSettings | None = None)
     parameters["imposed"] = imposed
     parameters["flags"] = {code: {name: name in record for name in ARTIFACTS} for code, record in imposed.items()}
     return PhantomSubject(subject_id(index), images, label, settings.spacing_mm, parameters)
+
+
+def checksum(subject: PhantomSubject) -> str:
+    """SHA-256 of a subject: images in their order as little-endian int16, then the label as uint8, all (D, H, W)."""
+    digest = hashlib.sha256()
+    for image in subject.images.values():
+        digest.update(np.ascontiguousarray(image, "<i2").tobytes())
+    digest.update(np.ascontiguousarray(subject.label, np.uint8).tobytes())
+    return digest.hexdigest()

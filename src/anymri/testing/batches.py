@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anymri.methods.base import Method, divisors
 from anymri.nn.fusion import spread
+from anymri.protocol.method import Method, divisors
 from anymri.types import GLIOMA, STATISTICS, Batch, DataSpec, Where
 
 __all__ = ["POISONS", "SUBSETS", "brains", "draw_fewer", "make_batch", "poison", "size_for"]

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from anymri.data.subsets import SAMPLERS
-from anymri.methods.base import Method, divisors
+from anymri.data.samplers import SAMPLERS
+from anymri.protocol.method import Method, divisors
 from anymri.testing.candidate import Candidate, predict
 from anymri.testing.expect import demand, demand_same
 from anymri.types import GLIOMA

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from anymri.inference.kernels import SameKernels
-from anymri.methods import Family, SubsetNotTrained
-from anymri.methods.base import Method, divisors
+from anymri.methods import PerSubsetModels, SubsetNotTrained
+from anymri.protocol.method import Method, divisors
 from anymri.testing.batches import POISONS, SUBSETS, make_batch, poison, size_for
 from anymri.testing.candidate import Candidate, only_synthesises, predict
 from anymri.testing.expect import demand, demand_same, refuses
@@ -240,7 +240,9 @@ def _per_modality(candidate: Candidate, method: Method, permuted: Method) -> lis
     spec = DataSpec(tuple(more), labels=method.spec.labels, regions=method.spec.regions)
     grown = [(candidate.sizes(spec), method.spec.modalities, permuted.spec.modalities)]
     if method.subsets != "any":
-        grown.append((candidate.sizes(method.spec, subset="t1+t1c+flair"), method.own, permuted.own))
+        grown.append(
+            (candidate.sizes(method.spec, subset="t1+t1c+flair"), method.subset_modalities, permuted.subset_modalities)
+        )
     found = []
     for shapes, codes, new in grown:
         for key, value in method.state_dict().items():
@@ -258,7 +260,7 @@ def a_family_serves_its_subsets_and_refuses_others(candidate: Candidate) -> None
     if method.subsets == "any":
         raise SkipTest("one network for all subsets")
     single = candidate.build(subset="t2")
-    family = Family({"flair+t1c": method, "t2": single})
+    family = PerSubsetModels({"flair+t1c": method, "t2": single})
     asked = torch.stack([GLIOMA.available(subset) for subset in (("t2",), ("t1c", "flair"))])
     with torch.inference_mode():
         together = main_output(predict(family, image, asked))

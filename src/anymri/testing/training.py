@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from anymri.methods.base import Method, StepContext
+from anymri.protocol.method import Method, StepContext
 from anymri.testing.batches import POISONS, SUBSETS, draw_fewer, make_batch, poison, size_for
 from anymri.testing.candidate import Candidate, only_synthesises
 from anymri.testing.expect import demand, demand_same, same
@@ -149,7 +149,7 @@ def _two_rows(method: Method) -> Batch:
     available = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1]]).bool()
     present = available if method.needs == "any" else torch.ones_like(available)
     if method.subsets != "any":
-        available = method.spec.available(method.own).expand_as(available)
+        available = method.spec.available(method.subset_modalities).expand_as(available)
         present = torch.ones_like(available)
     return make_batch(size_for(method), present, available)
 

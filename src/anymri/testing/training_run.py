@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from anymri.methods.base import Method, StepContext
+from anymri.protocol.method import Method, StepContext
 from anymri.testing.expect import tensors
 from anymri.types import Batch
 
@@ -33,7 +33,7 @@ def incomplete(method: Method) -> tuple[Tensor, Tensor]:
     if method.needs == "complete":
         present, available = torch.ones(1, 4, dtype=torch.bool), torch.tensor([[1, 0, 1, 0]]).bool()
     if method.subsets != "any":
-        own = method.spec.available(method.own)
+        own = method.spec.available(method.subset_modalities)
         needed = own if isinstance(method.needs, str) else method.spec.available(method.needs)
         present, available = present | needed, own.expand_as(available)
     return present, available

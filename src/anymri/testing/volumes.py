@@ -9,7 +9,7 @@ from torch import Tensor
 
 from anymri.inference.kernels import SameKernels
 from anymri.inference.sliding_window import predict_subject
-from anymri.methods.base import Method
+from anymri.protocol.method import Method
 from anymri.testing.batches import brains, size_for
 from anymri.testing.candidate import Candidate
 from anymri.testing.expect import demand, demand_same

@@ -12,7 +12,7 @@ from anymri.data.loading import volume_batch
 from anymri.methods import StepContext
 from anymri.training.log import ProgressBar, RunLog, draw_progress
 from anymri.training.machine import memory_error
-from anymri.training.preparation import Plan, seed_from
+from anymri.training.preparation import PreparedRun, seed_from
 from anymri.training.weights import save_model
 from anymri.types import Batch
 
@@ -22,7 +22,7 @@ __all__ = ["fit"]
 class _Volumes:
     """Whole training volumes as one-row batches, as often as `Method.fit` asks."""
 
-    def __init__(self, plan: Plan, bar: ProgressBar) -> None:
+    def __init__(self, plan: PreparedRun, bar: ProgressBar) -> None:
         self.plan, self.bar = plan, bar
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class _Volumes:
             self.bar.advance(f"{self.plan.method.name} fit", None)
 
 
-def fit(plan: Plan, out: Path, progress: bool) -> None:
+def fit(plan: PreparedRun, out: Path, progress: bool) -> None:
     """Train a classical system; it has no checkpoints, an interrupted run starts anew."""
     begin, stage, seed = time.perf_counter(), plan.stages[0], seed_from(plan.config.training.seed, "fit")
     torch.manual_seed(seed)

@@ -13,7 +13,7 @@ __all__ = ["training_code"]
 LOOP = (
     "anymri.data.augment",
     "anymri.data.loading",
-    "anymri.data.subsets",
+    "anymri.data.samplers",
     "anymri.training.classical",
     "anymri.training.loop",
     "anymri.training.machine",

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from anymri.progress import progress_bar
+
 __all__ = ["ProgressBar", "RunLog", "draw_progress", "read_log"]
 
 
@@ -63,40 +65,28 @@ class ProgressBar:
     """
 
     def __init__(self, title: str, total: int, done: int, visible: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TimeRemainingColumn(),
-        )
-        # Standard output is left to results, which another program may read.
-        console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, refresh_per_second=2, disable=not visible)
-        self._task = self._progress.add_task(title, total=total, completed=done, loss="-")
+        self._context = progress_bar(title, total, visible, done=done, note="loss -", transient=False)
         self._visible = visible
         self._shown = 0.0
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._bar = self._context.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._context.__exit__(kind, error, trace)
 
     def advance(self, title: str, loss: Any) -> None:
         """One step more. `loss` is a tensor or None; it is read at most twice a second, as reading waits for a GPU."""
         if not self._visible:
             return
-        self._progress.advance(self._task)
+        note = None
         if loss is not None and time.monotonic() - self._shown > 0.5:
             self._shown = time.monotonic()
-            self._progress.update(self._task, description=title, loss=f"{float(loss):.4f}")
+            note = f"loss {float(loss):.4f}"
+        self._bar.advance(title, note)
 
     def say_dropped(self, dropped: dict[str, int]) -> None:
         """Say how many subjects were left out and why."""
@@ -105,8 +95,7 @@ class ProgressBar:
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""
-        if self._visible:
-            self._progress.console.print(text, highlight=False, markup=False)
+        self._bar.say(text)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from anymri.training.machine import (
     torch_settings,
 )
 from anymri.training.optimization import WeightAverage, lr_factor, make_optimizer, set_lr
-from anymri.training.preparation import Plan, open_run_folder, prepare, seed_from
+from anymri.training.preparation import PreparedRun, open_run_folder, prepare, seed_from
 from anymri.training.validation import validate
 from anymri.training.weights import save_model, window_of
 from anymri.types import Batch, OptimizerSettings, Stage, StepOutput, UserError
@@ -92,7 +92,7 @@ class _Turn:
 class _Loop:
     """State of a running training; what is in it is either in the checkpoint or follows from the plan."""
 
-    def __init__(self, plan: Plan, out: Path, progress: bool) -> None:
+    def __init__(self, plan: PreparedRun, out: Path, progress: bool) -> None:
         self.plan, self.out, self.show_progress = plan, out, progress
         self.settings = plan.config.training
         self.device_type, self.precision = choose_device(self.settings)

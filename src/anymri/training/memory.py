@@ -12,7 +12,7 @@ import torch
 from anymri.config import TrainingSection
 from anymri.evaluation.complexity import LiveTensors
 from anymri.methods import Method, StepContext
-from anymri.methods.base import divisors
+from anymri.protocol.method import divisors
 from anymri.training.machine import choose_device
 from anymri.types import STATISTICS, Batch, Stage, Where
 

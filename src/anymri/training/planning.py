@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from anymri.config import RunConfig, TrainingSection, override, to_plain, validate_run_config
-from anymri.data.files import make_folder, replace_file
 from anymri.data.fingerprint import Fingerprint, take_fingerprint
 from anymri.data.split import make_split, write_split
+from anymri.files import make_folder, replace_file
 from anymri.methods import Method, create, get_method
-from anymri.methods.base import divisors
+from anymri.protocol.method import divisors
 from anymri.training.memory import StepMemory, memory_at_hand
 from anymri.types import DataSpec, Stage, Subject, UserError
 

@@ -17,20 +17,22 @@ from torch import Tensor
 
 from anymri.config import RunConfig, TrainingSection, load_run_config, result_changing, run_id, write_run_config
 from anymri.data.loading import PatchLoader
-from anymri.data.subsets import make_sampler
-from anymri.methods import Family, Method, create
-from anymri.methods.base import divisors
+from anymri.data.samplers import make_sampler
+from anymri.methods import Method, PerSubsetModels, create
+from anymri.moved import hand_on
+from anymri.protocol.method import divisors
+from anymri.protocol.weights_file import weights_digest
 from anymri.training.code import training_code
 from anymri.types import Sampler, Stage, UserError
 
 if TYPE_CHECKING:
     from anymri.data.cache import Cache
 
-__all__ = ["Plan", "made_by_other_code", "open_run_folder", "prepare", "seed_from"]
+__all__ = ["PreparedRun", "made_by_other_code", "open_run_folder", "prepare", "seed_from"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class PreparedRun:
     """A run, ready to start.
 
     Parameters
@@ -68,7 +70,7 @@ def seed_from(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def prepare(config: RunConfig) -> Plan:
+def prepare(config: RunConfig) -> PreparedRun:
     """Build method, stages and subject lists.
 
     Raises
@@ -92,7 +94,7 @@ def prepare(config: RunConfig) -> Plan:
     shown = _repeated(training, config.data.repeat)
     loaders = tuple(_loader(cache, shown, stage, config.training) for stage in (() if method.classical else stages))
     resolved = _resolved(config, method)
-    return Plan(
+    return PreparedRun(
         config=resolved,
         method=method,
         stages=stages,
@@ -105,13 +107,13 @@ def prepare(config: RunConfig) -> Plan:
     )
 
 
-def open_run_folder(out: Path, plan: Plan, resume: bool) -> bool:
+def open_run_folder(out: Path, plan: PreparedRun, resume: bool) -> bool:
     """Create the run folder, or recognise the run in it.
 
     Parameters
     ----------
     out : Path
-    plan : Plan
+    plan : PreparedRun
     resume : bool
         False removes an earlier run in the folder.
 
@@ -126,7 +128,7 @@ def open_run_folder(out: Path, plan: Plan, resume: bool) -> bool:
     UserError
         If `out` is a file, holds something else, or a run with other settings or data.
     """
-    from anymri.data.files import make_folder
+    from anymri.files import make_folder
 
     card = out / "run.json"
     if out.is_dir() and not card.is_file():
@@ -182,7 +184,7 @@ def _build_method(config: RunConfig, cache: Cache) -> Method:
     from anymri.zoo import open_model
 
     start = open_model(settings.init)
-    if isinstance(start, Family):
+    if isinstance(start, PerSubsetModels):
         raise UserError(f"training.init={settings.init} holds several networks; name the run of one")
     if start.name != section.name:
         raise UserError(
@@ -327,7 +329,7 @@ def _facts(
         "training_subjects": list(training),
         "validation_subjects": list(validation),
         "stages": [json.loads(json.dumps(asdict(stage))) for stage in stages],
-        "start": _weights_digest(method) if config.training.init else "fresh",
+        "start": weights_digest(method) if config.training.init else "fresh",
     }
     content = json.dumps([result_changing(config), facts], sort_keys=True)
     facts["identity"] = hashlib.sha256(content.encode()).hexdigest()
@@ -335,14 +337,7 @@ def _facts(
     return {**facts, "dropped_subjects": dropped, "parameters": size, "code": training_code(type(method))}
 
 
-def _weights_digest(method: Method) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(method.state_dict().items()):
-        digest.update(name.encode() + value.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _difference(out: Path, stored: dict[str, Any], plan: Plan) -> str:
+def _difference(out: Path, stored: dict[str, Any], plan: PreparedRun) -> str:
     """The first thing that differs between the stored run and this one, for the user."""
     try:
         old = _flat(result_changing(load_run_config(out / "config.yaml")))
@@ -376,3 +371,6 @@ def _remove_run(out: Path) -> None:
     CheckpointStore(out).clear()
     for name in ("model.safetensors", "log.jsonl", "progress.png", "config.yaml", "run.json"):
         (out / name).unlink(missing_ok=True)
+
+
+__getattr__ = hand_on(__name__)

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from anymri.evaluation.seen import training_images
-from anymri.training.preparation import Plan
+from anymri.training.preparation import PreparedRun
 from anymri.types import Stage
 from anymri.zoo import open_model
 
 __all__ = ["save_model", "window_of"]
 
 
-def save_model(plan: Plan, out: Path) -> None:
+def save_model(plan: PreparedRun, out: Path) -> None:
     """Write ``model.safetensors``: its presence says that the run is finished."""
     entry = plan.cache.entry(plan.training_subjects[0])
     head = plan.method.head
@@ -38,6 +38,6 @@ def save_model(plan: Plan, out: Path) -> None:
     plan.method.eval().save(out / "model.safetensors", extra=extra)
 
 
-def window_of(plan: Plan, stage: Stage) -> tuple[int, int, int] | None:
+def window_of(plan: PreparedRun, stage: Stage) -> tuple[int, int, int] | None:
     """Window to predict with: the method's own or the training crop."""
     return plan.method.patch or stage.patch

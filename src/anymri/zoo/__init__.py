@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from anymri.errors import UserError
 from anymri.zoo.card import ModelCard, RegionScore, card_text, read_card_file
 
 if TYPE_CHECKING:
-    from anymri.methods import Family, Method
+    from anymri.methods import Method, PerSubsetModels
 
 __all__ = [
     "ModelCard",
@@ -102,7 +102,7 @@ def open_model(model: str | Path) -> Any:
 
     Returns
     -------
-    Method or Family
+    Method or PerSubsetModels
         In evaluation mode. Its ``extra`` is the dict stored beside the weights: spacing, window and subjects it
         was trained with. A folder of run folders gives the family of its networks, called after the folder.
 
@@ -112,22 +112,19 @@ def open_model(model: str | Path) -> Any:
         If the model is unknown, a file is not a weights file of anymri, or the runs of a folder do not go together.
     """
     from anymri.methods import load
-    from anymri.methods.base import read_header
 
     opened = []
     paths = weights_paths(model)
     for path in paths:
-        method = load(path)
-        method.extra = read_header(path)["extra"]
-        opened.append(method)
+        opened.append(load(path))
     return opened[0] if len(opened) == 1 else _join(opened, paths, Path(model))
 
 
-def _join(members: list[Method], paths: list[Path], folder: Path) -> Family:
-    """Family of the networks below a folder, with what their weights say in common."""
-    from anymri.methods import Family
+def _join(members: list[Method], paths: list[Path], folder: Path) -> PerSubsetModels:
+    """One model of the networks below a folder, with what their weights say in common."""
+    from anymri.methods import PerSubsetModels
 
-    extras = [cast(dict[str, Any], member.extra) for member in members]
+    extras = [member.extra for member in members]
     for member, extra, path in zip(members, extras, paths, strict=True):
         if member.subsets == "any":
             raise UserError(
@@ -141,15 +138,15 @@ def _join(members: list[Method], paths: list[Path], folder: Path) -> Family:
                     "networks that were trained alike"
                 )
     try:
-        family = Family.of(members)
+        together = PerSubsetModels.of(members)
     except ValueError as error:
         raise UserError(f"{folder}: {error}; name a folder with one network for each subset") from None
     joined: Any = {**extras[0], "run": folder.resolve().name}
     for key in ("training_subjects", "training_images"):
         if all(key in one for one in extras):
             joined[key] = sorted({value for one in extras for value in one[key]})
-    family.extra = joined
-    return family.eval()
+    together.extra = joined
+    return together.eval()
 
 
 def import_checkpoint(name: str, state_dict: Mapping[str, Any], source: str = "official") -> Any:

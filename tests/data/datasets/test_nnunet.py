@@ -13,8 +13,7 @@ from anymri.data.index import write_subjects
 from anymri.data.preprocess import preprocess
 from anymri.data.specification import read_spec, write_spec
 from anymri.data.split import nnunet_split, read_split
-from anymri.evaluation.full_scores import score_regions_in_full
-from anymri.evaluation.scoring import score_regions
+from anymri.evaluation.scoring import score_regions, score_regions_in_full
 from anymri.types import DataSpec, UserError
 
 SHAPE = (12, 14, 16)

@@ -1,7 +1,8 @@
 """Which of T1, T2 and FLAIR a brain image looks like: a linear classifier on the numbers of `measures`.
 
-Its coefficients are fitted to digital phantoms alone, as `tools/sequence_judge.py` does. The weight of the penalty, the
-clipping and the limits of the decision were set with real studies in view, so figures on those are optimistic.
+Its coefficients are fitted to digital phantoms alone, as `experiments/sequence_judge.py` does. The weight of the
+penalty, the clipping and the limits of the decision were set with real studies in view, so figures on those are
+optimistic.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from anymri.data.datasets.folder import read_folder_spec, with_file_values
 from anymri.data.datasets.info import DatasetInfo, unlabelled_spec
 from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, write_files
 from anymri.data.datasets.spellings import image_ending
-from anymri.data.files import replace_file
+from anymri.files import replace_file
 from anymri.types import GLIOMA, Subject, UserError
 
 __all__ = ["INFOS", "NAMES", "find_sessions", "index_bids", "write_bids"]

@@ -21,8 +21,8 @@ import numpy as np
 
 from anymri.data.datasets.info import DatasetInfo
 from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid, new_folder
-from anymri.data.files import make_folder, replace_file
 from anymri.data.formats import select, write_dicom
+from anymri.files import make_folder, replace_file
 from anymri.types import DataSpec, Subject, UserError
 
 __all__ = ["INFOS", "index_duke_liver", "write_duke_liver"]

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.files import make_folder
 from anymri.data.formats import FOREIGN, select, write_foreign
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import write_image
+from anymri.files import make_folder
 from anymri.types import Subject, UserError
 
 __all__ = [

@@ -14,8 +14,8 @@ import numpy as np
 
 from anymri.data.datasets.info import DatasetInfo
 from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid
-from anymri.data.files import make_folder, replace_file
 from anymri.data.formats import select
+from anymri.files import make_folder, replace_file
 from anymri.types import GLIOMA, Subject, UserError
 
 __all__ = ["CHANNELS", "INFOS", "index_msd_brain", "write_msd_brain"]

@@ -19,7 +19,7 @@ from anymri.data.datasets.folder import index_patterns
 from anymri.data.datasets.info import DatasetInfo
 from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, write_files
 from anymri.data.datasets.spellings import modality_of
-from anymri.data.files import make_folder, replace_file
+from anymri.files import make_folder, replace_file
 from anymri.modalities import MODALITIES
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
 

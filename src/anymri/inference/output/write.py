@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from anymri.data.files import make_folder
 from anymri.data.nifti import write_image
+from anymri.files import make_folder
 from anymri.inference.output.raw_result import write_raw
 from anymri.inference.output.report import study_page
 from anymri.inference.output.result import (

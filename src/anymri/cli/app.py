@@ -1,0 +1,78 @@
+"""The command ``anymri``: one verb per arrow of the pipeline, each a thin layer over the Python functions.
+
+Only typer and small modules are imported at the top, so that ``anymri --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from anymri.cli import benchmark, catalogues, data, phantom, predict, training
+from anymri.errors import UserError
+
+#: Exit code after Ctrl-C, as shells expect it.
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="anymri",
+    help="Brain MRI with missing sequences: segment, complete, benchmark, train. Research use only.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for verb in (
+    phantom.phantom, data.index, data.split, data.preprocess, data.cache, data.plan, data.prepare, data.datasets,
+    training.train, training.evaluate, benchmark.benchmark, benchmark.report, benchmark.cost, benchmark.protocols,
+    predict.predict, training.demo, catalogues.methods, catalogues.cite, catalogues.models,
+):  # fmt: skip
+    app.command()(verb)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from anymri.version import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: whatever a user can mend is one line on standard error and exit code 2."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except UserError as error:
+        _refuse(str(error))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _refuse(_system_reason(error))
+    except Exception as error:
+        # The errors of the command line itself (a missing option, a wrong number) carry this method.
+        say = getattr(error, "format_message", None)
+        if say is None:
+            raise
+        context = getattr(error, "ctx", None)
+        verb = context.command_path if context is not None else "anymri"
+        _refuse(f"{say().rstrip('.')}; see {verb} --help")
+    if code == INTERRUPTED:
+        typer.echo("anymri: interrupted; the same command goes on where it can", err=True)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo("anymri: " + message.replace("\n", " "), err=True)
+    sys.exit(2)
+
+
+def _system_reason(error: OSError) -> str:
+    """What the operating system refused, and what to do about it."""
+    place, reason = error.filename or "output", error.strerror or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+        return f"{place}: cannot be read or written ({reason}); free some space or choose another place"
+    return f"{place}: {reason}; check the path"

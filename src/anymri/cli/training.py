@@ -1,0 +1,111 @@
+"""The verbs train, evaluate and demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anymri.cli.options import Device, Json, Precision, Quiet, Threads, say, use_threads, voxels
+from anymri.cli.options import precision as parse_precision
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file of the run.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Run folder; an unfinished run in it is resumed, one of other code set aside."
+        ),
+    ],
+    init: Annotated[str | None, typer.Option("--init", help="Start from a bundled model or weights file.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. training.epochs=5; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
+    threads: Threads = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train one method; writes checkpoint, resolved configuration, log and weights to the run folder.
+
+    Example: anymri train unet.yaml --set training.epochs=50 -o runs/unet
+    """
+    from anymri.config import load_run_config
+    from anymri.training import train as run_training
+
+    use_threads(threads)
+    settings = list(override or [])
+    settings += [f"training.init={init}"] if init else []
+    settings += [f"training.seed={seed}"] if seed is not None else []
+    run = run_training(load_run_config(config, settings), output, progress=not quiet)
+    say(as_json, {"run": run}, f"trained: {run}")
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="Run folder, weights file, bundled model, or folder of per-subset runs.")
+    ],
+    data: Annotated[Path, typer.Option("--data", help="Cache folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Results table.")] = Path("results.parquet"),
+    split_file: Annotated[Path | None, typer.Option("--split", help="Split file; default: every subject.")] = None,
+    fold: Annotated[int, typer.Option("--fold", min=0)] = 0,
+    part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
+    subset: Annotated[
+        list[str] | None, typer.Option("--subset", help="e.g. t1c+flair; repeatable; default: all.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="Cache of the same files at their own spacing: score there.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time.")] = 1,
+    overlap: Annotated[float, typer.Option("--overlap", help="Share that neighbouring windows have in common.")] = 0.5,
+    window: Annotated[
+        str | None, typer.Option("--window", help="Size D,H,W in voxels, e.g. 64,64,64; default: that of the training.")
+    ] = None,
+    save_predictions: Annotated[
+        Path | None, typer.Option("--save-predictions", help="Folder for label maps and completed images (NIfTI).")
+    ] = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    threads: Threads = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Score a model on every subset of sequences; each window is encoded once.
+
+    Example: anymri evaluate runs/unet --data cache --split split.json -o results.parquet
+    """
+    from anymri.evaluation import evaluate as run_evaluation
+
+    use_threads(threads)
+    table = run_evaluation(
+        model, data, output, split=split_file, fold=fold, part=part, subsets=subset, reference=reference,
+        batch_size=batch_size, overlap=overlap, window=voxels(window, "--window"), precision=parse_precision(precision),
+        device=device, save_predictions=save_predictions, progress=not quiet,
+    )  # fmt: skip
+    dice = table[table.metric == "dice"].groupby("target", observed=True).value.mean()
+    lines = [f"{target:<18} mean Dice {value:.3f}" for target, value in dice.items()]
+    say(as_json, {"results": output, "dice": dice.to_dict()}, "\n".join([*lines, f"wrote {output}"]))
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demonstration.")] = Path("demo"),
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the phantoms; default: a fresh one.")] = None,
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Bundled model, weights file, run folder, or folder of per-subset runs."),
+    ] = "default",
+    train_one: Annotated[bool, typer.Option("--train", help="Also train a small network on phantoms first.")] = False,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Run the main job on fresh phantoms: every subset of sequences segmented and completed, and a report.
+
+    Example: anymri demo --seed 1 -o demo
+    """
+    from anymri.benchmark.demo import run_demo
+
+    use_threads(threads)
+    page = run_demo(output, seed=seed, model=model, train_one=train_one)
+    say(as_json, {"report": page}, f"done; open {page}")

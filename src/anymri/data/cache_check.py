@@ -1,0 +1,115 @@
+"""Check a cache folder and remove what is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anymri.data.cache import Cache
+from anymri.files import find_leftovers
+from anymri.types import UserError
+
+__all__ = ["CacheState", "check_cache", "clean_cache"]
+
+_ARRAYS = (".label.npy", ".npy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheState:
+    """What `check_cache` found.
+
+    Parameters
+    ----------
+    subjects : int
+        Whole and undamaged.
+    bytes : int
+        Of all files.
+    damaged : dict of str to str
+        Subject id to the reason.
+    unknown : tuple of str
+        Undamaged subjects that are not in the table.
+    leftovers : tuple of Path
+        Unfinished files of dead processes, and arrays without a sidecar.
+    """
+
+    subjects: int
+    bytes: int
+    damaged: dict[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    leftovers: tuple[Path, ...] = ()
+
+
+def check_cache(folder: Path | str, listed: Iterable[str] | None = None) -> CacheState:
+    """Read every byte of a cache and compare it with the checksums.
+
+    Parameters
+    ----------
+    folder : path-like
+    listed : iterable of str or None, default=None
+        Subjects that should be there; others are reported as unknown. None = all are known.
+
+    Raises
+    ------
+    UserError
+        If the folder is no cache.
+    """
+    cache = Cache(folder)
+    damaged: dict[str, str] = {}
+    for subject_id in cache.subject_ids:
+        try:
+            cache.verify(subject_id)
+        except UserError as error:
+            damaged[subject_id] = str(error)
+        except (KeyError, TypeError, ValueError) as error:  # a sidecar that is JSON but not ours
+            damaged[subject_id] = f"{cache.folder / subject_id}.json: is damaged ({error})"
+    whole = [subject_id for subject_id in cache.subject_ids if subject_id not in damaged]
+    known = set(whole if listed is None else listed)
+    return CacheState(
+        subjects=len(whole),
+        bytes=sum(path.stat().st_size for path in cache.folder.iterdir() if path.is_file()),
+        damaged=damaged,
+        unknown=tuple(subject_id for subject_id in whole if subject_id not in known),
+        leftovers=(*find_leftovers(cache.folder), *_orphans(cache)),
+    )
+
+
+def clean_cache(folder: Path | str, listed: Iterable[str] | None = None) -> CacheState:
+    """Remove damaged and unknown subjects and leftovers; what is whole and known stays.
+
+    Parameters
+    ----------
+    folder, listed
+        As of `check_cache`.
+
+    Returns
+    -------
+    CacheState
+        What was found, and is removed now.
+
+    Raises
+    ------
+    UserError
+        If the folder is no cache or a file cannot be removed.
+    """
+    state = check_cache(folder, listed)
+    removed = [*state.leftovers]
+    for subject_id in (*state.damaged, *state.unknown):
+        removed += [Path(folder) / f"{subject_id}{ending}" for ending in (".json", *_ARRAYS)]  # sidecar first
+    for path in removed:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be removed ({error.strerror}); check the permissions") from None
+    return state
+
+
+def _orphans(cache: Cache) -> list[Path]:
+    """Arrays without a sidecar: a write that was killed before its last step."""
+    known = set(cache.subject_ids)
+    found = []
+    for path in sorted(cache.folder.glob("*.npy")):
+        ending = next(ending for ending in _ARRAYS if path.name.endswith(ending))
+        if path.name.removesuffix(ending) not in known:
+            found.append(path)
+    return found

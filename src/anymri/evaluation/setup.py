@@ -1,0 +1,280 @@
+"""Evaluation, checked and ready to run: a model, a data set and what is asked of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from anymri.data.cache import Cache
+from anymri.data.split import read_split
+from anymri.data.study import Entry
+from anymri.evaluation.baselines import Moments
+from anymri.evaluation.code import scoring_code, training_of
+from anymri.evaluation.complexity import count_parameters
+from anymri.evaluation.saved import SavedPredictions
+from anymri.inference.device import device_of, find_device
+from anymri.inference.sliding_window import SubjectPrediction, WindowSettings
+from anymri.methods import Method, PerSubsetModels, SubsetNotTrained
+from anymri.protocol.weights_file import weights_digest
+from anymri.types import DataSpec, UserError
+from anymri.version import __version__
+from anymri.zoo import open_model
+
+__all__ = ["EvaluationSettings", "Evaluation", "Subset", "describe_preset"]
+
+Subset = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What to score and how to predict; see `evaluate`."""
+
+    outputs: tuple[str, ...] | None = None
+    batch_size: int = 1
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    overlap: float = 0.5
+    window: tuple[int, int, int] | None = None
+    device: str = "auto"
+    hd95: bool = True
+    synthesis: bool = True
+
+
+@dataclass
+class Evaluation:
+    """A model, a data set and what is asked of them.
+
+    Parameters
+    ----------
+    method : Method or PerSubsetModels
+        In evaluation mode.
+    extra : dict
+        What the weights file says about its training.
+    cache : Cache
+    asked : EvaluationSettings
+    subsets : list of tuple of str
+    seed : int
+    subjects : list of str
+    fold : int
+    fitted_on : list of str
+        Subjects of the baselines; empty = for each subject the others of the cache.
+    reference : Cache or None
+        Where to score segmentation, if not in `cache`.
+    watch : callable or None
+        Called with entry, subset and prediction of everything that is scored.
+    saved : SavedPredictions or None
+        Where predictions are kept.
+    """
+
+    method: Any
+    extra: dict[str, Any]
+    cache: Cache
+    asked: EvaluationSettings
+    subsets: list[Subset]
+    seed: int
+    subjects: list[str] = field(default_factory=list)
+    fold: int = 0
+    fitted_on: list[str] = field(default_factory=list)
+    reference: Cache | None = None
+    watch: Callable[[Entry, Subset, SubjectPrediction], None] | None = None
+    saved: SavedPredictions | None = None
+    moments: dict[str, Moments] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------------------------------------ preparation
+
+    @classmethod
+    def prepare(
+        cls,
+        model: Path | str | Method | PerSubsetModels,
+        cache: Path | str | Cache,
+        asked: EvaluationSettings,
+        subsets: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> Evaluation:
+        """Open model and cache and check that they fit.
+
+        Raises
+        ------
+        UserError
+            If they do not.
+        """
+        cache = cache if isinstance(cache, Cache) else Cache(cache)
+        in_memory = isinstance(model, Method | PerSubsetModels)
+        method = model if isinstance(model, Method | PerSubsetModels) else open_model(model)
+        if asked.device != "auto" or not in_memory:
+            method.to(find_device(asked.device))
+        extra = method.extra
+        if method.spec.modalities != cache.spec.modalities:
+            raise UserError(
+                f"{cache.folder}: holds {', '.join(cache.spec.modalities)}, the model takes "
+                f"{', '.join(method.spec.modalities)}; preprocess the same modalities in the same order"
+            )
+        _check_spacing(cache, extra)
+        method.eval()
+        chosen = _parse_subsets(subsets, method)
+        return cls(method, extra, cache, asked, chosen, int(extra.get("seed", seed)), fold=int(extra.get("fold", 0)))
+
+    def choose_subjects(self, split: Path | None, fold: int, part: str, subjects: Sequence[str] | None) -> None:
+        """Decide whom to score and whom to fit the baselines on.
+
+        Raises
+        ------
+        UserError
+            If a subject, fold or part does not exist or nobody is left.
+        """
+        known = set(self.cache.subject_ids)
+        chosen = list(self.cache.subject_ids)
+        if split is not None:
+            read = read_split(split)
+            chosen, self.fold = list(read.part(part, fold)), fold
+            self.fitted_on = [subject for subject in read.part("train", fold) if subject in known]
+        if subjects is not None:
+            chosen = list(dict.fromkeys(subjects))
+        unknown = [subject for subject in chosen if subject not in known]
+        if unknown:
+            raise UserError(f"{self.cache.folder}: subject {unknown[0]} is not in this cache; preprocess it first")
+        if not chosen:
+            raise UserError(f"{split or self.cache.folder}: part {part} of fold {fold} is empty; choose another")
+        self.subjects = chosen
+
+    @property
+    def spec(self) -> DataSpec:
+        """Modalities, labels and regions of the data."""
+        return self.cache.spec
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data: the cache's folder, or the folder around it where that is just called cache."""
+        folder = self.cache.folder.resolve()
+        return folder.parent.name if folder.name == "cache" else folder.name
+
+    @property
+    def protocol(self) -> str:
+        """How it is scored: on the cache's grid, or on that of the files."""
+        return "anymri" if self.reference is None else "anymri-native"
+
+    @property
+    def run(self) -> str:
+        """Name of the run that made the weights."""
+        return str(self.extra.get("run") or self.method.name)
+
+    @property
+    def window(self) -> WindowSettings:
+        """How volumes are cut."""
+        size = self.asked.window or self.extra.get("window")
+        return WindowSettings(
+            window=tuple(size) if size else None,
+            batch_size=self.asked.batch_size,
+            precision=self.asked.precision,
+            overlap=self.asked.overlap,
+        )
+
+    def subsets_of(self, subject: str) -> list[Subset]:
+        """Subsets that lie within what the subject has."""
+        present = self.cache.sidecar(subject)["present"]
+        return [subset for subset in self.subsets if set(subset) <= set(present)]
+
+    def facts(self) -> dict[str, Any]:
+        """What is stored beside the table."""
+        return {
+            "run": self.run,
+            "protocol": self.protocol,
+            "method": self.method.name,
+            "dataset": self.dataset,
+            "fold": self.fold,
+            "seed": self.seed,
+            "modalities": list(self.spec.modalities),
+            "subsets": [self.spec.subset_name(subset) for subset in self.subsets],
+            "subjects": list(self.subjects),
+            "dataset_fingerprint": self.cache.fingerprint(),
+            "reference_fingerprint": self.reference.fingerprint() if self.reference else "",
+            "weights": weights_digest(self.method),
+            "parameters": count_parameters(self.method),
+            "training": training_of(self.method),
+            "code": scoring_code(
+                type(self.method.every[0] if isinstance(self.method, PerSubsetModels) else self.method)
+            ),
+            "settings": {
+                "spacing_mm": list(self.cache.spacing_mm),
+                "window": list(self.window.window or ()),
+                "overlap": self.window.overlap,
+                "batch_size": self.asked.batch_size,
+                "precision": self.asked.precision,
+                "device": device_of(self.method).type,
+            },
+            "versions": {"anymri": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        }
+
+    def identity(self) -> str:
+        """Hash of everything that the rows of one subject depend on."""
+        facts = {key: value for key, value in self.facts().items() if key != "subjects"}
+        content = json.dumps([facts, asdict(self.asked), self.fitted_on], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @cached_property
+    def same_data(self) -> bool:
+        """Whether the weights come from this data set, by fingerprint or name; True if they say nothing."""
+        stored = self.extra.get("dataset_fingerprint")
+        if stored is None:
+            return True
+        return stored == self.cache.fingerprint() or f"-{self.dataset}-" in f"-{self.run}-"
+
+
+def describe_preset(method: Method | PerSubsetModels) -> str:
+    """Preset of a method and the settings in which it departs from the preset, e.g. ``tiny, missing=zero_fill``.
+
+    Of a family, settings in which all its members agree.
+    """
+    members = method.every if isinstance(method, PerSubsetModels) else [method]
+    every = [asdict(member.config) for member in members]
+    name = method.config.preset
+    preset = type(members[0]).presets.get(name)
+    usual = asdict(type(members[0]).Config.build({**(preset.config if preset else {}), "preset": name}))
+    changed = [
+        f"{key}={value}"
+        for key, value in every[0].items()
+        if key not in ("preset", "subset") and usual[key] != value and all(one[key] == value for one in every)
+    ]
+    return ", ".join([name, *changed])
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Checks
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _parse_subsets(subsets: Sequence[str] | None, method: Method | PerSubsetModels) -> list[Subset]:
+    spec = method.spec
+    named = spec.subsets() if method.subsets == "any" else [spec.parse_subset(name) for name in method.subsets]
+    served = sorted(named, key=spec.subsets().index)
+    if subsets is None:
+        return served
+    chosen = []
+    for text in subsets:
+        try:
+            subset = spec.parse_subset(text)
+        except ValueError as error:
+            raise UserError(f"subset: {error}") from None
+        if subset not in served:
+            known = ", ".join(spec.subset_name(one) for one in served)
+            raise SubsetNotTrained(f"{method.name} has no network for {spec.subset_name(subset)}; it serves {known}")
+        if subset not in chosen:
+            chosen.append(subset)
+    return [subset for subset in served if subset in chosen]
+
+
+def _check_spacing(cache: Cache, extra: dict[str, Any]) -> None:
+    """Refuse a cache whose voxel size is not the one the weights were trained with."""
+    trained = extra.get("spacing_mm")
+    if trained and not np.allclose(cache.spacing_mm, trained, rtol=0.1):
+        have, want = ("x".join(f"{value:g}" for value in spacing) for spacing in (cache.spacing_mm, trained))
+        raise UserError(
+            f"{cache.folder}: has {have} mm voxels, the model was trained at {want} mm; preprocess again at that"
+        )

@@ -1,0 +1,361 @@
+"""Method: the protocol every published system follows; encode once, decode for any subset.
+
+A method is one flat file with one `Method` subclass. `PerSubsetModels` serves the systems that train one network per
+subset. Nothing here touches data files but `Method.save` and `Method.load`, which write and read weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from anymri.protocol.weights_file import Header, fill_weights, read_header, write_weights
+from anymri.types import (
+    GLIOMA,
+    STATISTICS,
+    Batch,
+    DataSpec,
+    Features,
+    Head,
+    Intensity,
+    OptimizerSettings,
+    Prediction,
+    Stage,
+    StepOutput,
+    UserError,
+    Where,
+)
+
+__all__ = [
+    "Method", "MethodConfig", "MethodInfo", "Preset", "StepContext", "SubsetNotTrained", "divisors", "zero_absent",
+]  # fmt: skip
+
+
+class SubsetNotTrained(UserError):
+    """The requested subset has no network: the system trains one per subset."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """Settings all methods share; each method adds its own with the paper's values as defaults.
+
+    Parameters
+    ----------
+    preset : {"paper", "tiny"}, default="paper"
+        Named sizes and stages the configuration started from; picks the stages.
+    subset : str or None, default=None
+        For per-subset systems: the subset this instance serves, e.g. ``"t1c+flair"``; None = all modalities.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    preset: Literal["paper", "tiny"] = "paper"
+    subset: str | None = None
+
+    @classmethod
+    def build(cls, values: dict[str, Any]) -> Self:
+        """Validate plain values, e.g. from YAML.
+
+        Raises
+        ------
+        UserError
+            If a key is unknown or a value has the wrong type; names the key and the nearest known one.
+        """
+        known = [entry.name for entry in fields(cls)]
+        for key in values:
+            if key not in known:
+                close = get_close_matches(key, known, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+                raise UserError(f"unknown key method.config.{key}; {hint}")
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise UserError(f"method.config.{place} = {first['input']!r}: {first['msg']}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodInfo:
+    """Who a method is.
+
+    Parameters
+    ----------
+    title : str
+        Name in the paper.
+    family : str
+        Family of the review's taxonomy, e.g. ``"common latent space"``; ``"baseline"`` for ours.
+    task : {"segmentation", "synthesis", "segmentation and synthesis", "classification"}
+    year : int
+    reference : str
+        Short citation.
+    doi, arxiv, code : str, default=""
+        Identifiers and address of the authors' code, where they exist.
+    parity : str, default="none"
+        State of the comparison with the authors' code, e.g. ``"none"``, ``"structure"`` or ``"1e-4"``.
+    novelty, weakness : str, default=""
+        One line each, for the review's Table 1.
+    deviations : tuple of str
+        Where this implementation departs from paper or released code, one line each.
+    untrained : dict of str to str
+        Regular expression of parameter names that never receive a gradient, and why.
+    learns_from_hidden : dict of str to str
+        Regular expression of loss terms that read sequences present but not shown (a teacher, a target), and why.
+    couples_rows : str, default=""
+        Why the rows of a training batch change each other's features (batch statistics); empty = they do not.
+    """
+
+    title: str
+    family: str
+    task: str
+    year: int
+    reference: str
+    doi: str = ""
+    arxiv: str = ""
+    code: str = ""
+    parity: str = "none"
+    novelty: str = ""
+    weakness: str = ""
+    deviations: tuple[str, ...] = ()
+    untrained: dict[str, str] = field(default_factory=dict)
+    learns_from_hidden: dict[str, str] = field(default_factory=dict)
+    couples_rows: str = ""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes and stages that belong together: ``paper`` is exact, ``tiny`` trains in minutes on two cores.
+
+    Parameters
+    ----------
+    stages : tuple of Stage
+    config : dict
+        Config fields that differ from their defaults.
+    """
+
+    stages: tuple[Stage, ...]
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+class StepContext:
+    """What the loop tells a training step.
+
+    Attributes
+    ----------
+    stage : Stage
+    turn : str
+        Name of the turn (see `Method.turns`).
+    epoch : int
+    progress : float
+        Share of the stage that is done, in [0, 1]; drives warm-ups and curricula.
+    generator : torch.Generator
+        CPU generator, seeded anew before every turn.
+    shared : dict of str to Tensor
+        Kept over the turns of one micro-batch; detached tensors only.
+    draw_available : callable
+        ``present -> available``: draws from the stage's sampler again.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        turn: str = "main",
+        epoch: int = 0,
+        progress: float = 0.0,
+        generator: torch.Generator | None = None,
+        shared: dict[str, Any] | None = None,
+        draw_available: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.stage = stage
+        self.turn = turn
+        self.epoch = epoch
+        self.progress = progress
+        self.generator = generator if generator is not None else torch.Generator().manual_seed(0)
+        self.shared: dict[str, Any] = {} if shared is None else shared
+        self.draw_available = draw_available if draw_available is not None else (lambda present: present)
+
+
+def zero_absent(image: Tensor, available: Tensor) -> Tensor:
+    """Set the voxels of modalities that are not shown to 0, whatever they hold (NaN included).
+
+    Parameters
+    ----------
+    image : Tensor, shape (B, M, *S)
+    available : Tensor of bool, shape (B, M)
+    """
+    return torch.where(available.reshape(*available.shape, *([1] * (image.ndim - 2))), image, 0.0)
+
+
+def divisors(method: Any) -> tuple[int, int, int]:
+    """What a window must be a multiple of along (D, H, W): 1 along D for a network that works within slices."""
+    return (1 if method.spatial_dims == 2 else method.divisor, method.divisor, method.divisor)
+
+
+class Method(nn.Module):
+    """One published way to cope with missing modalities.
+
+    A subclass sets the class attributes, builds its network in ``__init__`` and writes `encode`, `decode` and
+    `training_step` (or `fit` for classical systems). `predict` is ``decode(encode(...))`` and is not overridden.
+
+    Parameters
+    ----------
+    config : MethodConfig
+        Instance of the subclass's `Config`.
+    spec : DataSpec
+        Modalities, labels and regions; defines channel order.
+
+    Notes
+    -----
+    The law every method keeps, for all S within T: ``decode(encode(x, T), S) == decode(encode(x, S), S)``.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    info: ClassVar[MethodInfo]
+    presets: ClassVar[dict[str, Preset]]
+    head: Head | None = None
+    needs: Literal["complete", "any"] | tuple[str, ...] = "any"
+    outputs: tuple[str, ...] = ("logits",)
+    #: 2 for a network that works within axial slices. It takes windows of slices (D, H, W) like any other; `divisor`
+    #: then concerns H and W alone.
+    spatial_dims: int = 3
+    #: Window of prediction (D, H, W); None = any size up to the whole volume in one window.
+    patch: tuple[int, int, int] | None = None
+    divisor: int = 1
+    #: ``"any"``; on a class ``"per-subset"`` for systems with one network each; else the subsets this instance serves.
+    subsets: Literal["any", "per-subset"] | tuple[str, ...] = "any"
+    intensity: Intensity = Intensity()
+    #: True for systems trained by `fit` instead of gradient steps.
+    classical: ClassVar[bool] = False
+
+    def __init__(self, config: MethodConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__()
+        self.config = config
+        self.spec = spec
+        self.stages = self.presets[config.preset].stages
+        #: Facts that a weights file holds of the training; empty for fresh weights.
+        self.extra: dict[str, Any] = {}
+        #: Modalities the network takes, in the order of `spec`; fewer in `anymri.protocol.per_subset.PerSubset`.
+        self.subset_modalities = spec.modalities
+        # Median statistics of the training set, to bring synthesised images back to z-scores (set by the loop).
+        median = torch.full((1, len(spec.modalities), len(STATISTICS)), torch.nan)
+        self.register_buffer("median_statistics", median)
+
+    # ------------------------------------------------------------------------------------------------ prediction
+
+    def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
+        """Compute everything that does not depend on which *other* modalities are there.
+
+        Parameters
+        ----------
+        image : Tensor, shape (B, M, *S)
+            Intensities on the method's scale; channels not available may hold NaN.
+        available : Tensor of bool, shape (B, M)
+        where : Where or None
+
+        Returns
+        -------
+        dict of Tensor or list of Tensor
+            Batch axis first. An encoder runs on all rows if one row needs it and not at all if none does.
+        """
+        raise NotImplementedError
+
+    def decode(
+        self,
+        features: Features,
+        available: Tensor,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """Predict for a subset of the encoded modalities.
+
+        Parameters
+        ----------
+        features : dict
+            From `encode`, with at least the modalities of `available`.
+        available : Tensor of bool, shape (B, M)
+        outputs : tuple of {"logits", "image", "class_logits"} or None, default=None
+            What to compute; None = all of `Method.outputs`.
+        generators : list of torch.Generator or None, default=None
+            One CPU generator per row for sampling; None = posterior mean.
+        """
+        raise NotImplementedError
+
+    def predict(
+        self,
+        image: Tensor,
+        available: Tensor,
+        where: Where | None = None,
+        outputs: tuple[str, ...] | None = None,
+        generators: list[torch.Generator] | None = None,
+    ) -> Prediction:
+        """``decode(encode(image, available, where), available)``."""
+        return self.decode(self.encode(image, available, where), available, outputs, generators)
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        """Loss of one turn on one batch; every term logged by its paper's name."""
+        raise NotImplementedError
+
+    def turns(self, stage: Stage) -> dict[str, list[dict[str, Any]]]:
+        """Optimiser parameter groups of each turn, in order; parameters in no turn are frozen."""
+        return {"main": [{"params": list(self.parameters())}]}
+
+    def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
+        """Optimiser, schedule and clipping of a turn."""
+        return OptimizerSettings()
+
+    def fit(self, subjects: Iterable[Batch], ctx: StepContext) -> dict[str, Tensor]:
+        """Train a classical system on whole volumes (one-subject batches); returns what to log."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------------------------------------------- weights
+
+    def save(self, path: Path | str, extra: dict[str, Any] | None = None) -> None:
+        """Write weights, name, config and specification as one safetensors file.
+
+        Parameters
+        ----------
+        path : path-like
+        extra : dict or None
+            JSON values stored beside them, e.g. spacing and window the weights were trained with.
+        """
+        header = Header(self.name, asdict(self.config), self.spec.to_dict(), extra or {})
+        write_weights(Path(path), header, self.state_dict())
+
+    @classmethod
+    def load(cls, path: Path | str, spec: DataSpec | None = None) -> Self:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+        spec : DataSpec or None
+            If given, the file must have the same modalities in the same order.
+
+        Raises
+        ------
+        UserError
+            If the file is not such a file, is another method's, or has other modalities.
+        """
+        header = read_header(path)
+        if header.name != cls.name:
+            raise UserError(f"{path}: holds weights of {header.name!r}, not {cls.name!r}; load it under that name")
+        stored = DataSpec(**header.spec)
+        if spec is not None and stored.modalities != spec.modalities:
+            raise UserError(
+                f"{path}: trained on {', '.join(stored.modalities)}, asked for {', '.join(spec.modalities)}; "
+                "use the same modalities in the same order"
+            )
+        method = cls(cls.Config.build(header.config), stored)
+        method.extra = header.extra
+        fill_weights(method, path, cls.name)
+        return method.eval()

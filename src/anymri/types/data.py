@@ -1,0 +1,206 @@
+"""Data types: specification, subject, batch, position of windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from anymri.modalities import MODALITIES
+
+__all__ = ["GLIOMA", "STATISTICS", "Batch", "DataSpec", "Subject", "Where"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which modalities, labels and regions a data set or a model has, in their one order.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+        Codes of `anymri.modalities.MODALITIES`; their order is the channel order everywhere.
+    labels : dict of str to int
+        Label name to value in the integer label map; 0 is background and not listed.
+    regions : dict of str to tuple of str
+        Region name to the labels whose union it is, from the largest region to the smallest.
+    ignore : int or None, default=None
+        Value in label maps of voxels that nobody labelled: they count neither in a loss nor in a score.
+
+    Raises
+    ------
+    ValueError
+        If a modality is unknown or named twice, a region uses an unknown label, or `ignore` is background or a label.
+    """
+
+    modalities: tuple[str, ...] = ("t1", "t1c", "t2", "flair")
+    labels: dict[str, int] = field(default_factory=lambda: {"ncr": 1, "edema": 2, "et": 3})
+    regions: dict[str, tuple[str, ...]] = field(
+        default_factory=lambda: {
+            "whole_tumor": ("ncr", "edema", "et"),
+            "tumor_core": ("ncr", "et"),
+            "enhancing_tumor": ("et",),
+        }
+    )
+    ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "modalities", tuple(self.modalities))
+        object.__setattr__(self, "regions", {name: tuple(labels) for name, labels in self.regions.items()})
+        if not self.modalities:
+            raise ValueError("a data specification needs at least one modality")
+        unknown = [code for code in self.modalities if code not in MODALITIES]
+        if unknown:
+            raise ValueError(f"unknown modality {unknown[0]!r}; known: {', '.join(MODALITIES)}")
+        if len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"a modality is named twice in {self.modalities}")
+        for region, labels in self.regions.items():
+            missing = [label for label in labels if label not in self.labels]
+            if missing:
+                raise ValueError(f"region {region!r} uses the unknown label {missing[0]!r}")
+        if self.ignore is not None and self.ignore in (0, *self.labels.values()):
+            raise ValueError(f"the value to ignore, {self.ignore}, is background or a label")
+
+    def __hash__(self) -> int:
+        return hash((self.modalities, tuple(self.labels.items()), tuple(self.regions.items()), self.ignore))
+
+    def index(self, modality: str) -> int:
+        """Channel number of a modality.
+
+        Raises
+        ------
+        ValueError
+            If the specification does not have it.
+        """
+        return self.modalities.index(modality)
+
+    def subsets(self) -> list[tuple[str, ...]]:
+        """All non-empty subsets, from one modality to all, each in the order of `modalities`."""
+        return [subset for size in range(1, len(self.modalities) + 1) for subset in combinations(self.modalities, size)]
+
+    def parse_subset(self, text: str | Iterable[str]) -> tuple[str, ...]:
+        """Read ``"flair+t1c"`` (any order) as a subset in the order of `modalities`.
+
+        Raises
+        ------
+        ValueError
+            If it is empty, names a modality the specification lacks, or names one twice.
+        """
+        codes = [code.strip() for code in text.split("+")] if isinstance(text, str) else list(text)
+        codes = [code for code in codes if code]
+        unknown = [code for code in codes if code not in self.modalities]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not one of {', '.join(self.modalities)}")
+        if not codes or len(set(codes)) != len(codes):
+            raise ValueError(f"{text!r} is not a set of modalities; write e.g. {'+'.join(self.modalities[:2])}")
+        return tuple(code for code in self.modalities if code in codes)
+
+    def subset_name(self, subset: Iterable[str] | Tensor) -> str:
+        """Name a subset, given as codes or as a boolean row (M,), e.g. ``"t1c+flair"``."""
+        if isinstance(subset, Tensor):
+            return "+".join(code for code, shown in zip(self.modalities, subset.tolist(), strict=True) if shown)
+        return "+".join(self.parse_subset(tuple(subset)))
+
+    def available(self, subset: Iterable[str]) -> Tensor:
+        """Boolean row (M,) of a subset."""
+        codes = self.parse_subset(tuple(subset))
+        return torch.tensor([code in codes for code in self.modalities])
+
+    def region_values(self, region: str) -> tuple[int, ...]:
+        """Label values whose union is the region."""
+        return tuple(self.labels[label] for label in self.regions[region])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form; `DataSpec(**spec.to_dict())` gives the same specification back."""
+        return {
+            "modalities": list(self.modalities),
+            "labels": dict(self.labels),
+            "regions": {name: list(labels) for name, labels in self.regions.items()},
+            **({} if self.ignore is None else {"ignore": self.ignore}),
+        }
+
+
+#: Pre-operative glioma as in BraTS: the default specification.
+GLIOMA = DataSpec()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One study on disk; a modality that was not acquired has no entry.
+
+    Parameters
+    ----------
+    subject_id : str
+        Unique in its data set.
+    images : dict of str to Path
+        Modality code to image file.
+    label : Path or None, default=None
+        Integer label map.
+    patient : str, default=""
+        Person; several subjects (time points) may share one. Empty means the subject id.
+    site : str, default=""
+        Hospital or scanner, where known.
+    notes : tuple of (Path, str)
+        Files that were found and are not used, or are doubtful, each with a plain sentence; not part of the table.
+    """
+
+    subject_id: str
+    images: dict[str, Path]
+    label: Path | None = None
+    patient: str = ""
+    site: str = ""
+    notes: tuple[tuple[Path, str], ...] = field(default=(), compare=False)
+
+
+#: Order of the last axis of `Batch.statistics`: raw-intensity statistics over a modality's own brain voxels.
+STATISTICS = ("mean", "std", "min", "max", "p0.1", "p1", "p99", "p99.9")
+
+
+class Where(NamedTuple):
+    """Where windows lie in their volumes, in voxels, for methods that need absolute position.
+
+    Attributes
+    ----------
+    origin : Tensor of int64, shape (B, 3)
+        First voxel of the window (D, H, W); negative inside padding.
+    volume_shape : Tensor of int64, shape (B, 3)
+        Shape of the whole volume.
+    flipped : Tensor of bool, shape (B, 3)
+        Axes that augmentation mirrored.
+    """
+
+    origin: Tensor
+    volume_shape: Tensor
+    flipped: Tensor
+
+
+class Batch(NamedTuple):
+    """What a training step or `Method.fit` sees.
+
+    Attributes
+    ----------
+    image : Tensor of float32, shape (B, M, *S)
+        z-scores (after the method's `Intensity`); NaN where a modality is not present.
+    label : Tensor of int64, shape (B, *S), or None
+        Integer label map; None for a cohort without labels.
+    present : Tensor of bool, shape (B, M)
+        Exists on disk.
+    available : Tensor of bool, shape (B, M)
+        Shown to the method now; a subset of `present`.
+    statistics : Tensor of float32, shape (B, M, len(STATISTICS))
+        Raw-intensity statistics of each modality's own brain; NaN where not present.
+    where : Where or None
+    subject_ids : tuple of str
+    """
+
+    image: Tensor
+    label: Tensor | None
+    present: Tensor
+    available: Tensor
+    statistics: Tensor
+    where: Where | None = None
+    subject_ids: tuple[str, ...] = ()

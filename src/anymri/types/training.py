@@ -1,0 +1,112 @@
+"""Training types: stages, optimisers, samplers of subsets, what a step gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["OptimizerSettings", "Sampler", "Stage", "StepOutput"]
+
+
+class StepOutput(NamedTuple):
+    """What `Method.training_step` gives.
+
+    Attributes
+    ----------
+    loss : Tensor, shape (), or None
+        None skips the optimiser step.
+    logs : dict of str to Tensor
+        Every loss term by its paper's name, detached.
+    """
+
+    loss: Tensor | None
+    logs: dict[str, Tensor]
+
+
+#: ``(present (B, M) bool, progress in [0, 1], CPU generator) -> available (B, M) bool``.
+Sampler = Callable[[Tensor, float, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a method's training.
+
+    Parameters
+    ----------
+    name : str
+    epochs : int
+    batch_size : int
+    patch : tuple of int or None
+        Training crop (D, H, W) in voxels; None = the whole volume.
+    sampler : str
+        Name in `anymri.data.samplers.SAMPLERS`.
+    steps_per_epoch : int or None, default=None
+        Optimiser steps an epoch; None = one pass over the subjects.
+    unpaired : bool, default=False
+        Whether modalities of a batch row may come from different subjects.
+    select : {"last", "best"}, default="last"
+        Which weights the stage ends with; ``best`` by mean validation Dice.
+    augment : str, default="standard"
+        Name in `anymri.data.augment.AUGMENTATIONS`.
+    foreground : float, default=1/3
+        Share of crops centred on a labelled voxel, as in nnU-Net; the others lie anywhere in the brain's box.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    patch: tuple[int, int, int] | None
+    sampler: str
+    steps_per_epoch: int | None = None
+    unpaired: bool = False
+    select: Literal["last", "best"] = "last"
+    augment: str = "standard"
+    foreground: float = 1 / 3
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Optimiser, schedule and clipping of one turn.
+
+    Parameters
+    ----------
+    optimizer : {"adam", "adamw", "sgd"}
+    lr : float
+        Learning rate of parameter groups that do not set their own.
+    weight_decay : float, default=0.0
+    betas : tuple of float, default=(0.9, 0.999)
+        For Adam; the first one is the momentum of SGD.
+    nesterov : bool, default=False
+        Whether SGD's momentum looks ahead.
+    amsgrad : bool, default=False
+    schedule : {"constant", "poly", "cosine", "step"}, default="constant"
+        ``poly``: lr (1 - p)^power; ``cosine``: to 0 along half a cosine; ``step``: lr divided by `step_divisor`
+        `step_count` times at equal distances. p = progress of the stage in [0, 1].
+    power : float, default=0.9
+    step_divisor : float, default=4.0
+    step_count : int, default=5
+    hold : float, default=0.0
+        Share of the stage at the full rate, before the schedule runs over the rest.
+    warmup : float, default=0.0
+        Share of the stage with linearly rising learning rate.
+    clip_norm : float or None, default=None
+        Largest gradient norm.
+    """
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    nesterov: bool = False
+    amsgrad: bool = False
+    schedule: Literal["constant", "poly", "cosine", "step"] = "constant"
+    power: float = 0.9
+    step_divisor: float = 4.0
+    step_count: int = 5
+    hold: float = 0.0
+    warmup: float = 0.0
+    clip_norm: float | None = None
