@@ -1,13 +1,16 @@
-"""Write docs/reference/methods.md and its timeline from the methods themselves; tests/methods checks them."""
+"""Write what the methods say of themselves: the catalogue that `anymri methods` reads, docs/reference/methods.md and
+its timeline; tests/methods checks all three.
+"""
 
 from __future__ import annotations
 
+import json
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from anymri.benchmark.report.figures import LINES, open_svg, standalone, text
-from anymri.methods import METHODS, describe_methods, get_method
+from anymri.methods import CATALOGUE, METHODS, describe_methods
 from anymri.methods._description import SHARED_DEVIATIONS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -37,14 +40,15 @@ All methods but the classical ones (`replica`, `threshold`): {shared}.
 FAMILIES = ("synthesis", "common latent space", "knowledge distillation", "mutual information", "baseline")
 
 
+def catalogue() -> str:
+    """Rows of the methods of this package as JSON, asked from their classes."""
+    rows = [row for row in describe_methods(stored=False) if row["name"] in METHODS]
+    return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+
+
 def methods() -> list[dict[str, Any]]:
-    """The methods of this package by family and year, with novelty and weakness."""
-    rows = []
-    for row in describe_methods():
-        if row["name"] not in METHODS:
-            continue  # of another package that happens to be installed
-        info = get_method(row["name"]).info
-        rows.append({**row, "novelty": info.novelty, "weakness": info.weakness})
+    """The methods of this package by family and year."""
+    rows = [row for row in describe_methods() if row["name"] in METHODS]
     return sorted(rows, key=lambda row: (_place(row["family"]), row["family"], row["year"], row["name"]))
 
 
@@ -120,5 +124,6 @@ def timeline() -> str:
 
 
 if __name__ == "__main__":
+    CATALOGUE.write_text(catalogue(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")
     TIMELINE.write_text(timeline(), encoding="utf-8")

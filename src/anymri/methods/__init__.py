@@ -1,20 +1,27 @@
-"""All methods by name. One visible table; other packages add theirs by the entry point group ``anymri.methods``."""
+"""All methods by name. One visible table; other packages add theirs by the entry point group ``anymri.methods``.
+
+Listing and citing read ``catalogue.json``, which ``tools/write_methods_reference.py`` writes from the classes: neither
+imports torch or builds a network.
+"""
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from anymri.methods._citations import OWN, Entry, method_entries
+from anymri.errors import UserError
+from anymri.methods._citations import OWN, Cited, Entry, method_entries
 from anymri.moved import hand_on
-from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, SubsetNotTrained
-from anymri.protocol.per_subset import PerSubset, PerSubsetModels
-from anymri.protocol.weights_file import read_header
-from anymri.types import GLIOMA, DataSpec, UserError
+
+if TYPE_CHECKING:
+    from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, SubsetNotTrained
+    from anymri.protocol.per_subset import PerSubset, PerSubsetModels
+    from anymri.types import DataSpec
 
 __all__ = [
     "PerSubsetModels", "Method", "MethodConfig", "MethodInfo", "PerSubset", "PluginWarning", "Preset", "StepContext",
@@ -42,6 +49,8 @@ METHODS: dict[str, str] = {
     "u_hved": "anymri.methods.u_hved:UHVED",
     "unet": "anymri.methods.unet:UNet",
 }
+#: What `describe_methods` says of each method of the table, as the classes said when the file was written.
+CATALOGUE = Path(__file__).with_name("catalogue.json")
 
 
 class PluginWarning(UserWarning):
@@ -87,6 +96,8 @@ def get_method(name: str) -> type[Method]:
     if name in METHODS:
         module, _, attribute = METHODS[name].partition(":")
         return getattr(import_module(module), attribute)
+    from anymri.protocol.method import Method
+
     plugins, _ = _plugins()
     if name not in plugins:
         raise UserError(f"unknown method {name!r}; known: {', '.join(sorted([*METHODS, *plugins]))}")
@@ -122,6 +133,8 @@ def create(name: str, spec: DataSpec | None = None, preset: str = "paper", **con
     UserError
         If method, preset or a config key is unknown.
     """
+    from anymri.types import GLIOMA
+
     cls = get_method(name)
     if preset not in cls.presets:
         raise UserError(f"unknown preset {preset!r} of {name}; known: {', '.join(cls.presets)}")
@@ -131,11 +144,19 @@ def create(name: str, spec: DataSpec | None = None, preset: str = "paper", **con
 
 def load(path: Path | str, spec: DataSpec | None = None) -> Method:
     """Read a weights file of any method."""
+    from anymri.protocol.weights_file import read_header
+
     return get_method(read_header(path).name).load(path, spec)
 
 
-def describe_methods() -> list[dict[str, Any]]:
+def describe_methods(stored: bool = True) -> list[dict[str, Any]]:
     """What `anymri methods` lists: who each method is, what it serves and how large it is.
+
+    Parameters
+    ----------
+    stored : bool, default=True
+        Whether to read built-in methods from ``catalogue.json``; False asks their classes, which takes seconds. One
+        that the file does not have yet is asked in either case, as are methods of other packages.
 
     Warns
     -----
@@ -143,10 +164,11 @@ def describe_methods() -> list[dict[str, Any]]:
         For each method of another package that is broken or has a taken name; it is left out.
     """
     plugins, refused = _plugins()
+    catalogue = _catalogue() if stored else {}
     rows = []
     for name in sorted([*METHODS, *plugins]):
         try:
-            rows.append(_who(name, _build_presets(name)))
+            rows.append(catalogue.get(name) or _who(name, _build_presets(name)))
         except Exception as error:
             if name in METHODS:
                 raise
@@ -154,6 +176,12 @@ def describe_methods() -> list[dict[str, Any]]:
     for sentence in refused:
         warnings.warn(sentence, PluginWarning, stacklevel=2)
     return rows
+
+
+def _catalogue() -> dict[str, dict[str, Any]]:
+    """Stored rows of `describe_methods` by name."""
+    rows = json.loads(CATALOGUE.read_text(encoding="utf-8")) if CATALOGUE.exists() else []
+    return {row["name"]: row for row in rows if row["name"] in METHODS}
 
 
 def citations(names: Sequence[str]) -> list[Entry]:
@@ -176,10 +204,16 @@ def citations(names: Sequence[str]) -> list[Entry]:
     """
     import anymri
 
-    entries = [entry for name in names for entry in method_entries(name, get_method(name).info)]
+    catalogue = _catalogue()
+    cited = {name: _cited(catalogue.get(name) or vars(get_method(name).info)) for name in names}
+    entries = [entry for name, info in cited.items() for entry in method_entries(name, info)]
     own = Entry("software", "anymri", {**OWN, "version": anymri.__version__})
-    needed = not names or any(get_method(name).info.reference == "anymri" for name in names)
+    needed = not names or any(info.reference == "anymri" for info in cited.values())
     return list({entry.key: entry for entry in [*entries, *([own] if needed else [])]}.values())
+
+
+def _cited(facts: Mapping[str, Any]) -> Cited:
+    return Cited(**{key: facts[key] for key in Cited._fields})
 
 
 def describe_method(name: str) -> dict[str, Any]:
@@ -237,4 +271,23 @@ def subset_handling(cls: type[Method]) -> str:
     return cls.subsets if isinstance(cls.subsets, str) else "fixed"
 
 
-__getattr__ = hand_on(__name__)
+def __getattr__(name: str) -> Any:
+    """Names of the protocol: they need torch, which whoever only lists methods need not wait for."""
+    if name in __all__ or name == "read_header":
+        # Spelt out, so that `source_code` finds the module that a name is from.
+        from anymri.protocol.method import (  # noqa: F401
+            Method,
+            MethodConfig,
+            MethodInfo,
+            Preset,
+            StepContext,
+            SubsetNotTrained,
+        )
+        from anymri.protocol.per_subset import PerSubset, PerSubsetModels  # noqa: F401
+        from anymri.protocol.weights_file import read_header  # noqa: F401
+
+        return locals()[name]
+    return _find_moved(name)
+
+
+_find_moved = hand_on(__name__)

@@ -9,10 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from anymri.protocol.method import MethodInfo
+__all__ = ["Cited", "Entry", "OWN", "method_entries"]
 
-__all__ = ["Entry", "OWN", "method_entries"]
+
+class Cited(NamedTuple):
+    """What an entry needs of `anymri.protocol.method.MethodInfo`, under the same names."""
+
+    title: str
+    year: int
+    reference: str
+    doi: str
+    arxiv: str
+    code: str
 
 
 @dataclass(frozen=True)
@@ -177,14 +187,14 @@ _CITED: dict[str, tuple[str, ...]] = {
 }
 
 
-def method_entries(name: str, info: MethodInfo) -> list[Entry]:
+def method_entries(name: str, info: Cited) -> list[Entry]:
     """Entries to cite for a method; empty for one that is the program's own.
 
     Parameters
     ----------
     name : str
         Registry name.
-    info : MethodInfo
+    info : Cited or MethodInfo
     """
     if info.reference == "anymri":
         return []
@@ -194,13 +204,13 @@ def method_entries(name: str, info: MethodInfo) -> list[Entry]:
     return [_paper(key, info if number == 0 else None) for number, key in enumerate(keys)]
 
 
-def _paper(key: str, info: MethodInfo | None) -> Entry:
+def _paper(key: str, info: Cited | None) -> Entry:
     kind, authors, title, further = _PAPERS[key]
     year = {"year": str(info.year) if info else re.sub(r"\D", "", key)[:4]}
     return Entry(kind, key, {"author": authors, "title": title, **year, **_with_identifiers(further, info)})
 
 
-def _with_identifiers(further: Mapping[str, str], info: MethodInfo | None) -> dict[str, str]:
+def _with_identifiers(further: Mapping[str, str], info: Cited | None) -> dict[str, str]:
     fields = dict(further)
     if info is not None:
         fields |= {"doi": info.doi} if info.doi else {}
@@ -210,7 +220,7 @@ def _with_identifiers(further: Mapping[str, str], info: MethodInfo | None) -> di
     return fields
 
 
-def _from_info(name: str, info: MethodInfo) -> Entry:
+def _from_info(name: str, info: Cited) -> Entry:
     """Entry of a method that is not listed; its reference is ``Author et al., venue year``."""
     authors, _, venue = info.reference.partition(",")
     authors = re.sub(r"\s+et al\.?$", " and others", authors.strip())
