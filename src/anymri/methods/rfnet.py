@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Self
@@ -10,23 +9,13 @@ from typing import Annotated, Self
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anymri.losses.class_weighted import cross_entropy_and_dice
 from anymri.methods.authors.naming import PADDING
 from anymri.methods.authors.rfnet import from_authors
 from anymri.nn.hetero_modal import encode_each
-from anymri.nn.res_encoder import (
-    SLOPE,
-    ConvNormAct,
-    DecoderLevel,
-    PaddingRule,
-    PyramidDecoder,
-    ResidualEncoder,
-    StackedConvNormAct,
-    double,
-    keep_available,
-)
+from anymri.nn.region_fusion import RegionFusionDecoder
+from anymri.nn.res_encoder import PaddingRule, PyramidDecoder, ResidualEncoder, double, keep_available
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.types import (
     GLIOMA,
@@ -72,134 +61,6 @@ class RFNetConfig(MethodConfig):
     warm_up: Annotated[float, Field(ge=0, le=1)] = 20 / 300
     lr: PositiveFloat = 2e-4
     weight_decay: float = 1e-4
-
-
-class _StackEmbedding(nn.Module):
-    """Three convolutions from the stacked features of all modalities to one feature map."""
-
-    def __init__(self, codes: tuple[str, ...], channels: int, inner: int, out: int, padding: PaddingRule) -> None:
-        super().__init__()
-        self.stacked = StackedConvNormAct(codes, channels, inner)
-        self.second = ConvNormAct(inner, inner, 3, 1, padding)
-        self.third = ConvNormAct(inner, out, 1)
-
-    def forward(self, kept: dict[str, Tensor]) -> Tensor:
-        return self.third(self.second(self.stacked(kept)))
-
-
-class _RegionMap(nn.Module):
-    """Probability of every class from the stacked features and, below the coarsest level, the decoder's."""
-
-    def __init__(
-        self, codes: tuple[str, ...], channels: int, classes: int, config: RFNetConfig, coarsest: bool
-    ) -> None:
-        super().__init__()
-        self.embedding = _StackEmbedding(codes, channels, max(channels // 4, 1), channels, config.padding)
-        self.hidden = ConvNormAct(channels if coarsest else 2 * channels, config.map_width, 1)
-        self.classifier = nn.Conv3d(config.map_width, classes, kernel_size=1)
-        nn.init.kaiming_normal_(self.classifier.weight)
-
-    def forward(self, kept: dict[str, Tensor], flow: Tensor | None) -> Tensor:
-        x = self.embedding(kept)
-        x = x if flow is None else torch.cat([flow, x], dim=1)
-        return self.classifier(self.hidden(x)).float().softmax(dim=1)
-
-
-class _ModalityWeights(nn.Module):
-    """One region's weight in (0, 1) of every modality, from the region's mean features and its share."""
-
-    def __init__(self, codes: tuple[str, ...], channels: int, hidden: int) -> None:
-        super().__init__()
-        self.mean = nn.ModuleDict({code: nn.Linear(channels, hidden, bias=False) for code in codes})
-        self.share = nn.Linear(1, hidden)
-        self.weight = nn.ModuleDict({code: nn.Linear(hidden, 1) for code in codes})
-        # As one layer over all modalities and the share would start.
-        inputs = len(codes) * channels + 1
-        for layer in (*self.mean.values(), self.share):
-            nn.init.normal_(layer.get_parameter("weight"), std=math.sqrt(2 / inputs))
-        nn.init.uniform_(self.share.bias, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
-        for layer in self.weight.values():
-            nn.init.kaiming_normal_(layer.get_parameter("weight"))
-
-    def forward(self, means: dict[str, Tensor], share: Tensor) -> Tensor:
-        """Weights (B, N) of the N modalities of `means`, each (B, C); `share` has shape (B, 1)."""
-        hidden = self.share(share)
-        for code, mean in means.items():
-            hidden = hidden + self.mean[code](mean)
-        hidden = F.leaky_relu(hidden, SLOPE)
-        return torch.cat([self.weight[code](hidden) for code in means], dim=1).sigmoid()
-
-
-class _RegionFusion(nn.Module):
-    """Features fused region by region, beside a plain embedding of the stack; half of the channels each."""
-
-    def __init__(self, codes: tuple[str, ...], channels: int, classes: int, config: RFNetConfig) -> None:
-        super().__init__()
-        self.weights = nn.ModuleList(_ModalityWeights(codes, channels, config.hidden) for _ in range(classes))
-        self.regions = nn.Sequential(
-            ConvNormAct(classes * channels, channels, 1),
-            ConvNormAct(channels, channels, 3, 1, config.padding),
-            ConvNormAct(channels, channels // 2, 1),
-        )
-        self.shortcut = _StackEmbedding(codes, channels, channels, channels // 2, config.padding)
-
-    def forward(self, kept: dict[str, Tensor], region_map: Tensor) -> Tensor:
-        return torch.cat([self.regions(self.fuse(kept, region_map)), self.shortcut(kept)], dim=1)
-
-    def fuse(self, kept: dict[str, Tensor], region_map: Tensor) -> Tensor:
-        """Weighted sum over modalities of the features inside each region, shape (B, K * C, *S).
-
-        Parameters
-        ----------
-        kept : dict of str to Tensor
-            Features (B, C, *S), 0 where absent.
-        region_map : Tensor, shape (B, K, *S)
-        """
-        share = region_map.mean(dim=(2, 3, 4)) + 1e-7
-        inside = (region_map / share[:, :, None, None, None]).flatten(2)
-        voxels = inside.shape[2]
-        # Mean features of region k: (B, K, C) by modality.
-        means = {code: torch.einsum("bkv,bcv->bkc", inside / voxels, x.flatten(2)) for code, x in kept.items()}
-        weights = torch.stack(
-            [
-                layer({code: mean[:, k] for code, mean in means.items()}, share[:, k : k + 1])
-                for k, layer in enumerate(self.weights)
-            ],
-            dim=1,
-        )
-        stack = torch.stack(list(kept.values()), dim=1).flatten(2)
-        # The region map is the same for all modalities, so it may follow their sum.
-        weighted = torch.bmm(weights.to(stack.dtype), stack).unflatten(2, (-1, *region_map.shape[2:]))
-        return (weighted * region_map[:, :, None].to(weighted.dtype)).flatten(1, 2)
-
-
-class _FusionDecoder(nn.Module):
-    """Decoder that predicts regions at every level and fuses the modalities by them."""
-
-    def __init__(self, codes: tuple[str, ...], classes: int, config: RFNetConfig) -> None:
-        super().__init__()
-        widths, last = config.widths, len(config.widths) - 1
-        self.maps = nn.ModuleList(
-            _RegionMap(codes, w, classes, config, coarsest=i == last) for i, w in enumerate(widths)
-        )
-        self.fusions = nn.ModuleList(_RegionFusion(codes, w, classes, config) for w in widths)
-        self.levels = nn.ModuleList(DecoderLevel(widths[i + 1], widths[i], config.padding) for i in range(last))
-        self.classifier = nn.Conv3d(widths[0], classes, kernel_size=1)
-        nn.init.kaiming_normal_(self.classifier.weight)
-
-    def forward(self, kept: list[dict[str, Tensor]]) -> tuple[Tensor, list[Tensor]]:
-        """Logits (B, K, *S) and the region maps (B, K, *S / 2^level), finest first, from `keep_available`'s levels."""
-        last = len(self.levels)
-        maps = [self.maps[last](kept[last], None)]
-        # Regions are learned by their own loss: fusing must not bend them.
-        flow = self.fusions[last](kept[last], maps[0].detach())
-        for i in reversed(range(last)):
-            level = self.levels[i]
-            assert isinstance(level, DecoderLevel)
-            flow = level.arrive(flow)
-            maps.insert(0, self.maps[i](kept[i], flow))
-            flow = level.merge(self.fusions[i](kept[i], maps[0].detach()), flow)
-        return self.classifier(flow), maps
 
 
 class RFNet(Method):
@@ -282,7 +143,9 @@ class RFNet(Method):
         self.encoders = nn.ModuleDict(
             {code: ResidualEncoder(config.widths, config.padding) for code in spec.modalities}
         )
-        self.fusion = _FusionDecoder(spec.modalities, classes, config)
+        self.fusion = RegionFusionDecoder(
+            spec.modalities, classes, config.widths, config.map_width, config.hidden, config.padding
+        )
         self.auxiliary = PyramidDecoder(config.widths, classes, config.padding)
 
     # ------------------------------------------------------------------------------------------------ prediction
