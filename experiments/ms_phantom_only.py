@@ -20,7 +20,7 @@ from anymri.data.cache import Cache
 from anymri.data.index import index_dataset
 from anymri.data.preprocess import preprocess
 from anymri.data.specification import dataset_spec
-from anymri.data.study import Entry
+from anymri.data.study import Study
 from anymri.evaluation import evaluate
 from anymri.evaluation.metrics.lesionwise import BRATS2023, lesionwise
 from anymri.inference.labels import regions
@@ -51,7 +51,7 @@ def score(model: Path, work: Path, name: str, subjects: list[str]) -> pd.DataFra
     """Lesion Dice and lesion-wise F1 of every subset."""
     native, method, rows = Cache(work / "native"), open_model(model), []
 
-    def watch(entry: Entry, subset: tuple[str, ...], prediction: SubjectPrediction) -> None:
+    def watch(entry: Study, subset: tuple[str, ...], prediction: SubjectPrediction) -> None:
         truth = native.entry(entry.subject_id)
         label = np.asarray(truth.label) > 0
         assert prediction.probability is not None

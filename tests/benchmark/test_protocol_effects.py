@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from anymri.benchmark.protocol_effects import effects_page, predicted_cases, protocol_effects
-from anymri.data.study import Entry
+from anymri.data.geometry import Geometry
+from anymri.data.study import Study
 from anymri.evaluation import metrics
 from anymri.evaluation.protocols import PROTOCOLS
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset
@@ -36,7 +37,7 @@ class Bright(Method):
         return Prediction(logits=torch.cat([bright - 1, bright - 2, bright - 3], dim=1) * 8)
 
 
-def entry(name: str, missing: tuple[str, ...] = (), labelled: bool = True) -> Entry:
+def entry(name: str, missing: tuple[str, ...] = (), labelled: bool = True) -> Study:
     rng = np.random.default_rng(len(name))
     label = np.zeros(SHAPE, np.uint8)
     label[3:8, 4:9, 3:7] = 2
@@ -51,9 +52,9 @@ def entry(name: str, missing: tuple[str, ...] = (), labelled: bool = True) -> En
     values = {
         "image": image, "label": label if labelled else None, "present": present,
         "statistics": np.ones((4, len(STATISTICS)), np.float32), "boxes": boxes, "spacing_mm": (1.0, 1.0, 1.0),
-        "affine": np.eye(4), "subject_id": name,
+        "geometry": Geometry(np.eye(4), SHAPE[::-1]), "subject_id": name,
     }  # fmt: skip
-    return SimpleNamespace(**values)
+    return Study(**values)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from anymri.data import augment
 from anymri.data.augment import AUGMENTATIONS, Crop, standard, strong
 from anymri.data.geometry import Geometry
-from anymri.data.study import Entry
+from anymri.data.study import Study
 
 SHAPE = (30, 32, 34)
 MIDDLE = (np.array(SHAPE) - 1) / 2
@@ -21,12 +21,12 @@ def ball(radius: float, shape: tuple[int, ...] = SHAPE) -> NDArray[np.bool_]:
 
 def make_entry(
     image: NDArray[np.floating], label: NDArray[np.integer] | None = None, spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
-) -> Entry:
+) -> Study:
     present = ~np.isnan(image).all(axis=(1, 2, 3))
     boxes = np.zeros((len(image), 2, 3), np.int64)
     label = None if label is None else label.astype(np.uint8)
-    geometry = Geometry(np.eye(4), image.shape[1:])
-    return Entry("a", image, label, present, np.zeros((len(image), 8)), boxes, spacing, np.eye(4), geometry)  # type: ignore[arg-type]
+    geometry = Geometry(np.eye(4), image.shape[:0:-1])
+    return Study(image, present, label, np.zeros((len(image), 8)), boxes, spacing, geometry, "a")  # type: ignore[arg-type]
 
 
 def make_crop(image: NDArray[np.floating], label: NDArray[np.integer] | None = None, **options: tuple) -> Crop:

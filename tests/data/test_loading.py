@@ -15,14 +15,14 @@ from anymri.data.cache import Cache
 from anymri.data.geometry import Geometry
 from anymri.data.loading import PatchLoader, volume_batch
 from anymri.data.preprocess import preprocess_study
-from anymri.data.study import Entry
+from anymri.data.study import Study
 from anymri.types import GLIOMA, STATISTICS, Batch, UserError
 
 SHAPE = (20, 24, 28)
 START, STOP = np.array([3, 4, 5]), np.array([17, 20, 25])
 
 
-def entry(name: str, absent: tuple[int, ...] = (), lesion: tuple[int, ...] | None = (8, 9, 10)) -> Entry:
+def entry(name: str, absent: tuple[int, ...] = (), lesion: tuple[int, ...] | None = (8, 9, 10)) -> Study:
     """Channels 0, 1, 2 hold the voxel's place along D, H, W (+1), channel 3 a constant; 0 outside the brain."""
     brain = np.zeros(SHAPE, bool)
     brain[tuple(map(slice, START, STOP))] = True
@@ -37,23 +37,24 @@ def entry(name: str, absent: tuple[int, ...] = (), lesion: tuple[int, ...] | Non
         label[tuple(slice(start, start + 2) for start in lesion)] = 2
         label[lesion] = 3
     statistics = np.where(present[:, None], np.arange(8.0), np.nan).astype(np.float32)
-    return Entry(name, image, label, present, statistics, boxes, (1.0, 1.0, 1.0), np.eye(4), Geometry(np.eye(4), SHAPE))
+    geometry = Geometry(np.eye(4), SHAPE[::-1])
+    return Study(image, present, label, statistics, boxes, (1.0, 1.0, 1.0), geometry, subject_id=name)
 
 
 class Subjects:
     """Stands for a cache of the given entries."""
 
-    def __init__(self, *entries: Entry) -> None:
+    def __init__(self, *entries: Study) -> None:
         self.entries = {one.subject_id: one for one in entries}
 
-    def entry(self, subject_id: str) -> Entry:
+    def entry(self, subject_id: str) -> Study:
         return self.entries[subject_id]
 
     def verify(self, subject_id: str) -> None:
         """Nothing on disk that could be damaged."""
 
 
-def loader(*entries: Entry, **options: Any) -> PatchLoader:
+def loader(*entries: Study, **options: Any) -> PatchLoader:
     entries = entries or (entry("a"), entry("b", absent=(1,)), entry("c", absent=(0, 3)))
     chosen = {"patch": (8, 10, 12), "batch_size": 2, "augment": "none"} | options
     return PatchLoader(Subjects(*entries), [one.subject_id for one in entries], **chosen)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from anymri.data.cache import Cache
+from anymri.data.cache import Cache, study_facts
 from anymri.data.index import write_subjects
 from anymri.data.nifti import Geometry, Volume
 from anymri.data.preprocess import parse_spacing, preprocess, preprocess_study
@@ -77,7 +77,7 @@ def test_no_modality_influences_another(spacing, subset):
     assert np.isnan(part.image[~part.present]).all()
     assert np.isnan(part.statistics[~part.present]).all()
     assert (part.boxes[~part.present] == 0).all()
-    assert list(part.sidecar["statistics"]) == list(subset)
+    assert list(study_facts(part, GLIOMA)["statistics"]) == list(subset)
 
 
 def test_poison_in_one_modality_stays_there():
@@ -109,14 +109,15 @@ def test_spacing_is_reached_and_recorded():
     assert study.image.shape == (4, 9, 11, 10)
     assert study.label.shape == (9, 11, 10)
     assert study.grid.spacing_mm == (2, 2, 2)
-    assert study.sidecar["spacing_mm"] == [2, 2, 2]
-    assert study.sidecar["native_shape"] == list(SHAPE[::-1])
-    assert study.sidecar["native_orientation"] == "LPS"
+    facts = study_facts(study, GLIOMA)
+    assert facts["spacing_mm"] == [2, 2, 2]
+    assert facts["native_shape"] == list(SHAPE[::-1])
+    assert facts["native_orientation"] == "LPS"
     for index in range(4):  # the box is that of the resampled brain
         filled = np.argwhere(study.image[index] != 0)
         np.testing.assert_array_equal(study.boxes[index], [filled.min(0), filled.max(0) + 1])
-    assert list(study.sidecar["statistics"]["t1"]) == list(STATISTICS)
-    assert json.loads(json.dumps(study.sidecar)) == study.sidecar
+    assert list(facts["statistics"]["t1"]) == list(STATISTICS)
+    assert json.loads(json.dumps(facts)) == facts
 
 
 @pytest.mark.parametrize("value", [3, 4])

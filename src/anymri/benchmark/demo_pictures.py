@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
-    from anymri.data.study import Entry
+    from anymri.data.study import Study
     from anymri.inference.sliding_window import SubjectPrediction
     from anymri.types import DataSpec
 
@@ -40,9 +40,9 @@ class SubsetPictures:
         self.spec = spec
         self._subjects: dict[str, _Subject] = {}
 
-    def __call__(self, entry: Entry, subset: tuple[str, ...], prediction: SubjectPrediction) -> None:
+    def __call__(self, study: Study, subset: tuple[str, ...], prediction: SubjectPrediction) -> None:
         """Draw one row."""
-        subject = self._subjects.setdefault(entry.subject_id, _Subject(entry, self.spec))
+        subject = self._subjects.setdefault(study.subject_id, _Subject(study, self.spec))
         subject.rows[subset] = subject.draw(subset, prediction)
 
     def pngs(self, table: pd.DataFrame) -> dict[str, bytes]:
@@ -82,7 +82,7 @@ class SubsetPictures:
 class _Subject:
     """How all rows of one subject look: slice, box and grey ranges are the same."""
 
-    entry: Entry
+    study: Study
     spec: DataSpec
     rows: dict[tuple[str, ...], list[Image]] = field(default_factory=dict)
 
@@ -90,7 +90,7 @@ class _Subject:
     def image(self) -> Any:
         import numpy as np
 
-        return np.asarray(self.entry.image, np.float32)
+        return np.asarray(self.study.image, np.float32)
 
     @cached_property
     def look(self) -> dict[str, Any]:
@@ -100,9 +100,9 @@ class _Subject:
 
         inside = np.nan_to_num(self.image).any(axis=0).astype(np.float32)
         return {
-            "index": lesion_slices(self.entry.label, inside)["axial"],
+            "index": lesion_slices(self.study.label, inside)["axial"],
             "box": brain_box(inside),
-            "spacing_mm": self.entry.spacing_mm,
+            "spacing_mm": self.study.spacing_mm,
             "height": HEIGHT,
             "spec": self.spec,
         }
@@ -134,7 +134,7 @@ class _Subject:
     def truth(self) -> list[Image]:
         """All sequences and the reference."""
         panels = [self._panel(index, channel) for index, channel in enumerate(self.image)]
-        return [*panels, self._segmented(self.spec.modalities, self.entry.label)]
+        return [*panels, self._segmented(self.spec.modalities, self.study.label)]
 
     def png(self, results: pd.DataFrame) -> bytes:
         """All rows, in few colours: small on the page."""

@@ -64,21 +64,21 @@ def predicted_cases(
     served = [spec.subset_name(one) for one in spec.subsets()] if method.subsets == "any" else list(method.subsets)
     wanted = [spec.parse_subset(name) for name in (served if subsets is None else subsets)]
     for subject in subjects:
-        entry = cache.entry(subject)
-        if entry.label is None:
+        study = cache.entry(subject)
+        if study.label is None:
             continue
-        image = np.asarray(entry.image, np.float32)
-        present = [code for code, there in zip(spec.modalities, entry.present, strict=True) if there]
-        tensors = (torch.from_numpy(image), torch.from_numpy(entry.statistics), torch.from_numpy(entry.boxes))
+        image = np.asarray(study.image, np.float32)
+        present = [code for code, there in zip(spec.modalities, study.present, strict=True) if there]
+        tensors = (torch.from_numpy(image), torch.from_numpy(study.statistics), torch.from_numpy(study.boxes))
         shown = [subset for subset in wanted if set(subset) <= set(present)]
-        brain = image[np.asarray(entry.present)] != 0
-        first, second, third = (float(value) for value in entry.spacing_mm)
+        brain = np.stack([study.brain([channel]) for channel in np.flatnonzero(study.present)])
+        first, second, third = (float(value) for value in study.spacing_mm)
         for subset, found in iterate_subject(
-            method, tensors, shown, window, outputs=("logits",), subject_id=entry.subject_id
+            method, tensors, shown, window, outputs=("logits",), subject_id=study.subject_id
         ):
             assert method.head is not None
             masks = regions(found.probability, method.head, method.spec)
-            label = np.asarray(entry.label)
+            label = np.asarray(study.label)
             yield Case(subject, spec.subset_name(subset), masks, label, (first, second, third), brain)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from anymri.data.study import Entry
+    from anymri.data.study import Study
 
 __all__ = ["AUGMENTATIONS", "Crop", "mirror", "left_right", "standard", "strong"]
 
@@ -28,7 +28,7 @@ class Crop:
 
     Parameters
     ----------
-    entry : Entry
+    study : Study
         Of the cache.
     origin, size : ndarray of int, shape (3,)
         First voxel (may be negative) and shape of the box (D, H, W).
@@ -44,13 +44,13 @@ class Crop:
     flipped : list of bool
     """
 
-    def __init__(self, entry: Entry, origin: NDArray[np.int64], size: NDArray[np.int64]) -> None:
-        self.entry = entry
-        self.subject_id = entry.subject_id
+    def __init__(self, study: Study, origin: NDArray[np.int64], size: NDArray[np.int64]) -> None:
+        self.study = study
+        self.subject_id = study.subject_id
         self.origin = origin
-        self.volume_shape = tuple(entry.image.shape[1:])
-        self.present = torch.from_numpy(np.array(entry.present, dtype=bool))
-        self.statistics = torch.from_numpy(np.array(entry.statistics, dtype=np.float32))
+        self.volume_shape = tuple(study.image.shape[1:])
+        self.present = torch.from_numpy(np.array(study.present, dtype=bool))
+        self.statistics = torch.from_numpy(np.array(study.statistics, dtype=np.float32))
         self.flipped = [False, False, False]
         self.image, self.label = self.read(origin, size)
 
@@ -60,13 +60,13 @@ class Crop:
         start, stop = origin.clip(0, shape), (origin + size).clip(0, shape)
         source = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         target = tuple(slice(a, b) for a, b in zip(start - origin, stop - origin, strict=True))
-        inside = torch.from_numpy(np.array(self.entry.image[:, *source]))
+        inside = torch.from_numpy(np.array(self.study.image[:, *source]))
         image = torch.zeros((len(self.present), *size.tolist()))
         image[:, *target] = inside  # converts while copying
         image[~self.present] = torch.nan
-        if self.entry.label is None:
+        if self.study.label is None:
             return image, None
-        stored = torch.from_numpy(np.array(self.entry.label[source]))
+        stored = torch.from_numpy(np.array(self.study.label[source]))
         label = torch.zeros(tuple(size.tolist()), dtype=stored.dtype)
         label[target] = stored
         return image, label
@@ -257,7 +257,7 @@ _CHANGES = (
 def _turn_and_scale(crop: Crop, random: np.random.Generator) -> None:
     """Resample the crop from the volume itself, so that rotated corners hold what is there and not padding."""
     size = np.array(crop.image.shape[1:])
-    spacing = np.asarray(crop.entry.spacing_mm, dtype=np.float64)
+    spacing = np.asarray(crop.study.spacing_mm, dtype=np.float64)
     in_mm = _rotation(np.deg2rad(random.uniform(-15, 15, size=3))) / random.uniform(0.85, 1.15)
     matrix = in_mm * spacing[None, :] / spacing[:, None]  # in voxels: diag(1/spacing) R diag(spacing)
     reach = np.ceil(np.abs(matrix) @ ((size - 1) / 2) + 1)

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from anymri.data.datasets.layout import check_subject_id
 from anymri.data.geometry import Geometry
-from anymri.data.study import Entry, Study, label_dtype
+from anymri.data.study import Study, label_dtype
 from anymri.files import make_folder, replace_file
+from anymri.moved import hand_on
 from anymri.types import STATISTICS, DataSpec, UserError
 
-__all__ = ["FORMAT_VERSION", "Cache"]
+__all__ = ["FORMAT_VERSION", "Cache", "study_facts"]
 
 #: Raised whenever cached values would come out differently.
 FORMAT_VERSION = 2
@@ -117,8 +118,8 @@ class Cache:
             raise UserError(f"{self.folder}: subject {subject_id} is not in this cache; preprocess it first")
         return _read_json(path)
 
-    def entry(self, subject_id: str) -> Entry:
-        """Open one subject.
+    def entry(self, subject_id: str) -> Study:
+        """Open one subject; its arrays stay on disk until they are sliced.
 
         Raises
         ------
@@ -137,16 +138,15 @@ class Cache:
             statistics[channel] = [sidecar["statistics"][code][name] for name in STATISTICS]
             boxes[channel] = sidecar["boxes"][code]
         label = self._map(f"{subject_id}.label.npy", shape, label_dtype(self.spec)) if sidecar["label_sha256"] else None
-        return Entry(
-            subject_id=subject_id,
+        return Study(
             image=self._map(f"{subject_id}.npy", (channels, *shape), np.float16),
-            label=label,
             present=present,
+            label=label,
             statistics=statistics,
             boxes=boxes,
             spacing_mm=tuple(sidecar["spacing_mm"]),
-            affine=geometry.with_shape(shape).affine_dhw,
             geometry=geometry,
+            subject_id=subject_id,
             ignore=self.spec.ignore,
         )
 
@@ -212,7 +212,7 @@ class Cache:
         sidecar = {
             "format": FORMAT_VERSION,
             "subject_id": subject_id,
-            **study.sidecar,
+            **study_facts(study, self.spec),
             "image_sha256": hashlib.sha256(image.data).hexdigest(),
             "label_sha256": None if label is None else hashlib.sha256(label.data).hexdigest(),
             "sources": sources or {},
@@ -241,6 +241,24 @@ class Cache:
                 sidecar.pop(name, None)
             digest.update(json.dumps(sidecar, sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def study_facts(study: Study, spec: DataSpec) -> dict[str, Any]:
+    """What the sidecar says of a study's grid, boxes and statistics, as plain JSON values."""
+    codes = [(channel, spec.modalities[channel]) for channel in np.flatnonzero(study.present)]
+    return {
+        "affine": study.geometry.affine.tolist(),
+        "native_shape": list(study.geometry.shape),
+        "native_orientation": study.geometry.orientation,
+        "native_spacing_mm": list(study.geometry.spacing_mm),
+        "shape": list(study.image.shape[1:]),
+        "spacing_mm": list(study.spacing_mm),
+        "present": [code for _, code in codes],
+        "boxes": {code: study.boxes[channel].tolist() for channel, code in codes},
+        "statistics": {
+            code: dict(zip(STATISTICS, study.statistics[channel].tolist(), strict=True)) for channel, code in codes
+        },
+    }
 
 
 def _check_format(path: Path, settings: dict[str, Any]) -> None:
@@ -294,3 +312,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is damaged; delete it and run anymri preprocess again")
     return content
+
+
+__getattr__ = hand_on(__name__)

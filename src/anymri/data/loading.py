@@ -20,7 +20,7 @@ from anymri.types import Batch, UserError, Where
 
 if TYPE_CHECKING:
     from anymri.data.cache import Cache
-    from anymri.data.study import Entry
+    from anymri.data.study import Study
 
 __all__ = ["PatchLoader", "volume_batch"]
 
@@ -87,7 +87,7 @@ class PatchLoader:
         self.augment = augment
         self.foreground = foreground
         self.steps_per_epoch = steps_per_epoch or -(-len(self.subject_ids) // batch_size)
-        self._entries: dict[str, Entry] = {}
+        self._studies: dict[str, Study] = {}
         self._voxels: dict[str, list[NDArray[np.int64]]] = {}
         self._check_labels()
 
@@ -111,7 +111,7 @@ class PatchLoader:
             subject_id = self._draw_subject(stage_index, epoch, step * self.batch_size + row)
             self.cache.verify(subject_id)  # at its first use; later calls cost nothing
             random = _generator(self.seed, "crop", stage_index, epoch, step, row)
-            crops.append(self._crop(self._entry(subject_id), random))
+            crops.append(self._crop(self._study(subject_id), random))
         return _collate(crops)
 
     def batches(self, stage_index: int, epoch: int, start: int = 0, prefetch: int = 3) -> Iterator[Batch]:
@@ -130,62 +130,62 @@ class PatchLoader:
         return _prefetch(make, prefetch) if prefetch else (function() for function in make)
 
     def _check_labels(self) -> None:
-        labelled = [name for name in self.subject_ids if self._entry(name).label is not None]
+        labelled = [name for name in self.subject_ids if self._study(name).label is not None]
         if labelled and len(labelled) < len(self.subject_ids):
             without = next(name for name in self.subject_ids if name not in set(labelled))
             raise UserError(f"subject {without} has no label map but others have; leave it out or train without labels")
 
-    def _entry(self, subject_id: str) -> Entry:
-        if subject_id not in self._entries:
-            self._entries[subject_id] = self.cache.entry(subject_id)
-        return self._entries[subject_id]
+    def _study(self, subject_id: str) -> Study:
+        if subject_id not in self._studies:
+            self._studies[subject_id] = self.cache.entry(subject_id)
+        return self._studies[subject_id]
 
     def _draw_subject(self, stage_index: int, epoch: int, position: int) -> str:
         turn, place = divmod(position, len(self.subject_ids))
         order = _generator(self.seed, "order", stage_index, epoch, turn).permutation(len(self.subject_ids))
         return self.subject_ids[order[place]]
 
-    def _crop(self, entry: Entry, random: np.random.Generator) -> Crop:
-        shape = np.array(entry.image.shape[1:])
+    def _crop(self, study: Study, random: np.random.Generator) -> Crop:
+        shape = np.array(study.image.shape[1:])
         if self.patch is None:
             size, origin = shape, np.zeros(3, dtype=np.int64)
         else:
             size = np.array(self.patch)
-            origin = self._origin(entry, shape, size, random)
-        crop = Crop(entry, origin, size)
+            origin = self._origin(study, shape, size, random)
+        crop = Crop(study, origin, size)
         AUGMENTATIONS[self.augment](crop, random)
         return crop
 
     def _origin(
-        self, entry: Entry, shape: NDArray[np.int64], size: NDArray[np.int64], random: np.random.Generator
+        self, study: Study, shape: NDArray[np.int64], size: NDArray[np.int64], random: np.random.Generator
     ) -> NDArray[np.int64]:
         """First voxel of a crop that stays in the brain, or covers it where the crop is larger than the brain."""
-        boxes = np.asarray(entry.boxes)[np.asarray(entry.present, dtype=bool)]
+        boxes = np.asarray(study.boxes)[np.asarray(study.present, dtype=bool)]
         start, stop = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
         low, high = np.minimum(start, stop - size), np.maximum(start, stop - size)
         # Of the volume, no less than needed: padding only where the crop is larger than the volume.
         lowest, highest = np.minimum(0, shape - size), np.maximum(0, shape - size)
         low, high = low.clip(lowest, highest), high.clip(lowest, highest)
-        labels = self._labelled_voxels(entry)
+        labels = self._labelled_voxels(study)
         if labels and random.random() < self.foreground:
             voxels = labels[random.integers(len(labels))]
             centre = np.array(np.unravel_index(voxels[random.integers(len(voxels))], tuple(shape)))
             return (centre - size // 2).clip(low, high)
         return random.integers(low, high + 1)
 
-    def _labelled_voxels(self, entry: Entry) -> list[NDArray[np.int64]]:
+    def _labelled_voxels(self, study: Study) -> list[NDArray[np.int64]]:
         """Flat positions of voxels of each label the subject has."""
-        if entry.label is None:
+        if study.label is None:
             return []
-        if entry.subject_id not in self._voxels:
-            flat = np.asarray(entry.label).ravel()
-            inside = np.flatnonzero((flat != 0) & (flat != (entry.ignore or 0)))
+        if study.subject_id not in self._voxels:
+            flat = np.asarray(study.label).ravel()
+            inside = np.flatnonzero((flat != 0) & (flat != (study.ignore or 0)))
             values = flat[inside]
             groups = [inside[values == value] for value in np.unique(values)]
-            self._voxels[entry.subject_id] = [
+            self._voxels[study.subject_id] = [
                 group[np.linspace(0, len(group) - 1, min(len(group), _REMEMBERED)).astype(np.int64)] for group in groups
             ]
-        return self._voxels[entry.subject_id]
+        return self._voxels[study.subject_id]
 
 
 def volume_batch(cache: Cache, subject_id: str) -> Batch:
@@ -202,8 +202,8 @@ def volume_batch(cache: Cache, subject_id: str) -> Batch:
         `available` equals `present`.
     """
     cache.verify(subject_id)
-    entry = cache.entry(subject_id)
-    return _collate([Crop(entry, np.zeros(3, dtype=np.int64), np.array(entry.image.shape[1:]))])
+    study = cache.entry(subject_id)
+    return _collate([Crop(study, np.zeros(3, dtype=np.int64), np.array(study.image.shape[1:]))])
 
 
 def _collate(crops: list[Crop]) -> Batch:

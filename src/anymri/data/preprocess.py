@@ -121,9 +121,9 @@ def preprocess_study(
         label=label_map,
         statistics=statistics,
         boxes=boxes,
-        sidecar=_sidecar(geometry, grid, spec, present, statistics, boxes),
+        spacing_mm=grid.spacing_mm,
         geometry=geometry,
-        grid=grid,
+        ignore=spec.ignore,
     )
 
 
@@ -207,31 +207,6 @@ def _map_labels(label: Volume, spec: DataSpec) -> NDArray[np.integer]:
         names = ", ".join(f"{value} {name}" for name, value in spec.labels.items())
         raise UserError(f"{label.source}: holds the unknown label {strange[0]}; use 0 and {names}")
     return array.astype(label_dtype(spec))
-
-
-def _sidecar(
-    geometry: Geometry,
-    grid: Geometry,
-    spec: DataSpec,
-    present: NDArray[np.bool_],
-    statistics: NDArray[np.float32],
-    boxes: NDArray[np.int64],
-) -> dict[str, Any]:
-    """Plain JSON form of a study's facts."""
-    codes = [(channel, spec.modalities[channel]) for channel in np.flatnonzero(present)]
-    return {
-        "affine": geometry.affine.tolist(),
-        "native_shape": list(geometry.shape),
-        "native_orientation": geometry.orientation,
-        "native_spacing_mm": list(geometry.spacing_mm),
-        "shape": list(grid.shape_dhw),
-        "spacing_mm": list(grid.spacing_mm),
-        "present": [code for _, code in codes],
-        "boxes": {code: boxes[channel].tolist() for channel, code in codes},
-        "statistics": {
-            code: dict(zip(STATISTICS, statistics[channel].tolist(), strict=True)) for channel, code in codes
-        },
-    }
 
 
 # --------------------------------------------------------------------------------------------------------------

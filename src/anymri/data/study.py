@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,77 +11,68 @@ from numpy.typing import NDArray
 from anymri.data.geometry import Geometry
 from anymri.types import DataSpec
 
-__all__ = ["Entry", "Study", "label_dtype"]
+__all__ = ["Study", "label_dtype"]
 
 
 class Study(NamedTuple):
-    """One study as methods see it.
+    """Study of one subject: made by `preprocess_study`, or opened from the cache, where arrays stay on disk.
 
     Attributes
     ----------
-    image : ndarray of float32, shape (M, D, H, W)
-        z-scores (rounded to float16's values, so that the cache holds exactly these), 0 in the background, NaN
-        where a modality is absent.
+    image : ndarray of float32, or memmap of float16, shape (M, D, H, W)
+        z-scores, all of them values of float16; 0 in the background, NaN where a modality is absent.
     present : ndarray of bool, shape (M,)
-    label : ndarray of int, shape (D, H, W), or None
-        Label values of the specification, and its `ignore`.
-    statistics : ndarray of float32, shape (M, len(STATISTICS))
-        Raw-intensity statistics of each modality's own brain; NaN where absent.
-    boxes : ndarray of int64, shape (M, 2, 3)
-        Brain box of each modality, ``[start, stop)``; all 0 where absent.
-    sidecar : dict
-        The same facts for the cache's JSON file.
-    geometry : Geometry
-        Native grid of the input.
-    grid : Geometry
-        Grid of `image`; same orientation and box, other voxel size.
-    """
-
-    image: NDArray[np.float32]
-    present: NDArray[np.bool_]
-    label: NDArray[np.integer] | None
-    statistics: NDArray[np.float32]
-    boxes: NDArray[np.int64]
-    sidecar: dict[str, Any]
-    geometry: Geometry
-    grid: Geometry
-
-
-class Entry(NamedTuple):
-    """One cached subject; the arrays stay on disk until they are sliced.
-
-    Attributes
-    ----------
-    subject_id : str
-    image : memmap of float16, shape (M, D, H, W)
-        z-scores, 0 in the background, NaN where a modality is absent.
-    label : memmap of int, shape (D, H, W), or None
-        Of the type `label_dtype`.
-    present : ndarray of bool, shape (M,)
+    label : ndarray or memmap of int, shape (D, H, W), or None
+        Label values of the specification, and its `ignore`; of the type `label_dtype`.
     statistics : ndarray of float32, shape (M, len(STATISTICS))
         Raw-intensity statistics of each modality's own brain; NaN where absent.
     boxes : ndarray of int64, shape (M, 2, 3)
         Brain box of each modality, ``[start, stop)`` along (D, H, W); all 0 where absent.
     spacing_mm : tuple of float
-        Spacing of the cached grid along (D, H, W).
-    affine : ndarray of float64, shape (4, 4)
-        Cached index (d, h, w) to world position in mm.
+        Spacing of `image` along (D, H, W).
     geometry : Geometry
-        Native grid of the source files (without their header).
+        Native grid of the source files; opened from the cache without their header.
+    subject_id : str, default=""
+        Name in the cache; empty for a study that is in none.
     ignore : int or None, default=None
         Value in `label` of voxels that nobody labelled.
     """
 
-    subject_id: str
-    image: NDArray[np.float16]
-    label: NDArray[np.integer] | None
+    image: NDArray[np.float32] | NDArray[np.float16]
     present: NDArray[np.bool_]
+    label: NDArray[np.integer] | None
     statistics: NDArray[np.float32]
     boxes: NDArray[np.int64]
     spacing_mm: tuple[float, float, float]
-    affine: NDArray[np.float64]
     geometry: Geometry
+    subject_id: str = ""
     ignore: int | None = None
+
+    @property
+    def grid(self) -> Geometry:
+        """Grid of `image`: over the box of `geometry`, in its orientation; `geometry` itself if not resampled."""
+        shape = self.image.shape[1:]
+        return self.geometry if shape == self.geometry.shape_dhw else self.geometry.with_shape(shape)
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """Index (d, h, w) of `image` to world position in mm, shape (4, 4)."""
+        return self.grid.affine_dhw
+
+    def brain(self, channels: Sequence[int | np.integer] | NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Brain of the given channels: where at least one of them is finite and not 0.
+
+        Parameters
+        ----------
+        channels : sequence of int, or ndarray of bool, shape (M,)
+            Channels of `image`; an absent one adds nothing.
+
+        Returns
+        -------
+        ndarray of bool, shape (D, H, W)
+        """
+        shown = np.asarray(self.image)[list(channels)]
+        return (np.isfinite(shown) & (shown != 0)).any(axis=0)
 
 
 def label_dtype(spec: DataSpec) -> type[np.integer[Any]]:

@@ -18,7 +18,7 @@ from anymri.evaluation.metrics import data_range
 from anymri.types import DataSpec
 
 if TYPE_CHECKING:
-    from anymri.data.study import Entry
+    from anymri.data.study import Study
 
 __all__ = ["BASELINES", "Moments", "collect_moments", "copy_best_available", "linear_regression"]
 
@@ -44,13 +44,13 @@ class Moments:
     data_range: dict[str, float]
 
 
-def collect_moments(entry: Entry, spec: DataSpec) -> Moments:
+def collect_moments(study: Study, spec: DataSpec) -> Moments:
     """Moments of one cached subject."""
-    image = np.asarray(entry.image)
+    image = np.asarray(study.image)
     grams, ranges = {}, {}
-    for channel in np.flatnonzero(entry.present):
+    for channel in np.flatnonzero(study.present):
         target = spec.modalities[channel]
-        inside = image[channel] != 0
+        inside = study.brain([channel])
         voxels = image[:, inside].astype(np.float64)
         rows = np.concatenate([np.ones((1, voxels.shape[1])), voxels])
         grams[target] = rows @ rows.T

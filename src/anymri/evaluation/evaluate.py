@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anymri.data.cache import Cache
-from anymri.data.study import Entry
+from anymri.data.study import Study
 from anymri.evaluation import results
 from anymri.evaluation.pictures import draw_extremes
 from anymri.evaluation.saved import SavedPredictions
@@ -52,7 +52,7 @@ def evaluate(
     pictures: bool = True,
     progress: bool = True,
     save_predictions: Path | None = None,
-    watch: Callable[[Entry, Subset, SubjectPrediction], None] | None = None,
+    watch: Callable[[Study, Subset, SubjectPrediction], None] | None = None,
 ) -> pd.DataFrame:
     """Score a model on every subset of sequences of every subject.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.study import Entry
+from anymri.data.study import Study
 from anymri.evaluation.score_subject import predict_entry
 from anymri.evaluation.setup import Evaluation
 from anymri.inference.labels import label_map
@@ -97,10 +97,10 @@ def draw_extremes(work: Evaluation, table: pd.DataFrame, out: Path) -> Path | No
     index = []
     outputs = tuple(name for name in work.method.outputs if name in ("logits", "image"))
     for subject, ranks in sorted(wanted.items()):
-        entry = work.cache.entry(subject)
-        for subset, prediction in predict_entry(work, entry, list(ranks), outputs):
+        study = work.cache.entry(subject)
+        for subset, prediction in predict_entry(work, study, list(ranks), outputs):
             facts = _facts(work, own, subject, subset, ranks[subset])
-            drawn = _draw(work, entry, subset, prediction, facts["seen_in_training"])
+            drawn = _draw(work, study, subset, prediction, facts["seen_in_training"])
             (fresh / facts["file"]).write_bytes(drawn)
             index.append(facts)
     order = [work.spec.subset_name(subset) for subset in subsets]
@@ -140,17 +140,17 @@ def _shown_subsets(work: Evaluation) -> list[tuple[str, ...]]:
     return list(dict.fromkeys([full, *singles, *others]))[:3]
 
 
-def _draw(work: Evaluation, entry: Entry, subset: Sequence[str], prediction: SubjectPrediction, seen: bool) -> bytes:
+def _draw(work: Evaluation, study: Study, subset: Sequence[str], prediction: SubjectPrediction, seen: bool) -> bytes:
     """One picture: the most lesion-laden axial slice with reference and prediction, and a made-up sequence."""
     from anymri.inference.pictures import brain_box, lesion_slices, montage_png, slice_picture, value_range
 
-    image, spec = np.asarray(entry.image, np.float32), work.spec
-    label = None if entry.label is None else np.asarray(entry.label)
+    image, spec = np.asarray(study.image, np.float32), work.spec
+    label = None if study.label is None else np.asarray(study.label)
     shown = next((code for code in BACKGROUND if code in subset), subset[0])
     under = image[spec.index(shown)]
     common: dict[str, Any] = {
         "index": lesion_slices(label, under)["axial"],
-        "spacing_mm": entry.spacing_mm,
+        "spacing_mm": study.spacing_mm,
         "box": brain_box(under),
         "height": HEIGHT,
         "spec": spec,
@@ -166,7 +166,7 @@ def _draw(work: Evaluation, entry: Entry, subset: Sequence[str], prediction: Sub
         captions.append(f"{shown}, prediction")
     if panels:
         rows.append(montage_png(panels, captions))
-    pair = _made_and_real(work, entry, subset, prediction)
+    pair = _made_and_real(work, study, subset, prediction)
     if pair is not None:
         code, made, real = pair
         common["limits"] = value_range(real)
@@ -194,7 +194,7 @@ def _stack(rows: Sequence[bytes]) -> bytes:
 
 
 def _made_and_real(
-    work: Evaluation, entry: Entry, subset: Sequence[str], prediction: SubjectPrediction
+    work: Evaluation, study: Study, subset: Sequence[str], prediction: SubjectPrediction
 ) -> tuple[str, NDArray[Any], NDArray[Any]] | None:
     """First missing sequence that was made and exists, within the real one's brain."""
     image = prediction.image
@@ -204,7 +204,7 @@ def _made_and_real(
         if code not in work.spec.modalities or code in subset:
             continue
         channel = work.spec.index(code)
-        if entry.present[channel] and bool(prediction.synthesised[channel]):
-            real = np.asarray(entry.image[channel], np.float32)
-            return code, np.where(real != 0, image[channel].numpy(), 0), real
+        if study.present[channel] and bool(prediction.synthesised[channel]):
+            real = np.asarray(study.image[channel], np.float32)
+            return code, np.where(study.brain([channel]), image[channel].numpy(), 0), real
     return None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from anymri.data.nifti import write_image
-from anymri.data.study import Entry
+from anymri.data.study import Study
 from anymri.files import make_folder, replace_file
 from anymri.inference.labels import label_map
 from anymri.inference.restore import restore_image
@@ -66,33 +66,33 @@ class SavedPredictions:
         return all(self._place(subject, subset).is_dir() for subset in subsets)
 
     def write(
-        self, entry: Entry, truth: Entry, subset: Sequence[str], prediction: SubjectPrediction, probability: Any
+        self, study: Study, truth: Study, subset: Sequence[str], prediction: SubjectPrediction, probability: Any
     ) -> None:
         """Save one prediction, unless it is saved.
 
         Parameters
         ----------
-        entry : Entry
+        study : Study
             Subject on the grid of the model.
-        truth : Entry
-            The same subject on the grid to write on: `entry`, or that of a reference cache.
+        truth : Study
+            The same subject on the grid to write on: `study`, or that of a reference cache.
         subset : sequence of str
         prediction : SubjectPrediction
         probability : array or Tensor of float, shape (C, D, H, W), or None
             On the grid of `truth`; None = no label map.
         """
-        place = self._place(entry.subject_id, subset)
+        place = self._place(study.subject_id, subset)
         if place.is_dir():
             return
         draft = place.with_name(f".{place.name}.part")
         shutil.rmtree(draft, ignore_errors=True)
         make_folder(draft)
-        grid = entry.geometry.with_shape(truth.image.shape[1:])
+        grid = study.geometry.with_shape(truth.image.shape[1:])
         if probability is not None:
             head = prediction.head
             assert isinstance(head, Head)
             write_image(draft / "segmentation.nii.gz", label_map(probability, head, self.spec), grid)
-        for code, image in self._completed(entry, truth, subset, prediction).items():
+        for code, image in self._completed(study, truth, subset, prediction).items():
             write_image(make_folder(draft / "completed") / f"{code}_synthetic.nii.gz", image, grid, np.float32)
         try:
             draft.rename(place)
@@ -100,14 +100,13 @@ class SavedPredictions:
             raise UserError(f"{place}: cannot be written ({error.strerror}); choose another folder") from None
 
     def _completed(
-        self, entry: Entry, truth: Entry, subset: Sequence[str], prediction: SubjectPrediction
+        self, study: Study, truth: Study, subset: Sequence[str], prediction: SubjectPrediction
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Synthesised sequences, z-scores inside the brain of what was given, 0 outside."""
         if prediction.image is None:
             return {}
         channels = [self.spec.index(code) for code in subset]
-        brain = torch.from_numpy((np.asarray(entry.image)[channels] != 0).any(0))
-        native = (np.asarray(truth.image)[channels] != 0).any(0)
+        brain, native = torch.from_numpy(study.brain(channels)), truth.brain(channels)
         return {
             self.spec.modalities[channel]: restore_image(prediction.image[channel], brain, native)
             for channel in torch.nonzero(prediction.synthesised).flatten().tolist()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anymri.data.study import Entry
+from anymri.data.study import Study
 from anymri.evaluation.baselines import BASELINES, Moments, collect_moments, fill_in
 from anymri.evaluation.scoring import Score, Synthesis, score_regions, score_synthesis
 from anymri.evaluation.seen import seen_in_training
@@ -25,23 +25,23 @@ __all__ = ["predict_entry", "score_subject"]
 def score_subject(work: Evaluation, subject: str, advance: Any = lambda: None) -> Iterator[dict[str, Any]]:
     """Rows of one subject: the model's, then those of the synthesis baselines."""
     work.cache.verify(subject)
-    entry = work.cache.entry(subject)
-    truth = entry if work.reference is None else _reference_entry(work, entry)
+    study = work.cache.entry(subject)
+    truth = study if work.reference is None else _reference_study(work, study)
     label = None if truth.label is None else np.asarray(truth.label)
     subsets = work.subsets_of(subject)
     outputs = _outputs(work, label is not None)
     scored = "image" in outputs and work.asked.synthesis
-    synthesis = Synthesis(np.asarray(entry.image), entry.present, work.spec) if scored else None
-    base = _row(work, subject, seen_in_training(entry, work.extra, work.same_data))
-    for subset, prediction in predict_entry(work, entry, subsets if outputs else [], outputs):
+    synthesis = Synthesis(study, work.spec) if scored else None
+    base = _row(work, subject, seen_in_training(study, work.extra, work.same_data))
+    for subset, prediction in predict_entry(work, study, subsets if outputs else [], outputs):
         if work.watch is not None:
-            work.watch(entry, subset, prediction)
+            work.watch(study, subset, prediction)
         scores: list[Score] = []
         probability: Any = prediction.probability if "logits" in outputs else None
-        if probability is not None and truth is not entry:
-            probability = restore_probability(probability, entry.geometry.with_shape(truth.image.shape[1:]))
+        if probability is not None and truth is not study:
+            probability = restore_probability(probability, study.geometry.with_shape(truth.image.shape[1:]))
         if work.saved is not None:
-            work.saved.write(entry, truth, subset, prediction, probability)
+            work.saved.write(study, truth, subset, prediction, probability)
         if label is not None and probability is not None:
             found = regions(probability, work.method.head, work.method.spec)
             scores += score_regions(found, label, work.spec, truth.spacing_mm, work.asked.hd95)
@@ -54,13 +54,13 @@ def score_subject(work: Evaluation, subject: str, advance: Any = lambda: None) -
         yield from _score_baselines(work, subject, synthesis, subsets)
 
 
-def _reference_entry(work: Evaluation, entry: Entry) -> Entry:
+def _reference_study(work: Evaluation, study: Study) -> Study:
     """The same subject in the reference cache, on a grid over the same box."""
     assert work.reference is not None
-    found = work.reference.entry(entry.subject_id)
-    if not np.allclose(found.geometry.affine, entry.geometry.affine) or found.geometry.shape != entry.geometry.shape:
+    found = work.reference.entry(study.subject_id)
+    if not np.allclose(found.geometry.affine, study.geometry.affine) or found.geometry.shape != study.geometry.shape:
         raise UserError(
-            f"{work.reference.folder}: {entry.subject_id} was made from other files than in {work.cache.folder}; "
+            f"{work.reference.folder}: {study.subject_id} was made from other files than in {work.cache.folder}; "
             "preprocess the same table of subjects twice"
         )
     return found
@@ -104,18 +104,18 @@ def _moments_of(work: Evaluation, subject: str) -> Moments:
 
 
 def predict_entry(
-    work: Evaluation, entry: Entry, subsets: Sequence[Subset], outputs: tuple[str, ...]
+    work: Evaluation, study: Study, subsets: Sequence[Subset], outputs: tuple[str, ...]
 ) -> Iterator[tuple[Subset, SubjectPrediction]]:
     """Predictions of one cached subject, subset by subset."""
     if not subsets:
         return iter(())
     tensors = (
-        torch.from_numpy(np.asarray(entry.image, dtype=np.float32)),
-        torch.from_numpy(np.asarray(entry.statistics)),
-        torch.from_numpy(np.asarray(entry.boxes)),
+        torch.from_numpy(np.asarray(study.image, dtype=np.float32)),
+        torch.from_numpy(np.asarray(study.statistics)),
+        torch.from_numpy(np.asarray(study.boxes)),
     )
     return iterate_subject(
-        work.method, tensors, list(subsets), work.window, outputs=outputs, subject_id=entry.subject_id
+        work.method, tensors, list(subsets), work.window, outputs=outputs, subject_id=study.subject_id
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.data.study import Study
 from anymri.evaluation import metrics
 from anymri.evaluation.metrics.calibration import brier, expected_calibration_error, review_dice
 from anymri.evaluation.metrics.lesionwise import BRATS2023, LesionRule, lesionwise
@@ -159,16 +160,15 @@ class Synthesis:
 
     Parameters
     ----------
-    image : float array, shape (M, D, H, W)
-        Cached z-scores; NaN where absent.
-    present : bool array, shape (M,)
+    study : Study
     spec : DataSpec
     """
 
-    def __init__(self, image: Array, present: Array, spec: DataSpec) -> None:
+    def __init__(self, study: Study, spec: DataSpec) -> None:
         self.spec = spec
-        self.reference = {spec.modalities[i]: np.asarray(image[i], np.float32) for i in np.flatnonzero(present)}
-        self.brain = {code: values != 0 for code, values in self.reference.items()}
+        channels = {spec.modalities[channel]: channel for channel in np.flatnonzero(study.present)}
+        self.reference = {code: np.asarray(study.image[channel], np.float32) for code, channel in channels.items()}
+        self.brain = {code: study.brain([channel]) for code, channel in channels.items()}
         self.range = {code: metrics.data_range(values, self.brain[code]) for code, values in self.reference.items()}
 
     def targets(self, subset: Sequence[str]) -> list[str]:

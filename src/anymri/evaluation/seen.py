@@ -11,17 +11,17 @@ import numpy as np
 
 if TYPE_CHECKING:
     from anymri.data.cache import Cache
-    from anymri.data.study import Entry
+    from anymri.data.study import Study
 
 __all__ = ["add_training_images", "image_signatures", "seen_in_training", "training_images"]
 
 
-def image_signatures(entry: Entry) -> list[str]:
+def image_signatures(study: Study) -> list[str]:
     """Short hash of every sequence of a cached subject, from its raw-intensity statistics.
 
     Parameters
     ----------
-    entry : Entry
+    study : Study
 
     Returns
     -------
@@ -30,8 +30,8 @@ def image_signatures(entry: Entry) -> list[str]:
         so the signature is the same in caches of any spacing, under any subject name, with any sequence deleted.
     """
     return [
-        hashlib.sha256(np.ascontiguousarray(entry.statistics[i], dtype="<f4").tobytes()).hexdigest()[:16]
-        for i in np.flatnonzero(entry.present)
+        hashlib.sha256(np.ascontiguousarray(study.statistics[i], dtype="<f4").tobytes()).hexdigest()[:16]
+        for i in np.flatnonzero(study.present)
     ]
 
 
@@ -40,12 +40,12 @@ def training_images(cache: Cache, subject_ids: Iterable[str]) -> list[str]:
     return sorted({name for subject_id in subject_ids for name in image_signatures(cache.entry(subject_id))})
 
 
-def seen_in_training(entry: Entry, extra: Mapping[str, Any], same_data: bool = True) -> bool:
+def seen_in_training(study: Study, extra: Mapping[str, Any], same_data: bool = True) -> bool:
     """Whether a model was trained on an image of this subject.
 
     Parameters
     ----------
-    entry : Entry
+    study : Study
     extra : dict
         What the weights file stores: ``training_images``, else ``training_subjects``.
     same_data : bool, default=True
@@ -58,8 +58,8 @@ def seen_in_training(entry: Entry, extra: Mapping[str, Any], same_data: bool = T
     one study (two copies of a data set).
     """
     if "training_images" in extra:
-        return bool(set(image_signatures(entry)) & set(extra["training_images"]))
-    return same_data and entry.subject_id in set(extra.get("training_subjects", ()))
+        return bool(set(image_signatures(study)) & set(extra["training_images"]))
+    return same_data and study.subject_id in set(extra.get("training_subjects", ()))
 
 
 def add_training_images(weights: Path | str, cache: Cache) -> list[str]:

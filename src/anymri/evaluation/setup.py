@@ -15,7 +15,7 @@ import torch
 
 from anymri.data.cache import Cache
 from anymri.data.split import read_split
-from anymri.data.study import Entry
+from anymri.data.study import Study
 from anymri.evaluation.baselines import Moments
 from anymri.evaluation.code import scoring_code, training_of
 from anymri.evaluation.complexity import count_parameters
@@ -68,7 +68,7 @@ class Evaluation:
     reference : Cache or None
         Where to score segmentation, if not in `cache`.
     watch : callable or None
-        Called with entry, subset and prediction of everything that is scored.
+        Called with study, subset and prediction of everything that is scored.
     saved : SavedPredictions or None
         Where predictions are kept.
     """
@@ -83,7 +83,7 @@ class Evaluation:
     fold: int = 0
     fitted_on: list[str] = field(default_factory=list)
     reference: Cache | None = None
-    watch: Callable[[Entry, Subset, SubjectPrediction], None] | None = None
+    watch: Callable[[Study, Subset, SubjectPrediction], None] | None = None
     saved: SavedPredictions | None = None
     moments: dict[str, Moments] = field(default_factory=dict)
 

@@ -290,7 +290,7 @@ def _restore(prediction: SubjectPrediction, study: Study, volumes: Mapping[str, 
     completed = {}
     image = prediction.image
     if image is not None:
-        brain = torch.from_numpy((study.image[study.present] != 0).any(axis=0))
+        brain = torch.from_numpy(study.brain(study.present))
         native_brain = np.logical_or.reduce([volume.array != 0 for volume in volumes.values()])
         for index in torch.nonzero(prediction.synthesised)[:, 0].tolist():
             completed[spec.modalities[index]] = restore_image(image[index], brain, native_brain)

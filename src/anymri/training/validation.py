@@ -48,13 +48,13 @@ def validate(
     spec = method.spec
     values: dict[str, dict[str, list[float]]] = {}
     for subject in subjects:
-        entry = cache.entry(subject)
-        has = {code for code in spec.modalities if entry.present[spec.index(code)]}
+        study = cache.entry(subject)
+        has = {code for code in spec.modalities if study.present[spec.index(code)]}
         predicted: dict[Any, Any] = predict_subject(
             method,
-            torch.from_numpy(np.array(entry.image, dtype=np.float32)),
-            torch.from_numpy(np.array(entry.statistics)),
-            torch.from_numpy(np.array(entry.boxes)),
+            torch.from_numpy(np.array(study.image, dtype=np.float32)),
+            torch.from_numpy(np.array(study.statistics)),
+            torch.from_numpy(np.array(study.boxes)),
             [subset for subset in _served(method) if has.issuperset(subset)],
             window=window,
             overlap=0.25,
@@ -62,7 +62,7 @@ def validate(
             subject_id=subject,
             precision=precision,
         )
-        label = np.asarray(entry.label)
+        label = np.asarray(study.label)
         for subset, prediction in predicted.items():
             for region, inside in regions(prediction.probability, method.head, spec).items():
                 counted = label != (-1 if spec.ignore is None else spec.ignore)
