@@ -16,7 +16,7 @@ from anymri.data.geometry import Geometry
 from anymri.data.loading import PatchLoader, volume_batch
 from anymri.data.preprocess import preprocess_study
 from anymri.data.study import Study
-from anymri.types import GLIOMA, STATISTICS, Batch, UserError
+from anymri.types import GLIOMA, STATISTICS, UNLABELLED, Batch, UserError
 
 SHAPE = (20, 24, 28)
 START, STOP = np.array([3, 4, 5]), np.array([17, 20, 25])
@@ -207,10 +207,24 @@ def test_whole_volumes() -> None:
 
 def test_no_labels() -> None:
     assert loader(entry("a", lesion=None), entry("b", lesion=None)).batch(0, 0, 0).label is None
-    with pytest.raises(UserError, match="subject b has no label map"):
-        loader(entry("a"), entry("b", lesion=None))
     empty = entry("a")._replace(label=np.zeros(SHAPE, np.uint8))
     assert loader(empty, foreground=1.0).batch(0, 0, 0).label is not None
+
+
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
+def test_a_row_without_a_label_map_says_so_in_every_voxel(augment: str) -> None:
+    draws = loader(entry("a"), entry("b", lesion=None), patch=(24, 26, 30), augment=augment)  # beyond the volume too
+    for step in range(10):
+        batch = draws.batch(0, 0, step)
+        assert batch.label is not None
+        assert batch.labelled.tolist() == [name == "a" for name in batch.subject_ids]
+        assert (batch.label[~batch.labelled] == UNLABELLED).all()
+        assert (batch.label[batch.labelled] >= 0).all()
+    alone = loader(entry("a"), entry("b", lesion=None), batch_size=1)
+    batches = [alone.batch(0, 0, step) for step in range(2)]
+    assert sorted((b.subject_ids[0], b.labelled.tolist()) for b in batches) == [("a", [True]), ("b", [False])]
+    assert all(b.label is not None for b in batches)  # a batch by chance without any is of this cohort still
+    assert not volume_batch(Subjects(entry("b", lesion=None)), "b").labelled.any()  # type: ignore[arg-type]
 
 
 def test_wrong_use_is_refused() -> None:

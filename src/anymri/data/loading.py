@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from anymri.data.augment import AUGMENTATIONS, Crop
-from anymri.types import Batch, UserError, Where
+from anymri.types import UNLABELLED, Batch, UserError, Where
 
 if TYPE_CHECKING:
     from anymri.data.cache import Cache
@@ -35,7 +36,7 @@ class PatchLoader:
     ----------
     cache : Cache
     subject_ids : sequence of str
-        Subjects to draw from; all with a label map or all without.
+        Subjects to draw from.
     patch : tuple of int or None
         Crop (D, H, W) in voxels; None = the whole volume, with batch size 1.
     batch_size : int
@@ -51,7 +52,7 @@ class PatchLoader:
     Raises
     ------
     UserError
-        If there is no subject, some subjects have a label map and some have none, or the augmentation is unknown.
+        If there is no subject or the augmentation is unknown.
     ValueError
         If whole volumes are asked for with another batch size than 1.
 
@@ -89,7 +90,7 @@ class PatchLoader:
         self.steps_per_epoch = steps_per_epoch or -(-len(self.subject_ids) // batch_size)
         self._studies: dict[str, Study] = {}
         self._voxels: dict[str, list[NDArray[np.int64]]] = {}
-        self._check_labels()
+        self._labels = any(self._study(name).label is not None for name in self.subject_ids)
 
     def batch(self, stage_index: int, epoch: int, step: int) -> Batch:
         """The batch of one step; the same arguments always give the same batch.
@@ -104,7 +105,8 @@ class PatchLoader:
         Batch
             `available` equals `present`; the loop draws the subset. `image` is NaN where not present. Outside the
             volume, image and label are 0. `where` says where the crop was cut; mirroring is in `where.flipped`, a
-            rotation or scaling by ``augment="strong"`` is not.
+            rotation or scaling by ``augment="strong"`` is not. Where some subjects have a label map and some have none,
+            `label` is `UNLABELLED` in the rows of the latter, in an augmented crop and beyond the volume too.
         """
         crops = []
         for row in range(self.batch_size):
@@ -112,7 +114,7 @@ class PatchLoader:
             self.cache.verify(subject_id)  # at its first use; later calls cost nothing
             random = _generator(self.seed, "crop", stage_index, epoch, step, row)
             crops.append(self._crop(self._study(subject_id), random))
-        return _collate(crops)
+        return _collate(crops, self._labels)
 
     def batches(self, stage_index: int, epoch: int, start: int = 0, prefetch: int = 3) -> Iterator[Batch]:
         """The batches of an epoch in order, prepared by a background thread.
@@ -128,12 +130,6 @@ class PatchLoader:
         steps = range(start, self.steps_per_epoch)
         make = [lambda step=step: self.batch(stage_index, epoch, step) for step in steps]
         return _prefetch(make, prefetch) if prefetch else (function() for function in make)
-
-    def _check_labels(self) -> None:
-        labelled = [name for name in self.subject_ids if self._study(name).label is not None]
-        if labelled and len(labelled) < len(self.subject_ids):
-            without = next(name for name in self.subject_ids if name not in set(labelled))
-            raise UserError(f"subject {without} has no label map but others have; leave it out or train without labels")
 
     def _study(self, subject_id: str) -> Study:
         if subject_id not in self._studies:
@@ -203,12 +199,13 @@ def volume_batch(cache: Cache, subject_id: str) -> Batch:
     """
     cache.verify(subject_id)
     study = cache.entry(subject_id)
-    return _collate([Crop(study, np.zeros(3, dtype=np.int64), np.array(study.image.shape[1:]))])
+    crop = Crop(study, np.zeros(3, dtype=np.int64), np.array(study.image.shape[1:]))
+    return _collate([crop], crop.label is not None)
 
 
-def _collate(crops: list[Crop]) -> Batch:
+def _collate(crops: list[Crop], labels: bool) -> Batch:
+    """One batch of the crops; `labels`: whether any subject of the cohort has a label map."""
     present = torch.stack([crop.present for crop in crops])
-    labels = [crop.label for crop in crops if crop.label is not None]
     where = Where(
         origin=torch.stack([torch.as_tensor(crop.origin, dtype=torch.int64) for crop in crops]),
         volume_shape=torch.tensor([crop.volume_shape for crop in crops], dtype=torch.int64),
@@ -218,13 +215,17 @@ def _collate(crops: list[Crop]) -> Batch:
     return Batch(
         # A whole volume is not copied once more.
         image=torch.stack(images) if len(images) > 1 else images[0][None],
-        label=torch.stack(labels).long() if labels else None,
+        label=torch.stack([_label(crop) for crop in crops]) if labels else None,
         present=present,
         available=present.clone(),
         statistics=torch.stack([crop.statistics for crop in crops]),
         where=where,
         subject_ids=tuple(crop.subject_id for crop in crops),
     )
+
+
+def _label(crop: Crop) -> Tensor:
+    return torch.full(crop.image.shape[1:], UNLABELLED) if crop.label is None else crop.label.long()
 
 
 def _generator(*key: int | str) -> np.random.Generator:

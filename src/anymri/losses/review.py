@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from anymri.losses.segmentation import prepare
+from anymri.losses.segmentation import mean_of_rows, prepare
 
 __all__ = ["review_dice_loss"]
 
@@ -41,4 +41,4 @@ def review_dice_loss(probability: Tensor, target: Tensor, epsilon: float = 1e-7)
     p, g = prepare(probability, target)
     axes = tuple(range(2, p.ndim))
     overlap = 2 * (p * g).sum(axes) / ((p * p).sum(axes) + (g * g).sum(axes) + epsilon)
-    return 1 - overlap.mean()
+    return 1 - mean_of_rows(overlap, target)

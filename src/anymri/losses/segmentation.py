@@ -1,7 +1,8 @@
 """Segmentation losses. The field uses four soft Dice losses; each has its own name and none has flags.
 
 All take probabilities (B, C, *S) and binary targets of the same shape, compute in float32 and give a scalar. Voxels
-whose target is NaN (`anymri.types.DataSpec.ignore`) do not count: neither in sums nor in means.
+whose target is NaN (`anymri.types.DataSpec.ignore`, rows without a label map) do not count: neither in sums nor in
+means. A batch without any voxel that counts gives a constant without gradient.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ __all__ = [
     "dice_regions",
     "dice_squared",
     "dice_squared_prediction",
+    "mean_of_rows",
     "prepare",
 ]
 
@@ -34,6 +36,19 @@ def prepare(probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     p, g = probability.float().contiguous(), target.float().contiguous()
     ignored = g.isnan()
     return (p.masked_fill(ignored, 0), g.masked_fill(ignored, 0)) if ignored.any() else (p, g)
+
+
+def mean_of_rows(values: Tensor, target: Tensor) -> Tensor:
+    """Mean of one value a row and channel over the rows that have a label map.
+
+    Parameters
+    ----------
+    values : Tensor, shape (B, C)
+    target : Tensor, shape (B, C, *S)
+        NaN throughout a row without a label map; if no row has one, the mean is over all.
+    """
+    labelled = ~target.isnan().flatten(1).all(dim=1)
+    return values.mean() if labelled.all() or not labelled.any() else values[labelled].mean()
 
 
 def dice_plain(probability: Tensor, target: Tensor) -> Tensor:
@@ -99,7 +114,7 @@ def dice_squared_prediction(probability: Tensor, target: Tensor) -> Tensor:
     """
     p, g = prepare(probability, target)
     axes = tuple(range(2, p.ndim))
-    return 1 - ((2 * (p * g).sum(axes) + 1e-5) / ((p * p).sum(axes) + g.sum(axes) + 1e-5)).mean()
+    return 1 - mean_of_rows((2 * (p * g).sum(axes) + 1e-5) / ((p * p).sum(axes) + g.sum(axes) + 1e-5), target)
 
 
 def dice_nnunet(probability: Tensor, target: Tensor) -> Tensor:

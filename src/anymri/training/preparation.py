@@ -87,6 +87,8 @@ def prepare(config: RunConfig) -> PreparedRun:
     if not training:
         why = "; ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the part is empty"
         raise UserError(f"{config.data.cache}: no training subject left ({why}); choose other data or another method")
+    if method.head is not None and not _labelled(cache, training):
+        raise UserError(f"{config.data.cache}: no training subject has a label map; {method.name} needs some that have")
     validation: tuple[str, ...] = ()
     if config.data.split is not None and config.training.validate_every:
         validation = _labelled(cache, _part(config, cache, config.data.validation_part))
@@ -282,7 +284,7 @@ def _usable(cache: Cache, subjects: tuple[str, ...], method: Method) -> tuple[tu
         entry = cache.entry(subject)
         lacking = [code for code in needed if not entry.present[method.spec.index(code)]]
         reason = f"without {'+'.join(lacking)}" if lacking else ""
-        if not reason and method.head is not None and entry.label is None:
+        if not reason and method.head is not None and entry.label is None and "unlabelled" not in method.uses:
             reason = "without a label map"
         if reason:
             dropped[reason] = dropped.get(reason, 0) + 1

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anymri.modalities import MODALITIES
 
-__all__ = ["GLIOMA", "STATISTICS", "Batch", "DataSpec", "Subject", "Where"]
+__all__ = ["GLIOMA", "STATISTICS", "UNLABELLED", "Batch", "DataSpec", "Subject", "Where"]
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,11 @@ class Subject:
 STATISTICS = ("mean", "std", "min", "max", "p0.1", "p1", "p99", "p99.9")
 
 
+#: Value of `Batch.label` throughout a row without a label map. No label map holds it: `Head.target` is NaN there, which
+#: the losses of `anymri.losses` leave out, and a loss that knows nothing of it fails instead of learning background.
+UNLABELLED = -1
+
+
 class Where(NamedTuple):
     """Where windows lie in their volumes, in voxels, for methods that need absolute position.
 
@@ -186,7 +191,7 @@ class Batch(NamedTuple):
     image : Tensor of float32, shape (B, M, *S)
         z-scores (after the method's `Intensity`); NaN where a modality is not present.
     label : Tensor of int64, shape (B, *S), or None
-        Integer label map; None for a cohort without labels.
+        Integer label map; `UNLABELLED` throughout a row without one, None for a cohort without any.
     present : Tensor of bool, shape (B, M)
         Exists on disk.
     available : Tensor of bool, shape (B, M)
@@ -204,3 +209,10 @@ class Batch(NamedTuple):
     statistics: Tensor
     where: Where | None = None
     subject_ids: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> Tensor:
+        """Which rows have a label map, bool, shape (B,)."""
+        if self.label is None:
+            return torch.zeros(len(self.image), dtype=torch.bool, device=self.image.device)
+        return self.label.flatten(1)[:, 0] != UNLABELLED

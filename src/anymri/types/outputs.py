@@ -66,7 +66,8 @@ class Head:
         Tensor of float32, shape (B, C, *S)
             1 where the voxel belongs to the channel. Softmax targets are one-hot; a label that no channel
             names (possible where a method merges labels) falls to background. NaN in every channel where
-            `spec.ignore` stands: the losses of `anymri.losses` leave such voxels out, another one becomes NaN.
+            `spec.ignore` stands and in rows without a label map (`UNLABELLED`): the losses of `anymri.losses` leave
+            such voxels out, another one becomes NaN.
         """
         maps = []
         for channel in self.channels:
@@ -78,8 +79,10 @@ class Head:
         if self.kind == "softmax" and "background" in self.channels:
             others = [i for i, channel in enumerate(self.channels) if channel != "background"]
             stacked[:, self.channels.index("background")] = ~stacked[:, others].any(dim=1)
-        target = stacked.float()
-        return target if spec.ignore is None else target.masked_fill((label == spec.ignore)[:, None], torch.nan)
+        unknown = label < 0  # not `== UNLABELLED`, which is 255 to label maps of 8 bits
+        if spec.ignore is not None:
+            unknown |= label == spec.ignore
+        return stacked.float().masked_fill(unknown[:, None], torch.nan)
 
     def probability(self, logits: Tensor) -> Tensor:
         """Probability of every channel, shape (B, C, *S), from `logits` of the same shape."""

@@ -1,0 +1,60 @@
+"""Small methods that each need one thing of their data; they share a network of two convolutions."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from anymri.losses.segmentation import cross_entropy
+from anymri.methods import Method, MethodConfig, MethodInfo, Preset, StepContext
+from anymri.protocol.method import zero_absent
+from anymri.types import GLIOMA, Batch, DataSpec, Head, OptimizerSettings, Prediction, Stage, StepOutput
+
+
+class Small(Method):
+    """Early fusion of zeros for what is absent; keeps the batches it was given."""
+
+    name = "small"
+    info = MethodInfo(title="Small", family="baseline", task="segmentation", year=2026, reference="test")
+    presets = {"tiny": Preset((Stage("only", 1, 2, (12, 12, 12), "all", 3, augment="none"),))}
+
+    def __init__(self, config: MethodConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.head = Head("softmax", ("background", *spec.labels))
+        self.network = nn.Sequential(nn.Conv3d(len(spec.modalities), 6, 3, padding=1), nn.ReLU(), nn.Conv3d(6, 4, 1))
+        self.seen: list[Batch] = []
+
+    def encode(self, image, available, where=None):
+        return {"image": zero_absent(image, available)}
+
+    def decode(self, features, available, outputs=None, generators=None):
+        return Prediction(logits=self.network(zero_absent(features["image"], available)))
+
+    def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
+        return OptimizerSettings("sgd", lr=1e-2, betas=(0.0, 0.0))
+
+    def supervised(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and cross-entropy."""
+        self.seen.append(batch)
+        logits = self.predict(batch.image, batch.available).logits
+        return logits, cross_entropy(logits, self.head.target(batch.label, self.spec))
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        _, loss = self.supervised(batch)
+        return StepOutput(loss, {"cross_entropy": loss.detach()})
+
+
+class SelfTaught(Small):
+    """Learns from unlabelled subjects too: a prediction should be certain, whatever it is."""
+
+    name = "self_taught"
+    uses = ("unlabelled",)
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        logits, loss = self.supervised(batch)
+        logs = {"cross_entropy": loss.detach()}
+        if not batch.labelled.all():
+            others = logits[~batch.labelled]
+            entropy = -(others.softmax(dim=1) * others.log_softmax(dim=1)).sum(dim=1).mean()
+            loss, logs = loss + entropy, logs | {"entropy": entropy.detach()}
+        return StepOutput(loss, logs)
