@@ -40,6 +40,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "anymri.evaluation.synthesis": ("anymri.evaluation.downstream", "anymri.evaluation.scoring"),
     "anymri.methods.base": ("anymri.protocol.method", "anymri.protocol.per_subset", "anymri.protocol.weights_file"),
     "anymri.methods.per_subset": ("anymri.protocol.per_subset",),
+    "anymri.methods.resvit_unified": ("anymri.methods.resvit",),
 }
 #: Old names to new ones in modules of an old path.
 NAMES = {"Asked": "EvaluationSettings", "Family": "PerSubsetModels", "show": "zero_absent"}

@@ -8,8 +8,7 @@ from parity import Golden, parameters
 
 from anymri.errors import UserError
 from anymri.methods import StepContext, create
-from anymri.methods.resvit import ResViT, ResViTConfig
-from anymri.methods.resvit_unified import UnifiedResViT
+from anymri.methods.resvit import ResViT, ResViTConfig, UnifiedResViT
 from anymri.types import GLIOMA
 
 SMALL = {"size": (32, 32)}

@@ -40,7 +40,7 @@ METHODS: dict[str, str] = {
     "nnunet_per_subset": "anymri.methods.nnunet_per_subset:NnUNetPerSubset",
     "replica": "anymri.methods.replica:Replica",
     "resvit": "anymri.methods.resvit:ResViT",
-    "resvit_unified": "anymri.methods.resvit_unified:UnifiedResViT",
+    "resvit_unified": "anymri.methods.resvit:UnifiedResViT",
     "rfnet": "anymri.methods.rfnet:RFNet",
     "robust_seg": "anymri.methods.robust_seg:RobustSeg",
     "smu_net": "anymri.methods.smu_net:SMUNet",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
-from anymri.protocol.method import Method, MethodConfig
+from anymri.protocol.method import Method
 from anymri.types import Stage
 
 __all__ = ["SHARED_DEVIATIONS", "config_fields", "deviations_of", "preset_stages"]
@@ -35,7 +35,9 @@ def config_fields(cls: type[Method]) -> list[dict[str, Any]]:
         ``name``, ``type`` and ``description`` (of the docstring, with the unit where there is one), ``default``, and
         ``presets``: the value in each preset.
     """
-    told = _documented(MethodConfig) | _documented(cls.Config)
+    told: dict[str, tuple[str, str]] = {}
+    for config in reversed(cls.Config.__mro__):
+        told |= _documented(config)
     rows = []
     for entry in fields(cls.Config):
         if entry.name == "preset":
