@@ -1,11 +1,12 @@
-"""The review's Tables 3 and 4 as printed, and what their own rows add up to.
+"""Review arithmetic: the review's Tables 3 and 4 as printed, and what their own rows add up to.
 
-The numbers are data, in ``recipes/review/``; nothing is read from the paper at run time. `write_review_arithmetic`
-makes ``docs/results/review-arithmetic.md``.
+The numbers are data, in ``recipes/review/``; nothing is read from the paper at run time. Run, it writes
+``docs/results/review-arithmetic.md``; tests/test_review_arithmetic.py checks that the page is up to date.
 """
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, ClassVar
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter
+
+from anymri.files import replace_file
 
 __all__ = [
     "Check",
@@ -30,6 +33,7 @@ __all__ = [
     "write_review_arithmetic",
 ]
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "results" / "review-arithmetic.md"
 #: Largest gap that rounding explains: the printed mean and, at worst, each of its rows are off by 0.05.
 ROUNDING = 0.1 + 1e-9
 REGION_TITLES = {"whole_tumor": "complete", "tumor_core": "core", "enhancing_tumor": "enhancing"}
@@ -226,7 +230,7 @@ def review_arithmetic() -> str:
         "",
         f"{three.source} (doi:{three.doi})",
         "prints the field's comparison on BraTS 2018. Its tables are kept as printed in `recipes/review/` and",
-        "recomputed here from their own rows; `python tools/write_review_arithmetic.py` writes this page.",
+        "recomputed here from their own rows; `python tools/review_arithmetic.py` writes this page.",
         "",
         "## What does not add up",
         "",
@@ -320,6 +324,11 @@ def _all_cells(four: Table4, cells: list[Check], averages: list[Check]) -> list[
 
 def write_review_arithmetic(path: Path) -> None:
     """Write the page, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(review_arithmetic(), encoding="utf-8")
-    temporary.replace(path)
+    with replace_file(path) as file:
+        file.write(review_arithmetic().encode())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("page", nargs="?", type=Path, default=PAGE)
+    write_review_arithmetic(parser.parse_args().page)
