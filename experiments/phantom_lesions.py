@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from phantom_gallery import BY_HAND
-from results_page import markdown
 from scipy import ndimage
 
+from anymri.benchmark.report.text_tables import markdown_table
 from anymri.data.nifti import read_image
 from anymri.phantom import PhantomSettings, make_subject
 
@@ -88,9 +88,8 @@ def table(columns: dict[str, list[dict[str, float]]]) -> str:
     """A Markdown table, a line for each quantity and a column for each group."""
     names = list(next(iter(columns.values()))[0])
     header = ["", *(f"{name}, n = {len(rows)}" for name, rows in columns.items())]
-    return markdown(
-        header, [[name, *(summary([row[name] for row in rows]) for rows in columns.values())] for name in names]
-    )
+    body = [[name, *(summary([row[name] for row in rows]) for rows in columns.values())] for name in names]
+    return markdown_table(header, body, left=len(header))
 
 
 def main() -> None:

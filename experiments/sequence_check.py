@@ -18,8 +18,8 @@ from typing import Any
 from unittest import mock
 
 from false_alarms import PHANTOMS
-from results_page import markdown
 
+from anymri.benchmark.report.text_tables import markdown_table
 from anymri.data.appearance import judge_appearance
 from anymri.data.index import find_study
 from anymri.data.nifti import Volume, read_image
@@ -94,6 +94,10 @@ class Tally:
                     self.missed.append(f"{name}: {_short(one)} and {_short(other)} exchanged")
 
 
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return markdown_table(head, rows, left=len(head))
+
+
 def _short(code: str) -> str:
     return MODALITIES[code].short_name
 
@@ -156,7 +160,7 @@ def looks_table(tallies: Mapping[str, Tally]) -> str:
             counts = [tally.looks[code, look] for look in seen]
             if sum(counts):
                 rows.append([kind, _short(code), str(sum(counts)), *map(str, counts)])
-    return markdown(["studies", "given as", "files", *(NAME[look] for look in NAMES), "not judged"], rows)
+    return _table(["studies", "given as", "files", *(NAME[look] for look in NAMES), "not judged"], rows)
 
 
 def alarms_table(tallies: Mapping[str, Tally]) -> str:
@@ -166,7 +170,7 @@ def alarms_table(tallies: Mapping[str, Tally]) -> str:
         for kind, tally in tallies.items()
         if tally.looks
     ]
-    return markdown(["studies", "n", "files", "warnings", "which"], rows)
+    return _table(["studies", "n", "files", "warnings", "which"], rows)
 
 
 def alone_table(tallies: Mapping[str, Tally], codes: Iterable[str]) -> str:
@@ -178,7 +182,7 @@ def alone_table(tallies: Mapping[str, Tally], codes: Iterable[str]) -> str:
             if any(map(sum, counts)):
                 cells = [f"{noticed} of {noticed + missed}" if noticed + missed else "" for noticed, missed in counts]
                 rows.append([_short(code), _short(wrong), *cells])
-    return markdown(["image", "named", *tallies], rows)
+    return _table(["image", "named", *tallies], rows)
 
 
 def pairs_table(tallies: Mapping[str, Tally], pairs: Iterable[tuple[str, str]]) -> str:
@@ -188,7 +192,7 @@ def pairs_table(tallies: Mapping[str, Tally], pairs: Iterable[tuple[str, str]]) 
         counts = [[tally.pairs[*pair, verdict] for verdict in VERDICTS.values()] for tally in tallies.values()]
         cells = [" / ".join(map(str, numbers)) if sum(numbers) else "" for numbers in counts]
         rows.append([" and ".join(map(_short, pair)), *cells])
-    return markdown(["exchanged", *tallies], rows)
+    return _table(["exchanged", *tallies], rows)
 
 
 def write_page(tallies: Mapping[str, Tally], preface: str) -> str:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
+from command_line import refused, run
 
-from anymri.benchmark.report import read_results
+from anymri.benchmark.report import leaderboard, read_results
 from anymri.errors import UserError
-
-
-@pytest.fixture
-def leaderboard(repository: Path):
-    place = importlib.util.spec_from_file_location("leaderboard", repository / "tools" / "leaderboard.py")
-    module = importlib.util.module_from_spec(place)
-    place.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -37,9 +28,9 @@ def bench(dice_rows, table_writer, tmp_path):
     return folder
 
 
-def test_the_page_ranks_methods_with_provenance(leaderboard, bench):
+def test_the_page_ranks_methods_with_provenance(bench):
     results = read_results(leaderboard.find_tables([bench]))
-    page = leaderboard.page(results, leaderboard.read_trainings([bench]), "Title", "Preface.\n", "f.svg")
+    page = leaderboard.leaderboard_page(results, leaderboard.read_trainings([bench]), "f.svg")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
     names = [row[0] for row in rows[2:5]]
     assert names == ["`rfnet`", "`threshold`", "`acn`"], "best mean first, incomplete methods last"
@@ -52,19 +43,56 @@ def test_the_page_ranks_methods_with_provenance(leaderboard, bench):
     assert "`run-rfnet`" in page.split("## Runs")[1]
 
 
-def test_chosen_rows_compare_one_network_a_subset_with_the_others(leaderboard, bench):
+def test_chosen_rows_compare_one_network_a_subset_with_the_others(bench):
     results = leaderboard.choose_subsets(read_results(leaderboard.find_tables([bench])), ["t2", "flair"])
-    page = leaderboard.page(results, {}, "Title", "", "f.svg")
+    page = leaderboard.leaderboard_page(results, {}, "f.svg")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
     assert {row[0]: row[-5] for row in rows[2:5]} == {"`acn`": "2", "`rfnet`": "2", "`threshold`": "2"}
     assert all("(" in row[1] for row in rows[2:5]), "nobody is left out"
-    with pytest.raises(UserError, match="--subsets t1c: no such rows"):
+    with pytest.raises(UserError, match="--subset t1c: no such rows"):
         leaderboard.choose_subsets(results, ["t1c"])
 
 
-def test_a_leaderboard_without_the_floor_is_refused(leaderboard, bench, tmp_path):
+def test_the_command_writes_page_and_figure(bench, tmp_path):
+    page, preface = tmp_path / "new" / "board.md", tmp_path / "preface.md"
+    preface.write_text("Made-up numbers.\n", encoding="utf-8")
+    answer = run("report", bench, "--markdown", page, "--title", "Board", "--preface", preface, "--floor", "threshold")
+    assert (answer.code, answer.out) == (0, f"wrote {page}\n"), answer.err
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Board\n\nMade-up numbers.\n")
+    assert "![Means with intervals](board.svg)" in text
+    assert (page.parent / "board.svg").read_text(encoding="utf-8").count("rfnet") >= 1
+    few = run("report", bench, "--markdown", page, "--subset", "t2")
+    assert few.code == 0
+    assert "○ | ○ | ○ | ● |" in page.read_text(encoding="utf-8")
+    assert "● | ○ | ○ | ○ |" not in page.read_text(encoding="utf-8")
+
+
+def test_a_folder_of_results_makes_the_html_page_too(bench, tmp_path):
+    assert run("report", bench, "-o", tmp_path / "report.html").code == 0
+    assert "rfnet" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_leaderboard_without_the_floor_is_refused(bench, tmp_path):
     (bench / "results" / "threshold.parquet").unlink()
-    with pytest.raises(UserError, match="no results of 'threshold'"):
-        leaderboard.page(read_results(leaderboard.find_tables([bench])), {}, "", "", "")
+    page = tmp_path / "page.md"
+    refused(run("report", bench, "--markdown", page, "--floor", "threshold"), "--floor threshold", "no results of it")
+    assert not page.exists()
+    assert run("report", bench, "--markdown", page).code == 0, "no floor was asked for"
     with pytest.raises(UserError, match="no results table in it"):
         leaderboard.find_tables([tmp_path])
+
+
+def test_options_that_would_do_nothing_are_refused(bench, tmp_path):
+    page = tmp_path / "page.md"
+    refused(run("report", bench, "--floor", "threshold"), "--floor", "--markdown")
+    refused(run("report", bench, "--markdown", page, "--region", "whole_tumor"), "--region", "--column")
+    refused(run("report", bench, "--markdown", page, "--column", "a=b.parquet"), "RESULTS", "--column")
+    refused(run("report", bench, "--markdown", page, "--preface", tmp_path), "cannot be read")
+    refused(run("report", "--markdown", page), "no results table given")
+    assert not page.exists()
+
+
+def test_results_without_dice_make_no_leaderboard(synthesis_rows, table_writer, tmp_path):
+    table_writer(tmp_path / "only.parquet", synthesis_rows("mm_gan", 20.0))
+    refused(run("report", tmp_path / "only.parquet", "--markdown", tmp_path / "page.md"), "no Dice")

@@ -27,8 +27,8 @@ app = typer.Typer(
 
 for verb in (
     phantom.phantom, data.index, data.split, data.preprocess, data.cache, data.plan, data.prepare, data.datasets,
-    training.train, training.evaluate, benchmark.benchmark, benchmark.report, benchmark.cost, benchmark.protocols,
-    predict.predict, training.demo, catalogues.methods, catalogues.cite, catalogues.models,
+    training.train, training.curves, training.evaluate, benchmark.benchmark, benchmark.report, benchmark.cost,
+    benchmark.protocols, predict.predict, training.demo, catalogues.methods, catalogues.cite, catalogues.models,
 ):  # fmt: skip
     app.command()(verb)
 

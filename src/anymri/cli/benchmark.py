@@ -73,21 +73,75 @@ def benchmark(
         raise typer.Exit(1)
 
 
+Preface = Annotated[
+    Path | None, typer.Option("--preface", help="Markdown to put under the title of the Markdown page.")
+]
+Floor = Annotated[str | None, typer.Option("--floor", help="Method that the Markdown page must hold, e.g. a baseline.")]
+Rows = Annotated[list[str] | None, typer.Option("--subset", help="Row of the Markdown page; repeatable; default: all.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="NAME=TABLES (a pattern); repeatable: a Markdown page subject by subject."),
+]
+Regions = Annotated[
+    list[str] | None, typer.Option("--region", help="With --column: region to show; repeatable; default: all.")
+]
+
+
 def report(
-    results: Annotated[list[Path], typer.Argument(help="Results tables.")],
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="Results tables, run folders or benchmark folders.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML page.")] = Path("report.html"),
     title: Annotated[str | None, typer.Option("--title", help="Heading of the page.")] = None,
     cost: Annotated[Path | None, typer.Option("--cost", help="cost.csv with seconds and memory of the runs.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write this Markdown page with its figure, and no HTML.")
+    ] = None,
+    preface: Preface = None,
+    floor: Floor = None,
+    subset: Rows = None,
+    column: Columns = None,
+    region: Regions = None,
     as_json: Json = False,
 ) -> None:
     """Make one self-contained page of results tables: the fifteen rows, heat map, ranks, cost, pictures.
 
+    With --markdown, a leaderboard for a repository or a wiki; with --column as well, a few studies one by one.
+
     Example: anymri report unet.parquet u_hved.parquet -o report.html
     """
     from anymri.benchmark.report import build_report
+    from anymri.benchmark.report.leaderboard import find_tables, write_leaderboard
+    from anymri.benchmark.report.subject_page import write_subject_page
 
-    page = build_report(results, output, title=title, costs=cost)
+    only_markdown = {"--preface": preface, "--floor": floor, "--subset": subset, "--column": column, "--region": region}
+    only_ranking = {"RESULTS": results, "--floor": floor, "--subset": subset}
+    _refuse_options(only_markdown if markdown is None else {}, "add --markdown PAGE.md")
+    _refuse_options(only_ranking if column else {"--region": region}, "give either --column with --region or the rest")
+    above = "" if preface is None else _read_text(preface)
+    if markdown is None:
+        page = build_report(find_tables(results or ()), output, title=title, costs=cost)
+    elif column:
+        page = write_subject_page(column, markdown, regions=region, title=title or "Results", preface=above)
+    else:
+        page = write_leaderboard(
+            results or (), markdown, title=title or "Leaderboard", preface=above, floor=floor, subsets=subset or ()
+        )
     say(as_json, {"report": page}, f"wrote {page}")
+
+
+def _refuse_options(given: dict[str, Any], remedy: str) -> None:
+    for option, value in given.items():
+        if value:
+            raise UserError(f"{option}: has no effect here; {remedy}")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise UserError(f"{path}: cannot be read ({reason}); give a Markdown file") from None
 
 
 def cost(

@@ -1,4 +1,4 @@
-"""The verbs train, evaluate and demo."""
+"""The verbs train, curves, evaluate and demo."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from anymri.cli.options import Device, Json, Precision, Quiet, Threads, say, use_threads, voxels
 from anymri.cli.options import precision as parse_precision
+from anymri.errors import UserError
 
 
 def train(
@@ -41,6 +42,28 @@ def train(
     settings += [f"training.seed={seed}"] if seed is not None else []
     run = run_training(load_run_config(config, settings), output, progress=not quiet)
     say(as_json, {"run": run}, f"trained: {run}")
+
+
+def curves(
+    runs: Annotated[list[str], typer.Argument(help="Run folders, each as FOLDER or NAME=FOLDER.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Drawing.")] = Path("curves.svg"),
+    as_json: Json = False,
+) -> None:
+    """Draw every loss term of finished runs against minutes of training, one panel per run.
+
+    Each term is divided by its own first mean, so that terms of any scale show whether they still fall.
+
+    Example: anymri curves unet=runs/unet runs/u_hved -o curves.svg
+    """
+    from anymri.training.loss_curves import draw_loss_curves
+
+    named = {}
+    for text in runs:
+        name, sign, folder = text.partition("=")
+        named[name] = Path(folder if sign else name)
+    if len(named) < len(runs):
+        raise UserError("curves: two runs have one name; write NAME=FOLDER with different names")
+    say(as_json, {"curves": draw_loss_curves(named, output)}, f"wrote {output}")
 
 
 def evaluate(

@@ -1,14 +1,9 @@
-"""Write a leaderboard of finished runs: one Markdown page with provenance and one figure.
-
-Usage: ``python tools/leaderboard.py BENCH... -o docs/results/leaderboard-phantom40.md --preface FILE``. Give benchmark
-folders (``results/*.parquet`` in them are taken), run folders or results tables. Training times are read from
-``log.jsonl`` of run folders.
-"""
+"""Leaderboard: finished runs as one Markdown page with provenance and one figure; `anymri report --markdown`."""
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -29,15 +24,22 @@ from anymri.benchmark.report.tables import (
     subset_order,
     table3,
 )
+from anymri.benchmark.report.text_tables import markdown_table
 from anymri.benchmark.statistics import mean_interval
 from anymri.errors import UserError
+from anymri.files import replace_file
 
-#: The row that every table must have: what no trained network may score below.
-FLOOR = "threshold"
+__all__ = ["choose_subsets", "find_tables", "leaderboard_page", "read_trainings", "write_leaderboard"]
 
 
-def find_tables(places: list[Path]) -> list[Path]:
-    """Results tables of files, run folders and benchmark folders."""
+def find_tables(places: Sequence[Path]) -> list[Path]:
+    """Results tables of files, run folders and benchmark folders.
+
+    Raises
+    ------
+    UserError
+        If a folder holds none.
+    """
     found: list[Path] = []
     for place in places:
         if place.is_file():
@@ -50,7 +52,7 @@ def find_tables(places: list[Path]) -> list[Path]:
     return found
 
 
-def read_trainings(places: list[Path]) -> dict[str, tuple[float, float]]:
+def read_trainings(places: Sequence[Path]) -> dict[str, tuple[float, float]]:
     """Wall-clock seconds and number of parameters of each training, by the name of its run.
 
     Seconds are those of the epochs that count: an epoch that was begun again after a break is in the log twice.
@@ -72,8 +74,8 @@ def read_trainings(places: list[Path]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def choose_subsets(results: Results, subsets: list[str]) -> Results:
-    """Only the rows of these subsets, so that systems of one network a subset stand beside the others.
+def choose_subsets(results: Results, subsets: Sequence[str]) -> Results:
+    """Only the rows of these subsets, so that systems of one network per subset stand beside the others.
 
     Raises
     ------
@@ -83,27 +85,21 @@ def choose_subsets(results: Results, subsets: list[str]) -> Results:
     frame = results.frame
     for subset in subsets:
         if subset not in set(frame["subset"]):
-            raise UserError(f"--subsets {subset}: no such rows in these tables; write e.g. flair,t1c+flair")
+            raise UserError(f"--subset {subset}: no such rows in these tables; write e.g. --subset t1c+flair")
     return replace(results, frame=frame[frame["subset"].isin(subsets)].reset_index(drop=True))
 
 
-def markdown(head: list[str], rows: list[list[str]], left: int = 1) -> str:
-    """A Markdown table whose first `left` columns are left-aligned."""
-    rule = ["---"] * left + ["---:"] * (len(head) - left)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows]) + "\n"
-
-
-def number(value: float, form: str = "{:.1f}") -> str:
+def _number(value: float, form: str = "{:.1f}") -> str:
     """A number, or a dash where it is not known."""
     return form.format(value) if value == value else "–"
 
 
-def short(region: str) -> str:
+def _short(region: str) -> str:
     """Short name of a region."""
     return REGION_NAMES.get(region, (region, region))[0]
 
 
-def ranking_table(results: Results, trainings: dict[str, tuple[float, float]]) -> str:
+def _ranking_table(results: Results, trainings: dict[str, tuple[float, float]]) -> str:
     """A row a method, the best mean first: means with intervals, subjects, seeds, parameters, training time."""
     frame, regions = results.frame[results.frame["metric"] == "dice"], region_order(results)
     compared = comparable(results)
@@ -117,7 +113,7 @@ def ranking_table(results: Results, trainings: dict[str, tuple[float, float]]) -
         for region in regions:
             interval = mean_interval(scores[region][column].to_numpy()) if column in compared.columns else None
             span = "" if interval is None else f" ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
-            shown.append(number(means[(region, column)]) + span)
+            shown.append(_number(means[(region, column)]) + span)
         seconds, sizes = zip(*(trainings.get(run, (nan, nan)) for run in runs), strict=True)
         total = sum(means[(region, column)] for region in regions)
         row = [
@@ -126,93 +122,133 @@ def ranking_table(results: Results, trainings: dict[str, tuple[float, float]]) -
             str(part["subset"].nunique()),
             str(part[["dataset", "subject"]].drop_duplicates().shape[0]),
             ", ".join(sorted(map(str, part["seed"].unique()))),
-            number(sum(sizes) / len(sizes) / 1e3, "{:.0f} k"),
-            number(sum(seconds) / 60),
+            _number(sum(sizes) / len(sizes) / 1e3, "{:.0f} k"),
+            _number(sum(seconds) / 60),
         ]
         rows.append((column not in compared.columns, -total, row))
-    head = ["method", *(f"{short(region)} mean (95 %)" for region in regions), "subsets", "n", "seeds", "parameters"]
+    head = ["method", *(f"{_short(region)} mean (95 %)" for region in regions), "subsets", "n", "seeds", "parameters"]
     ordered = [row for _, _, row in sorted(rows, key=lambda item: item[:2])]
     note = "".join(
         f"\n`{column}` serves {count} subsets: its means are over those, so it stands last and without interval.\n"
         for column, count in compared.left_out.items()
     )
-    return markdown([*head, "training (min)"], ordered) + note
+    return markdown_table([*head, "training (min)"], ordered) + note
 
 
-def subset_table(results: Results, region: str) -> str:
+def _subset_table(results: Results, region: str) -> str:
     """The fifteen rows of one region."""
     wide, counts, columns = table3(results)[region], cells(results), column_order(results)
     rows = []
     for subset in filter(set(results.frame["subset"]).__contains__, subset_order(results)):
-        values = [number(wide.loc[subset, column]) for column in columns]
+        values = [_number(wide.loc[subset, column]) for column in columns]
         n = sorted({int(counts.loc[(subset, region, c), "n"]) for c in columns if (subset, region, c) in counts.index})
         rows.append([*dots(subset, dot_order(results)), *values, "-".join(map(str, n))])
     head = [*map(modality_label, dot_order(results)), *(f"`{column}`" for column in columns), "n"]
-    return markdown(head, rows, len(dot_order(results)))
+    return markdown_table(head, rows, len(dot_order(results)))
 
 
-def provenance_table(results: Results, trainings: dict[str, tuple[float, float]]) -> str:
+def _provenance_table(results: Results, trainings: dict[str, tuple[float, float]]) -> str:
     """A row a run."""
     rows = []
     for entry in provenance(results):
         versions = ", ".join(f"{name} {value}" for name, value in sorted(entry["versions"].items()))
         how = ", ".join(f"{name} {value}" for name, value in sorted(entry["settings"].items()))
         row = [f"`{entry['run']}`", entry["preset"], str(entry["fold"]), str(entry["seed"]), str(entry["subjects"])]
-        time = number(trainings.get(str(entry["run"]), (nan, nan))[0] / 60)
+        time = _number(trainings.get(str(entry["run"]), (nan, nan))[0] / 60)
         rows.append([*row, str(entry["seen"]), time, entry["fingerprint"], versions, how])
     head = ["run", "preset", "fold", "seed", "n", "seen in training", "training (min)", "data", "versions", "scored"]
-    return markdown(head, rows, 2)
+    return markdown_table(head, rows, 2)
 
 
-def page(results: Results, trainings: dict[str, tuple[float, float]], title: str, preface: str, figure: str) -> str:
-    """The whole page.
+def leaderboard_page(
+    results: Results,
+    trainings: dict[str, tuple[float, float]],
+    figure: str,
+    *,
+    title: str = "Leaderboard",
+    preface: str = "",
+    floor: str | None = None,
+) -> str:
+    """The whole page as Markdown.
+
+    Parameters
+    ----------
+    results : Results
+    trainings : dict of str to tuple of float
+        Seconds and parameters of each run, from `read_trainings`.
+    figure : str
+        Where the page finds its figure of means with intervals.
+    title : str, default="Leaderboard"
+    preface : str, default=""
+        Markdown under the title: data, command, machine, date.
+    floor : str or None, default=None
+        Method that must be among the rows: what no trained network may score below.
 
     Raises
     ------
     UserError
         If the floor is missing.
     """
-    if not (results.frame["method"] == FLOOR).any():
-        raise UserError(f"leaderboard: no results of {FLOOR!r}, a row of every table; evaluate it on the same data")
+    if floor is not None and not (results.frame["method"] == floor).any():
+        raise UserError(f"--floor {floor}: no results of it in these tables; evaluate it on the same data")
     stamps = sorted({str(entry["stamp"]) for entry in results.settings if entry.get("stamp")})
     text = [f"# {title}\n", *(f"**{stamp}**\n" for stamp in stamps), preface]
     text += [
         "Mean Dice in per cent over subsets and subjects; an empty prediction of an empty reference counts 100.",
         "Intervals: 95 % bootstrap over the subjects that all methods have. A seed is one training. Training times are",
         "wall-clock minutes from the runs' logs, summed over stages, seeds and, where one network serves one subset,",
-        "networks. Made by `tools/leaderboard.py`.\n",
-        ranking_table(results, trainings),
+        "networks. Made by `anymri report --markdown`.\n",
+        _ranking_table(results, trainings),
         f"\n![Means with intervals]({figure})\n",
     ]
     for region in region_order(results):
-        text += [f"## {REGION_NAMES.get(region, ('', region))[1]}\n", subset_table(results, region)]
-    text += ["## Runs\n", provenance_table(results, trainings)]
+        text += [f"## {REGION_NAMES.get(region, ('', region))[1]}\n", _subset_table(results, region)]
+    text += ["## Runs\n", _provenance_table(results, trainings)]
     return "\n".join(text)
 
 
-def main() -> None:
-    """Write the page and its figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("places", nargs="+", type=Path, help="benchmark folders, run folders or results tables")
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/results/leaderboard-phantom40.md"))
-    parser.add_argument("--title", default="Leaderboard on phantom40")
-    parser.add_argument("--subsets", help="rows to compare, e.g. flair,t1c+flair; default: all")
-    parser.add_argument("--preface", type=Path, help="Markdown under the title: data, command, machine, date")
-    arguments = parser.parse_args()
-    try:
-        results = read_results(find_tables(arguments.places))
-        if arguments.subsets:
-            results = choose_subsets(results, arguments.subsets.split(","))
-        preface = arguments.preface.read_text(encoding="utf-8") if arguments.preface else ""
-        drawing = arguments.output.with_suffix(".svg")
-        content = page(results, read_trainings(arguments.places), arguments.title, preface, drawing.name)
-    except UserError as error:
-        raise SystemExit(str(error)) from None
+def write_leaderboard(
+    places: Sequence[Path],
+    out: Path,
+    *,
+    title: str = "Leaderboard",
+    preface: str = "",
+    floor: str | None = None,
+    subsets: Sequence[str] = (),
+) -> Path:
+    """Write the page, and its figure beside it as ``.svg``.
+
+    Parameters
+    ----------
+    places : sequence of Path
+        Benchmark folders, run folders or results tables.
+    out : Path
+    title, preface, floor
+        See `leaderboard_page`.
+    subsets : sequence of str, default=()
+        Rows to compare; empty = all.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    UserError
+        If a table cannot be read, a subset or the floor is not in them, or nothing was segmented.
+    """
+    results = read_results(find_tables(places))
+    if not column_order(results):
+        raise UserError(f"{out}: no Dice in these tables; give results of methods that segment")
+    if subsets:
+        results = choose_subsets(results, subsets)
+    drawing = out.with_suffix(".svg")
+    trainings = read_trainings(places)
+    content = leaderboard_page(results, trainings, drawing.name, title=title, preface=preface, floor=floor)
+    out.parent.mkdir(parents=True, exist_ok=True)
     scores = compared_scores(results, comparable(results))
-    drawing.write_text(standalone(interval_figure(scores)), encoding="utf-8")
-    arguments.output.write_text(content, encoding="utf-8")
-    print(f"wrote {arguments.output} and {drawing.name}")
-
-
-if __name__ == "__main__":
-    main()
+    for path, text in ((drawing, standalone(interval_figure(scores))), (out, content)):
+        with replace_file(path) as file:
+            file.write(text.encode())
+    return out
