@@ -42,7 +42,7 @@ def find_tables(places: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for place in places:
-        if place.is_file():
+        if not place.is_dir():
             found.append(place)
             continue
         own = sorted((place / "results").glob("*.parquet")) or sorted(place.glob("results.parquet"))
