@@ -22,7 +22,6 @@ LONGEST_MODULE = 450
 
 #: Modules that no command reaches, with the reason for keeping them; a package stands for all inside.
 UNREACHABLE = {
-    "anymri.benchmark.published": "the review's arithmetic, which tools/write_review_arithmetic.py writes down",
     "anymri.benchmark.query": "for Python users: rows of results tables too large for memory",
     "anymri.cli.__main__": "python -m anymri.cli, where the script is not on the path",
     "anymri.evaluation.downstream": "for Python users until `anymri evaluate` offers it: Dice of a frozen segmenter",
