@@ -16,23 +16,23 @@ import anymri
 from anymri.data.nifti import Volume, read_image
 from anymri.data.preprocess import preprocess_study
 from anymri.data.raw.stripped import check_stripped
-from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
+from anymri.data.raw.study import RawOptions, prepare_raw
 from anymri.data.study import Study
 from anymri.inference.device import find_device
 from anymri.inference.labels import label_map, region_probability
-from anymri.inference.output.raw_result import RawResult, make_raw_result
+from anymri.inference.output.raw_result import make_raw_result
 from anymri.inference.output.result import LabelScheme, Result, View, label_scheme
 from anymri.inference.output.write import write_result
-from anymri.inference.restore import restore_image, restore_probability
+from anymri.inference.restore import Restored, restore_prediction, restore_raw
 from anymri.inference.sliding_window import Precision, SubjectPrediction, predict_subject
 from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions, unknown_warnings
 from anymri.inference.trust.quality import check_quality
 from anymri.inference.trust.same_head import check_same_head
 from anymri.inference.trust.sequence_check import brains_of, check_sequences, refuse_wrong_labels
-from anymri.inference.trust.uncertainty import entropy, sample_agreement, trust_summary
+from anymri.inference.trust.uncertainty import sample_agreement, trust_summary
 from anymri.methods import Method, PerSubsetModels
 from anymri.modalities import MODALITIES
-from anymri.types import DataSpec, UserError
+from anymri.types import DataSpec, Head, UserError
 from anymri.zoo import ModelCard, get_card, open_model, weights_paths
 
 __all__ = ["Model", "Result", "load", "predict_study", "write_result"]
@@ -204,10 +204,11 @@ def predict_study(
         trust["sequence_check"] = sequences.record
     if samples:
         trust["sample_agreement"] = _draw_samples(opened, tensors, subset, samples, options)
-    view = _restore(prediction, study, volumes, spec)
-    extra = None
+    restored, extra = restore_prediction(prediction, study, volumes, spec), None
     if prepared is not None:
-        view, extra = _bring_back(prediction, view, prepared, spec)
+        restored, labels_elsewhere = restore_raw(restored, prepared, prediction.head, spec)
+        extra = make_raw_result(prepared, labels_elsewhere)
+    view = _view(restored, prediction.head, spec)
     regions = [] if view.label is None else list(trust["regions"])
     unknown = unknown_regions(regions, subset)
     trust["regions"] = {region: values for region, values in trust["regions"].items() if region not in unknown}
@@ -276,65 +277,20 @@ def _draw_samples(
     return sample_agreement(drawn, head, model.method.spec)
 
 
-def _restore(prediction: SubjectPrediction, study: Study, volumes: Mapping[str, Volume], spec: DataSpec) -> View:
-    """Bring everything to the grid of the input."""
-    native = study.geometry
-    label = uncertain = None
-    by_region: dict[str, Array] = {}
-    probability = prediction.probability
-    if probability is not None and prediction.head is not None:
-        restored = restore_probability(probability, native)
-        label = label_map(restored, prediction.head, spec)
-        by_region = region_probability(restored, prediction.head, spec)
-        uncertain = restore_probability(torch.from_numpy(entropy(probability, prediction.head))[None], native)[0]
-    completed = {}
-    image = prediction.image
-    if image is not None:
-        brain = torch.from_numpy(study.brain(study.present))
-        native_brain = np.logical_or.reduce([volume.array != 0 for volume in volumes.values()])
-        for index in torch.nonzero(prediction.synthesised)[:, 0].tolist():
-            completed[spec.modalities[index]] = restore_image(image[index], brain, native_brain)
-    given = {code: volume.array for code, volume in volumes.items()}
+def _view(restored: Restored, head: Head | None, spec: DataSpec) -> View:
+    """Arrays of the report: label map and regions from the channels' probabilities."""
+    label, by_region = None, {}
+    if restored.probability is not None and head is not None:
+        label = label_map(restored.probability, head, spec)
+        by_region = region_probability(restored.probability, head, spec)
     return View(
-        images=given, label=label, completed=completed, probability=by_region, entropy=uncertain, geometry=native
-    )
-
-
-def _bring_back(
-    prediction: SubjectPrediction, view: View, prepared: RawStudy, spec: DataSpec
-) -> tuple[View, RawResult]:
-    """From the aligned grid to the grid of the reference, and label maps to those of the other sequences."""
-    reference = prepared.reference
-    labels: dict[str, Array] = {}
-    by_region: dict[str, Array] = {}
-    if prediction.probability is not None and prediction.head is not None:
-        aligned = restore_probability(prediction.probability, prepared.grid)
-        certain = np.zeros(len(aligned), np.float32)  # what lies beyond the aligned grid is background
-        if "background" in prediction.head.channels:
-            certain[prediction.head.channels.index("background")] = 1
-        for code in prepared.native:
-            moved = [
-                prepared.to_native(part, code, outside=float(value))
-                for part, value in zip(aligned, certain, strict=True)
-            ]
-            labels[code] = label_map(np.stack(moved), prediction.head, spec)
-            if code == reference:
-                by_region = region_probability(np.stack(moved), prediction.head, spec)
-    native = {code: prepared.to_native(array, reference) for code, array in view.images.items()}
-    brain = prepared.to_native(prepared.brain_mask.astype(np.float32), reference) > 0.5
-    completed = {
-        code: np.where(brain, prepared.to_native(array, reference), 0).astype(np.float16).astype(np.float32)
-        for code, array in view.completed.items()
-    }
-    moved_view = View(
-        images={code: np.where(brain, array, np.float32(0)) for code, array in native.items()},
-        label=labels.pop(reference, None),
-        completed=completed,
+        images=restored.images,
+        label=label,
+        completed=restored.completed,
         probability=by_region,
-        entropy=None if view.entropy is None else prepared.to_native(view.entropy, reference),
-        geometry=prepared.native[reference],
+        entropy=restored.entropy,
+        geometry=restored.geometry,
     )
-    return moved_view, make_raw_result(prepared, labels)
 
 
 def _volumes_ml(view: View, spec: DataSpec, regions: Sequence[str]) -> dict[str, float | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -102,24 +101,24 @@ class Result:
     view: View = field(repr=False)
     raw: RawResult | None = field(default=None, repr=False)
 
-    @cached_property
+    @property
     def segmentation(self) -> Any:
         """Nibabel image of the label map (uint8), on the grid of the input; None for a model that only synthesises."""
         if self.view.label is None:
             return None
         return to_nibabel(scheme_table(self.spec, self.label_values)[self.view.label], self.view.geometry)
 
-    @cached_property
+    @property
     def completed(self) -> dict[str, Any]:
         """Nibabel images of the synthesised missing sequences: z-scores (float32), on the grid of the input."""
         return {code: to_nibabel(array, self.view.geometry) for code, array in self.view.completed.items()}
 
-    @cached_property
+    @property
     def probability(self) -> dict[str, Any]:
         """Nibabel images of the probability of every region (float32, 0 to 1), on the grid of the input."""
         return {region: to_nibabel(array, self.view.geometry) for region, array in self.view.probability.items()}
 
-    @cached_property
+    @property
     def uncertainty(self) -> Any:
         """Nibabel image of the entropy (float32, 0 sure to 1 clueless); None for a model that only synthesises."""
         return None if self.view.entropy is None else to_nibabel(self.view.entropy, self.view.geometry)

@@ -154,7 +154,7 @@ def result_facts(result: Result) -> dict[str, Any]:
             region: None if volume is None else round(volume, 3) for region, volume in result.volumes_ml.items()
         },
         "unknown": result.unknown,
-        "completed": sorted(result.completed),
+        "completed": sorted(result.view.completed),
         "trust": result.trust,
         "warnings": list(result.warnings),
         "provenance": result.provenance,
