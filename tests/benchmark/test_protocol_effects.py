@@ -15,6 +15,7 @@ from anymri.evaluation import metrics
 from anymri.evaluation.protocols import PROTOCOLS
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset
 from anymri.protocol.method import zero_absent
+from anymri.protocol.request import EVERYTHING
 from anymri.types import GLIOMA, STATISTICS, Head, Prediction, Stage
 
 SHAPE = (12, 14, 10)
@@ -32,7 +33,7 @@ class Bright(Method):
     def encode(self, image, available, where=None):
         return {"image": zero_absent(image, available)}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         bright = zero_absent(features["image"], available).amax(1, keepdim=True)
         return Prediction(logits=torch.cat([bright - 1, bright - 2, bright - 3], dim=1) * 8)
 

@@ -15,6 +15,7 @@ from anymri.data.index import index_dataset, write_subjects
 from anymri.data.preprocess import preprocess
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset
 from anymri.protocol.method import zero_absent
+from anymri.protocol.request import EVERYTHING
 from anymri.types import GLIOMA, Head, Prediction, Stage
 
 SHAPE = (32, 44, 30)
@@ -74,7 +75,7 @@ class Mean(Method):
     def encode(self, image, available, where=None):
         return {"image": zero_absent(image, available)}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         shown = zero_absent(features["image"], available)
         mean = shown.sum(1, keepdim=True) / available.sum(1)[:, None, None, None, None]
         logits = torch.cat([mean - 0.5, mean - 1.0, mean - 1.5], dim=1) * 4

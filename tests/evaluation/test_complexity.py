@@ -9,6 +9,7 @@ from torch import nn
 from anymri.evaluation.complexity import LiveTensors, cost_table, count_parameters, measure_cost, measure_costs
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset, create
 from anymri.protocol.method import zero_absent
+from anymri.protocol.request import EVERYTHING
 from anymri.types import GLIOMA, Head, Prediction, Stage
 
 
@@ -29,7 +30,7 @@ class OneConvolution(Method):
     def encode(self, image, available, where=None):
         return {"features": self.first(zero_absent(image, available))}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         return Prediction(logits=self.second(features["features"]))
 
 

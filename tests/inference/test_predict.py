@@ -17,6 +17,7 @@ from anymri.inference.predict import load, predict_study, write_result
 from anymri.inference.sliding_window import predict_subject
 from anymri.methods import create
 from anymri.protocol.method import Method, MethodConfig, Preset
+from anymri.protocol.request import EVERYTHING
 from anymri.types import GLIOMA, Head, Prediction, Stage, UserError
 
 SUBSETS = GLIOMA.subsets()
@@ -53,12 +54,12 @@ class Bright(Method):
     def encode(self, image, available, where=None):
         return {"image": image}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         row = available[..., None, None, None]
         shown = torch.where(row, features["image"], 0.0)
         mean = shown.sum(1, keepdim=True) / row.sum(1, keepdim=True)
-        if generators is not None:
-            mean = mean + 0.5 * torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
+        if request.noise is not None:
+            mean = mean + 0.5 * request.noise.normal("x", mean.shape[1], mean.shape[2:])
         logits = torch.cat([40 * (mean - 1), 40 * (mean - 1.5), torch.full_like(mean, -40.0)], dim=1)
         return Prediction(logits, mean.expand(-1, 4, -1, -1, -1), torch.ones_like(available))
 
@@ -151,8 +152,8 @@ def test_completed_sequences_are_z_scores_in_the_brain_only(bright, affine):
 
 def test_labels_of_brats2021_are_written_as_four():
     class Rim(Bright):
-        def decode(self, features, available, outputs=None, generators=None):
-            prediction = super().decode(features, available, outputs, generators)
+        def decode(self, features, available, request=EVERYTHING):
+            prediction = super().decode(features, available, request)
             return prediction._replace(logits=prediction.logits[:, :1].expand(-1, 3, -1, -1, -1))
 
     images, lesion = native_study(AFFINES["RAS"])

@@ -9,6 +9,7 @@ import torch
 from anymri.inference.sliding_window import predict_subject, window_starts
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, SubsetNotTrained
 from anymri.protocol.per_subset import PerSubsetModels
+from anymri.protocol.request import EVERYTHING
 from anymri.types import GLIOMA, STATISTICS, Head, Intensity, Prediction, Stage, UserError
 
 SUBSETS = GLIOMA.subsets()
@@ -32,14 +33,14 @@ class Recorder(Method):
         self.encoded.append((where.origin[0].tolist(), spec_name(available[0]), where.volume_shape[0].tolist()))
         return {"image": image, "origin": where.origin}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         self.decoded.append((features["origin"][0].tolist(), spec_name(available[0])))
         image = features["image"]
         shape = (*available.shape, *[1] * (image.ndim - 2))
         shown = torch.where(available.reshape(shape), image, 0.0)
         mean = shown.sum(1, keepdim=True) / available.sum(1).reshape(-1, *[1] * (image.ndim - 1))
-        if generators is not None:
-            mean = mean + torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
+        if request.noise is not None:
+            mean = mean + request.noise.normal("x", mean.shape[1], mean.shape[2:])
         synthesised = ~available
         image = torch.where(synthesised.reshape(shape), mean, torch.nan)
         logits = mean.expand(-1, 3, *[-1] * (image.ndim - 2))
@@ -152,7 +153,7 @@ def test_probabilities_are_averaged_not_logits():
     class ByOrigin(Recorder):
         outputs = ("logits",)
 
-        def decode(self, features, available, outputs=None, generators=None):
+        def decode(self, features, available, request=EVERYTHING):
             value = 4.0 * (features["origin"][:, 0] > 0).float()
             size = features["image"].shape[2:]
             return Prediction(logits=value.reshape(-1, 1, 1, 1, 1).expand(-1, 3, *size))
@@ -168,7 +169,7 @@ def test_gaussian_weights_prefer_the_centre():
     class ByOrigin(Recorder):
         outputs = ("logits",)
 
-        def decode(self, features, available, outputs=None, generators=None):
+        def decode(self, features, available, request=EVERYTHING):
             value = 4.0 * (features["origin"][:, 0] > 0).float()
             return Prediction(logits=value.reshape(-1, 1, 1, 1, 1).expand(-1, 3, *features["image"].shape[2:]))
 
@@ -232,8 +233,8 @@ def test_completed_image_is_real_where_shown_and_zero_outside_the_brain():
 
 def test_a_channel_nobody_made_is_nan():
     class OnlyT2(Recorder):
-        def decode(self, features, available, outputs=None, generators=None):
-            prediction = super().decode(features, available, outputs, generators)
+        def decode(self, features, available, request=EVERYTHING):
+            prediction = super().decode(features, available, request)
             synthesised = torch.tensor([[False, False, True, False]]) & ~available
             image = torch.where(synthesised[..., None, None, None], prediction.image, torch.nan)
             return prediction._replace(image=image, synthesised=synthesised)
@@ -248,7 +249,7 @@ def test_published_intensity_scale_is_applied_and_undone():
     class Copy(Recorder):
         """Copies t1 into every channel on the method's own scale."""
 
-        def decode(self, features, available, outputs=None, generators=None):
+        def decode(self, features, available, request=EVERYTHING):
             self.seen = features["image"]
             image = features["image"][:, :1].expand(-1, 4, -1, -1, -1)
             return Prediction(image=image, synthesised=~available)
@@ -338,7 +339,7 @@ def test_a_subset_without_any_brain_is_background():
 
 def test_a_method_that_claims_every_channel_cannot_overwrite_a_real_one():
     class Everything(Recorder):
-        def decode(self, features, available, outputs=None, generators=None):
+        def decode(self, features, available, request=EVERYTHING):
             made = torch.full((1, 4, *features["image"].shape[2:]), 7.0)
             return Prediction(image=made, synthesised=torch.ones_like(available))
 
@@ -351,8 +352,8 @@ def test_a_method_that_claims_every_channel_cannot_overwrite_a_real_one():
 
 def test_each_subset_draws_its_own_noise():
     class Noise(Recorder):
-        def decode(self, features, available, outputs=None, generators=None):
-            drawn = torch.stack([torch.randn((3, *features["image"].shape[2:]), generator=g) for g in generators])
+        def decode(self, features, available, request=EVERYTHING):
+            drawn = request.noise.normal("x", 3, features["image"].shape[2:])
             return Prediction(logits=drawn)
 
     image, statistics, boxes = subject()

@@ -17,6 +17,8 @@ from anymri.losses.segmentation import dice_plain
 from anymri.methods import StepContext, create, u_hved
 from anymri.methods.u_hved import UHVED
 from anymri.nn.fusion import expert, product_of_experts
+from anymri.protocol.noise import Noise
+from anymri.protocol.request import Request
 from anymri.types import GLIOMA
 
 SIZE = (16, 16, 16)
@@ -48,9 +50,7 @@ def test_images_come_from_the_mean_and_the_segmentation_from_a_sample(network):
     image, available = torch.randn(1, 4, *SIZE), torch.tensor([[False, True, False, False]])
     with torch.inference_mode():
         mean = network.predict(image, available)
-        first, second = (
-            network.predict(image, available, generators=[torch.Generator().manual_seed(seed)]) for seed in (1, 2)
-        )
+        first, second = (network.predict(image, available, request=Request(noise=Noise([seed]))) for seed in (1, 2))
     assert not torch.allclose(first.logits, second.logits)
     assert not torch.allclose(first.logits, mean.logits)
     assert torch.equal(first.image, mean.image)
@@ -189,7 +189,7 @@ def test_logits_and_images_are_the_ports():
             if subset == recording.SUBSETS[0]:
                 flair = prediction.image[:, [3]].transpose(2, 4)
                 assert golden.difference("image.flair", flair) <= 1e-4
-        swapped = network.predict(image[:, [1, 0, 2, 3]], EVERYTHING, outputs=("logits",)).logits
+        swapped = network.predict(image[:, [1, 0, 2, 3]], EVERYTHING, request=Request(outputs=("logits",))).logits
         assert golden.difference(recording.SUBSETS[-1], swapped.transpose(2, 4)) > 1e-2
 
 

@@ -9,6 +9,8 @@ from torch import nn
 
 from anymri.methods import Method, MethodConfig, MethodInfo, PerSubsetModels, Preset, SubsetNotTrained, create
 from anymri.protocol.method import zero_absent
+from anymri.protocol.noise import Noise
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.protocol.weights_file import read_header
 from anymri.types import GLIOMA, DataSpec, Head, Prediction, Stage, UserError, Where
 
@@ -38,12 +40,12 @@ class Toy(Method):
     def encode(self, image, available, where=None):
         return {"image": zero_absent(image, available), "where": where}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         total = zero_absent(features["image"], available).sum(1, keepdim=True) * self.weight
         if features["where"] is not None:
             total = total + features["where"].origin[:, :1, None, None, None]
-        if generators is not None:
-            total = total + torch.stack([torch.randn(total.shape[1:], generator=g) for g in generators])
+        if request.noise is not None:
+            total = total + request.noise.normal("x", total.shape[1], total.shape[2:])
         image = torch.full_like(features["image"], torch.nan)
         return Prediction(torch.cat([-total, total], 1), image, torch.zeros_like(available))
 
@@ -159,9 +161,9 @@ def test_a_family_runs_each_row_through_its_member():
     assert prediction.logits[:, 1, 0, 0, 0].tolist() == [6.0, 26.0, 8.0]
     assert prediction.class_logits is None
     assert prediction.synthesised.shape == (3, 4)
-    with_noise = [torch.Generator().manual_seed(seed) for seed in range(3)]
-    alone = toy(10.0).predict(image[1:2], available[1:2], None, None, [torch.Generator().manual_seed(1)])
-    together = family.predict(image, available, None, None, with_noise)
+    with_noise = Request(noise=Noise(range(3), where.origin))
+    alone = toy(10.0).predict(image[1:2], available[1:2], None, Request(noise=Noise([1], where.origin[1:2])))
+    together = family.predict(image, available, None, with_noise)
     torch.testing.assert_close(together.logits[1], alone.logits[0])
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from anymri.methods._template import Template
 from anymri.protocol.method import zero_absent
+from anymri.protocol.request import EVERYTHING
 from anymri.types import Prediction
 
 
@@ -30,7 +31,7 @@ class EarlyFusion(Template):
     def encode(self, image, available, where=None):
         return {"image": zero_absent(image, available)}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         return Prediction(logits=self.classifier(self.network(zero_absent(features["image"], available))))
 
 
@@ -95,7 +96,7 @@ class MultipliedByTheMask(EarlyFusion):
     def encode(self, image, available, where=None):
         return {"image": image}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         image = features["image"] * available[..., None, None, None]
         return Prediction(logits=self.classifier(self.network(image)))
 
@@ -104,7 +105,7 @@ class WeighsAbsentFeaturesWithZero(Clean):
     def encode(self, image, available, where=None):
         return {code: encoder(image[:, i : i + 1]).relu() for i, (code, encoder) in enumerate(self.encoders.items())}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         stacked = torch.stack([features[code] for code in self.spec.modalities], dim=1)
         weights = available[..., None, None, None, None].float()
         mean = (stacked * weights).sum(dim=1) / weights.sum(dim=1)
@@ -112,13 +113,13 @@ class WeighsAbsentFeaturesWithZero(Clean):
 
 
 class AveragesEverythingEncoded(Clean):
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         mean = torch.stack(list(features.values())).mean(dim=0)
         return Prediction(logits=self.classifier(torch.cat([mean, mean], dim=1)))
 
 
 class KeepsTheFeaturesOfRowsThatLackTheModality(Clean):
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         needed = [code for i, code in enumerate(self.spec.modalities) if available[:, i].any()]
         total = torch.stack([features[code] for code in needed]).sum(dim=0)
         mean = total / available.sum(dim=1)[:, None, None, None, None]
@@ -130,7 +131,7 @@ class RemembersTheImage(Clean):
         self.seen = image.nan_to_num(0.0).mean(dim=(1, 2, 3, 4), keepdim=True)
         return super().encode(image, available)
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         prediction = super().decode(features, available)
         return prediction._replace(logits=prediction.logits + self.seen)
 

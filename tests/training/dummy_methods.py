@@ -8,6 +8,7 @@ from torch import nn
 from anymri.losses.segmentation import cross_entropy
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset, StepContext
 from anymri.protocol.method import zero_absent
+from anymri.protocol.request import EVERYTHING
 from anymri.types import GLIOMA, Batch, DataSpec, Head, OptimizerSettings, Prediction, Stage, StepOutput
 
 
@@ -27,7 +28,7 @@ class Small(Method):
     def encode(self, image, available, where=None):
         return {"image": zero_absent(image, available)}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         return Prediction(logits=self.network(zero_absent(features["image"], available)))
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:

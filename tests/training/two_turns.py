@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset, StepContext
 from anymri.protocol.method import zero_absent
+from anymri.protocol.request import EVERYTHING
 from anymri.types import GLIOMA, Batch, DataSpec, Head, OptimizerSettings, Prediction, Stage, StepOutput
 
 
@@ -39,7 +40,7 @@ class TwoTurns(Method):
     def encode(self, image, available, where=None):
         return {"image": zero_absent(image, available)}
 
-    def decode(self, features, available, outputs=None, generators=None):
+    def decode(self, features, available, request=EVERYTHING):
         return Prediction(logits=self.painter(zero_absent(features["image"], available)))
 
     def turns(self, stage: Stage):

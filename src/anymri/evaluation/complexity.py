@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anymri.inference.kernels import SameKernels
 from anymri.methods import Method, PerSubsetModels
+from anymri.protocol.request import Request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +127,9 @@ def measure_cost(
         flops, seconds = _measure_parts(method, image, available, outputs, repetitions)
         with SameKernels(1):
             peak = _peak_bytes(
-                method, lambda: method.decode(method.encode(image, available), available, outputs), image
+                method,
+                lambda: method.decode(method.encode(image, available), available, Request(outputs=outputs)),
+                image,
             )
     first, second, third = (int(size) for size in shape)
     return Cost(
@@ -186,7 +189,7 @@ def _measure_parts(
         return method.encode(image, available)
 
     def decode() -> Any:
-        return method.decode(features, available, outputs)
+        return method.decode(features, available, Request(outputs=outputs))
 
     with SameKernels(1):  # as windows are predicted; operations are counted without, where the counter knows them
         seconds = _median_s(encode, repetitions, image.device), _median_s(decode, repetitions, image.device)

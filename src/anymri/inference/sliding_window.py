@@ -7,7 +7,6 @@ which in aligned studies are nearly all of them, share them.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -23,6 +22,8 @@ from anymri.inference.device import device_of, has_bf16
 from anymri.inference.kernels import SameKernels
 from anymri.inference.subject import SubjectPrediction
 from anymri.protocol.method import divisors
+from anymri.protocol.noise import Noise
+from anymri.protocol.request import Request
 from anymri.types import DataSpec, Prediction, UserError, Where
 
 __all__ = [
@@ -61,7 +62,12 @@ class WindowSettings:
     precision : {"32", "bf16", "auto"}, default="32"
         ``auto`` takes bfloat16 where the processor computes it natively.
     sample : int or None, default=None
-        None = the method's posterior mean; a number draws that sample, seeded by subject, window and subset.
+        None = the method's mean; a number draws that sample. Its noise belongs to subject, subset and place in the
+        volume, so that overlapping windows see the same.
+    steps : int or None, default=None
+        Steps of an iterative sampler; None = the method's own number.
+    gradients : bool, default=False
+        Whether what is predicted can be differentiated by the image, for explanations; costs memory.
     """
 
     window: tuple[int, int, int] | None = None
@@ -70,6 +76,8 @@ class WindowSettings:
     batch_size: int = 1
     precision: Precision = "32"
     sample: int | None = None
+    steps: int | None = None
+    gradients: bool = False
 
 
 def predict_subject(
@@ -79,14 +87,9 @@ def predict_subject(
     boxes: Tensor,
     subsets: Sequence[Subset],
     *,
-    window: tuple[int, int, int] | None = None,
-    overlap: float = 0.5,
     outputs: tuple[str, ...] | None = None,
-    batch_size: int = 1,
     subject_id: str = "",
-    precision: Precision = "32",
-    weighting: Literal["uniform", "gaussian"] = "uniform",
-    sample: int | None = None,
+    **settings: Any,
 ) -> dict[Subset, SubjectPrediction]:
     """Predict one subject for several subsets at once.
 
@@ -102,12 +105,12 @@ def predict_subject(
         Brain box of each modality, start and stop in voxels; (0, 0) where absent.
     subsets : sequence of tuple of str
         Subsets to show, each within what the subject has.
-    window, overlap, batch_size, precision, weighting, sample
-        See `WindowSettings`.
-    outputs : tuple of {"logits", "image", "class_logits"} or None, default=None
+    outputs : tuple of {"logits", "image", "class_logits", "modality_logits"} or None, default=None
         What to compute; None = all the method gives.
     subject_id : str, default=""
         Seeds samples.
+    **settings
+        Fields of `WindowSettings`.
 
     Returns
     -------
@@ -121,11 +124,9 @@ def predict_subject(
     UserError
         If synthesised intensities cannot be brought back to z-scores.
     """
-    settings = WindowSettings(
-        window=window, overlap=overlap, weighting=weighting, batch_size=batch_size, precision=precision, sample=sample
-    )
+    chosen = WindowSettings(**settings)
     return dict(
-        iterate_subject(method, (image, statistics, boxes), subsets, settings, outputs=outputs, subject_id=subject_id)
+        iterate_subject(method, (image, statistics, boxes), subsets, chosen, outputs=outputs, subject_id=subject_id)
     )
 
 
@@ -202,6 +203,7 @@ class _Sums:
         self.image: Tensor | None = None
         self.channels: list[int] = []
         self.classes: Tensor | None = None
+        self.modalities: Tensor | None = None
         self.windows = 0
 
     def meets(self, origin: Sequence[int], window: Sequence[int]) -> bool:
@@ -232,6 +234,8 @@ class _Sums:
             self.image[target] += row.image[self.channels][everywhere] * weight
         if row.class_logits is not None:
             self.classes = row.class_logits if self.classes is None else self.classes + row.class_logits
+        if row.modality_logits is not None:
+            self.modalities = row.modality_logits if self.modalities is None else self.modalities + row.modality_logits
 
 
 class _Subject:
@@ -258,18 +262,23 @@ class _Subject:
         self.median = _median_statistics(method, "image" in self.outputs).to(self.device)
         self.shape = tuple(image.shape[1:])
         self.window = _window_size(method, settings.window, self.shape)
+        # Noise of coarse levels has no seams only if windows begin on the grid of the coarsest.
+        self.steps = (1, 1, 1) if settings.sample is None else divisors(method)
         self.low, margins = [], []
-        for size, window in zip(self.shape, self.window, strict=True):
-            missing = max(0, window - size)
-            self.low.append(missing // 2)
-            margins.append((missing // 2, missing - missing // 2))
+        for size, window, step in zip(self.shape, self.window, self.steps, strict=True):
+            missing = max(0, window - size, -size % step)
+            self.low.append(missing // 2 // step * step)
+            margins.append((self.low[-1], missing - self.low[-1]))
         padded = self.image
         if any(high for _, high in margins):
             padded = pad(self.image, [side for margin in reversed(margins) for side in margin])
         self.padded = method.intensity.apply(padded[None], statistics[None].to(self.device, torch.float32))[0]
 
-    @torch.inference_mode()
     def predict(self, subsets: list[Subset]) -> list[SubjectPrediction]:
+        with torch.enable_grad() if self.settings.gradients else torch.inference_mode():
+            return self._predict(subsets)
+
+    def _predict(self, subsets: list[Subset]) -> list[SubjectPrediction]:
         rows = [self.spec.available(subset) for subset in subsets]
         sums = [self._start_sums(row) for row in rows]
         weight = torch.ones(self.window) if self.settings.weighting == "uniform" else gaussian_weight(self.window)
@@ -289,10 +298,12 @@ class _Subject:
         groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         for index, held in enumerate(sums):
             starts = []
-            axes = zip(self.padded.shape[1:], self.window, held.start, held.stop, strict=True)
-            for size, window, start, stop in axes:
+            axes = zip(self.padded.shape[1:], self.window, held.start, held.stop, self.steps, strict=True)
+            for size, window, start, stop, step in axes:
                 grown = (start // BOX_STEP * BOX_STEP, min(-(-stop // BOX_STEP) * BOX_STEP, size))
-                starts.append(tuple(window_starts(size, window, self.settings.overlap, grown)))
+                box = (grown[0] // step, -(-grown[1] // step))
+                found = window_starts(size // step, window // step, self.settings.overlap, box)
+                starts.append(tuple(step * start for start in found))
             groups.setdefault(tuple(starts), []).append(index)
         return groups
 
@@ -327,9 +338,10 @@ class _Subject:
         for index in needed:
             available = rows[index].expand(len(group), -1).to(self.device)
             with self._arithmetic():
-                prediction = self.method.decode(
-                    features, available, self.outputs, self._generators(origins, rows[index])
+                request = Request(
+                    outputs=self.outputs, noise=self._noise(origins, rows[index]), steps=self.settings.steps
                 )
+                prediction = self.method.decode(features, available, request)
             averaged = self._averageable(prediction)
             for row, (origin, needs) in enumerate(group):
                 if index in needs:
@@ -344,26 +356,24 @@ class _Subject:
             return SameKernels(self.settings.batch_size)
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _generators(self, origins: Tensor, available: Tensor) -> list[torch.Generator] | None:
+    def _noise(self, origins: Tensor, available: Tensor) -> Noise | None:
         if self.settings.sample is None:
             return None
-        subset = self.spec.subset_name(available)
-        seeds = []
-        for origin in origins.tolist():
-            text = f"{self.subject_id}|{origin}|{subset}|{self.settings.sample}"
-            seeds.append(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1)
-        return [torch.Generator().manual_seed(seed) for seed in seeds]
+        seed = f"{self.subject_id}|{self.spec.subset_name(available)}|{self.settings.sample}"
+        return Noise([seed] * len(origins), origins)
 
     def _averageable(self, prediction: Prediction) -> Prediction:
         """Turn logits into probabilities and images into z-scores: what may be averaged over windows."""
-        logits, image, synthesised, classes = prediction
+        logits, image, synthesised, classes, modalities = prediction
         if logits is not None and self.method.head is not None:
             logits = self.method.head.probability(logits.float())
         if image is not None:
             image = self.method.intensity.invert(image.float(), self.median)
         if classes is not None:
             classes = classes.float().softmax(dim=1)
-        return Prediction(logits, image, synthesised, classes)
+        if modalities is not None:
+            modalities = modalities.float().softmax(dim=2)
+        return Prediction(logits, image, synthesised, classes, modalities)
 
     def _finish(self, available: Tensor, sums: _Sums) -> SubjectPrediction:
         start = [a - low for a, low in zip(sums.start, self.low, strict=True)] if sums.windows else [0, 0, 0]
@@ -391,6 +401,7 @@ class _Subject:
             box_image=image,
             synthesised=synthesised,
             class_probability=None if sums.classes is None else (sums.classes / sums.windows).cpu(),
+            modality_probability=None if sums.modalities is None else (sums.modalities / sums.windows).cpu(),
         )
 
 

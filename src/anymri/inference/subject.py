@@ -29,6 +29,8 @@ class SubjectPrediction:
     synthesised : Tensor of bool, shape (M,)
         Channels of `image` that were synthesised; never an available one.
     class_probability : Tensor of float32, shape (K,), or None
+    modality_probability : Tensor of float32, shape (M, M), or None
+        Which modality (second axis) each given channel shows.
     """
 
     shape: tuple[int, int, int]
@@ -39,6 +41,7 @@ class SubjectPrediction:
     box_image: Tensor | None
     synthesised: Tensor
     class_probability: Tensor | None
+    modality_probability: Tensor | None = None
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from anymri.losses.segmentation import cross_entropy, dice_plain
 from anymri.nn.fusion import masked_moments
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -43,7 +44,7 @@ class TemplateConfig(MethodConfig):
     width: PositiveInt = 32
 
 
-class Template(Method):
+class Template(Method[TemplateConfig]):
     """WHAT IT DOES, IN ONE SENTENCE [1]_.
 
     Parameters
@@ -61,7 +62,6 @@ class Template(Method):
     """
 
     name = "_template"
-    Config = TemplateConfig
     info = MethodInfo(
         title="NAME IN THE PAPER",
         family="common latent space",
@@ -105,13 +105,7 @@ class Template(Method):
             if available[:, i].any()  # on all rows if one row has it, not at all if none does
         }
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """What depends on which modalities are there together; see `Method.decode`."""
         needed = [i for i in range(len(self.spec.modalities)) if available[:, i].any()]
         stacked = [features[self.spec.modalities[i]] for i in needed]
@@ -121,7 +115,7 @@ class Template(Method):
     def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
         """WHICH LOSS, IN ONE SENTENCE."""
         assert batch.label is not None
-        logits = self.predict(batch.image, batch.available, outputs=("logits",)).logits
+        logits = self.predict(batch.image, batch.available, request=Request(outputs=("logits",))).logits
         assert logits is not None
         target = self.head.target(batch.label, self.spec)
         terms = {

@@ -145,7 +145,7 @@ def entropy_map(probability: Tensor) -> Tensor:
     return -p * (p + 1e-30).log2() / math.log2(p.shape[1])
 
 
-class ACN(PerSubset):
+class ACN(PerSubset[ACNConfig]):
     """ACN [1]_: adversarial co-training of a missing-modality path with a full-modality path.
 
     Parameters
@@ -173,7 +173,6 @@ class ACN(PerSubset):
     """
 
     name = "acn"
-    Config = ACNConfig
     info = MethodInfo(
         title="ACN",
         family="common latent space",
@@ -229,7 +228,6 @@ class ACN(PerSubset):
 
     def __init__(self, config: ACNConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: ACNConfig = config
         self.head = Head("sigmoid", (*spec.labels, "background"))
         self.divisor = 2 ** (len(config.widths) - 1)
         channels = len(self.head.channels)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from anymri.losses.segmentation import cross_entropy
 from anymri.nn.fusion import masked_moments
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -70,7 +71,7 @@ class _BackEnd(nn.Module):
         return F.max_pool3d(F.pad(x, (0, 1, 0, 1)), (1, 2, 2), stride=1)
 
 
-class HeMIS(Method):
+class HeMIS(Method[HeMISConfig]):
     """HeMIS [1]_: segmentation from the mean and variance of per-modality features.
 
     Parameters
@@ -91,7 +92,6 @@ class HeMIS(Method):
     """
 
     name = "hemis"
-    Config = HeMISConfig
     info = MethodInfo(
         title="HeMIS",
         family="common latent space",
@@ -129,7 +129,6 @@ class HeMIS(Method):
 
     def __init__(self, config: HeMISConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: HeMISConfig = config
         self.head = Head("softmax", ("background", *spec.labels))
         self.back_ends = nn.ModuleDict({code: _BackEnd(config.width) for code in spec.modalities})
         self.front = _slice_conv(2 * config.width, config.front_width, 5)
@@ -144,13 +143,7 @@ class HeMIS(Method):
             if available[:, i].any()
         }
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Segment from the moments of the available features; deterministic. See `Method.decode`."""
         needed = [i for i in range(len(self.spec.modalities)) if available[:, i].any()]
         maps = [features[self.spec.modalities[i]] for i in needed]

@@ -17,6 +17,7 @@ from anymri.methods.authors.naming import GROUP_NORM_UNET, rename
 from anymri.nn.fusion import spread
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -98,7 +99,7 @@ def visible_patches(available: Tensor, grid: tuple[int, ...], share: float, gene
     return shown.reshape(rows, modalities, *grid).to(available.device)
 
 
-class M3AE(Method):
+class M3AE(Method[M3AEConfig]):
     """M3AE [1]_: masked-autoencoder pre-training, a learned image in place of missing modalities.
 
     Parameters
@@ -130,7 +131,6 @@ class M3AE(Method):
     """
 
     name = "m3ae"
-    Config = M3AEConfig
     info = MethodInfo(
         title="M3AE",
         family="knowledge distillation",
@@ -192,7 +192,6 @@ class M3AE(Method):
 
     def __init__(self, config: M3AEConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: M3AEConfig = config
         self.head = Head("sigmoid", tuple(reversed(spec.regions)))
         self.divisor = 2 ** (len(config.widths) - 1)
         modalities, classes = len(spec.modalities), len(self.head.channels)
@@ -211,13 +210,7 @@ class M3AE(Method):
         """What is there, and what the learned image has at the same place; see `Method.encode`."""
         return {"image": zero_absent(image, available), "fill": self._learned(where, image)}
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Segment with the learned image where a modality is missing; see `Method.decode`."""
         found, _ = self.encoder(self._filled(features, available))
         return Prediction(logits=self.decoder(found[-1], found[:-1]))

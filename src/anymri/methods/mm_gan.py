@@ -16,6 +16,7 @@ from anymri.losses.adversarial import least_squares
 from anymri.losses.reconstruction import masked_l1
 from anymri.nn.slices import from_slices, to_slices
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -138,7 +139,7 @@ class _Discriminator(nn.Module):
         return self.last(F.pad(x, (1, 0, 1, 0)))
 
 
-class MMGAN(Method):
+class MMGAN(Method[MMGANConfig]):
     """MM-GAN [1]_: conditional GAN that synthesises all missing sequences, slice by slice.
 
     Parameters
@@ -166,7 +167,6 @@ class MMGAN(Method):
     """
 
     name = "mm_gan"
-    Config = MMGANConfig
     info = MethodInfo(
         title="MM-GAN",
         family="synthesis",
@@ -223,7 +223,6 @@ class MMGAN(Method):
 
     def __init__(self, config: MMGANConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: MMGANConfig = config
         channels = len(spec.modalities)
         if channels < 2:
             raise UserError(f"mm_gan: with {spec.modalities[0]} alone there is nothing to synthesise; add a sequence")
@@ -240,13 +239,7 @@ class MMGAN(Method):
         """The image: the network joins the sequences from the first layer on. See `Method.encode`."""
         return {"image": zero_absent(image, available)}
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """The missing sequences; deterministic. See `Method.decode`."""
         missing = ~available
         image = self._synthesise(features["image"], available)

@@ -218,7 +218,7 @@ def contextual_agreement(full: list[Tensor], missing: list[Tensor], weights: tup
     return torch.stack([weight * (1 - cosine).mean() for weight, cosine in zip(weights, cosines, strict=True)]).sum()
 
 
-class MMCFormer(PerSubset):
+class MMCFormer(PerSubset[MMCFormerConfig]):
     """MMCFormer [1]_: co-training of a missing-modality transformer with a full-modality one.
 
     Parameters
@@ -246,7 +246,6 @@ class MMCFormer(PerSubset):
     """
 
     name = "mmcformer"
-    Config = MMCFormerConfig
     info = MethodInfo(
         title="MMCFormer",
         family="knowledge distillation",
@@ -299,7 +298,6 @@ class MMCFormer(PerSubset):
 
     def __init__(self, config: MMCFormerConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: MMCFormerConfig = config
         self.head = Head("sigmoid", (*spec.labels, "background"))
         channels = len(self.head.channels)
         self.full = _Path(len(spec.modalities), channels, config)

@@ -19,6 +19,7 @@ from anymri.nn.pre_norm import PreNormConv, PreNormDecoderLevel, PreNormEncoder,
 from anymri.nn.res_encoder import PaddingRule, StackedConv, double, keep_available
 from anymri.nn.transformer import TransformerLayer
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -154,7 +155,7 @@ class _SharedDecoder(nn.Module):
         return self.classifier(flow)
 
 
-class MmFormer(Method):
+class MmFormer(Method[MmFormerConfig]):
     """mmFormer [1]_: intra- and inter-modal transformers for segmentation from any subset.
 
     Parameters
@@ -190,7 +191,6 @@ class MmFormer(Method):
     """
 
     name = "mmformer"
-    Config = MmFormerConfig
     info = MethodInfo(
         title="mmFormer",
         family="common latent space",
@@ -232,7 +232,6 @@ class MmFormer(Method):
 
     def __init__(self, config: MmFormerConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: MmFormerConfig = config
         if config.join == "as_released" and set(spec.modalities) != set(ORDER):
             raise UserError(f"method.config.join = 'as_released': needs the sequences {', '.join(ORDER)}; use by_voxel")
         self.head = Head("softmax", ("background", *spec.labels))
@@ -252,13 +251,7 @@ class MmFormer(Method):
         """Pyramid and tokens of every modality that some row has, by code; see `Method.encode`."""
         return encode_each(self.encoders, zero_absent(image, available), available)
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Segment by attention over the available modalities; see `Method.decode`."""
         return Prediction(logits=self._fuse(features, available)[0])
 

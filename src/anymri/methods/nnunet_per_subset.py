@@ -190,7 +190,7 @@ class _Network(nn.Module):
         return features
 
 
-class NnUNetPerSubset(PerSubset):
+class NnUNetPerSubset(PerSubset[NnUNetPerSubsetConfig]):
     """nnU-Net [1]_ trained for one subset of modalities alone.
 
     Parameters
@@ -217,7 +217,6 @@ class NnUNetPerSubset(PerSubset):
     """
 
     name = "nnunet_per_subset"
-    Config = NnUNetPerSubsetConfig
     info = MethodInfo(
         title="nnU-Net, one per subset",
         family="baseline",
@@ -256,7 +255,6 @@ class NnUNetPerSubset(PerSubset):
 
     def __init__(self, config: NnUNetPerSubsetConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: NnUNetPerSubsetConfig = config
         self.needs = self.subset_modalities
         self.head = Head("sigmoid", tuple(spec.regions))
         self.plan = plan_topology(config.spacing_mm, config.window, config.base_width, config.max_width)

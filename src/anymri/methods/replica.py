@@ -122,7 +122,7 @@ class _Scale(NamedTuple):
     target: Tensor | None = None
 
 
-class Replica(PerSubset):
+class Replica(PerSubset[ReplicaConfig]):
     """REPLICA [1]_: synthesis of one sequence by random forests at three scales.
 
     Parameters
@@ -150,7 +150,6 @@ class Replica(PerSubset):
     """
 
     name = "replica"
-    Config = ReplicaConfig
     info = MethodInfo(
         title="REPLICA",
         family="synthesis",
@@ -190,7 +189,6 @@ class Replica(PerSubset):
     def __init__(self, config: ReplicaConfig, spec: DataSpec = GLIOMA) -> None:
         config = with_target(self.name, config, spec)
         super().__init__(config, spec)
-        self.config: ReplicaConfig = config
         if len(config.radii) != len(config.cubes) or any(edge % 2 == 0 for edge in config.cubes):
             raise UserError("method.config.cubes: give one odd edge for every radius")
         self.target = cast(str, config.target)

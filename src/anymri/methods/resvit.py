@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Self, TypeVar, cast
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -28,6 +28,7 @@ from anymri.nn.residual_transformer import (
 from anymri.nn.slices import to_slices
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.protocol.per_subset import PerSubset, with_target
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -127,7 +128,10 @@ def _presets(sampler: str) -> dict[str, Preset]:
     return {"paper": Preset(paper), "tiny": Preset(tiny, small)}
 
 
-class _ResViTBase(Method):
+ConfigT = TypeVar("ConfigT", bound=UnifiedResViTConfig)
+
+
+class _ResViTBase(Method[ConfigT]):
     """Common part of both ResViTs: slices of one size, two networks, two stages."""
 
     outputs = ("image",)
@@ -137,10 +141,9 @@ class _ResViTBase(Method):
     generator: ResViTGenerator
     discriminator: ResViTDiscriminator
 
-    def __init__(self, config: UnifiedResViTConfig, spec: DataSpec = GLIOMA) -> None:
+    def __init__(self, config: ConfigT, spec: DataSpec = GLIOMA) -> None:
         check_size(config)
         super().__init__(config, spec)
-        self.config: UnifiedResViTConfig = config
         self.stages = tuple(replace(stage, patch=(cast(Any, stage.patch)[0], *config.size)) for stage in self.stages)
         self.patch = (8, *config.size)
 
@@ -154,7 +157,7 @@ class _ResViTBase(Method):
         return OptimizerSettings("adam", lr=lr, betas=(0.5, 0.999), schedule="poly", power=1.0, hold=0.5)
 
 
-class ResViT(_ResViTBase, PerSubset):
+class ResViT(_ResViTBase[ResViTConfig], PerSubset[ResViTConfig]):
     """ResViT [1]_: synthesis of one sequence from one or several others, slice by slice.
 
     Parameters
@@ -183,7 +186,6 @@ class ResViT(_ResViTBase, PerSubset):
     """
 
     name = "resvit"
-    Config = ResViTConfig
     info = MethodInfo(
         title="ResViT",
         family="synthesis",
@@ -213,7 +215,6 @@ class ResViT(_ResViTBase, PerSubset):
     def __init__(self, config: ResViTConfig, spec: DataSpec = GLIOMA) -> None:
         config = with_target(self.name, config, spec)
         super().__init__(config, spec)
-        self.config: ResViTConfig = config
         self.target = cast(str, config.target)
         self.needs = (*self.subset_modalities, self.target)
         self.generator = ResViTGenerator(len(self.subset_modalities), 1, config)
@@ -291,7 +292,7 @@ class ResViT(_ResViTBase, PerSubset):
         return method.eval()
 
 
-class UnifiedResViT(_ResViTBase):
+class UnifiedResViT(_ResViTBase[UnifiedResViTConfig]):
     """Unified ResViT [1]_: any-to-any synthesis with one network.
 
     Parameters
@@ -317,7 +318,6 @@ class UnifiedResViT(_ResViTBase):
     """
 
     name = "resvit_unified"
-    Config = UnifiedResViTConfig
     info = replace(
         ResViT.info,
         title="ResViT (unified)",
@@ -349,13 +349,7 @@ class UnifiedResViT(_ResViTBase):
         """The image: the network joins the sequences from the first layer on. See `Method.encode`."""
         return {"image": zero_absent(image, available)}
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """All sequences, those shown reconstructed; deterministic. See `Method.decode`."""
         made = synthesise(self.generator, zero_absent(features["image"], available), self.config)
         return Prediction(image=made, synthesised=torch.ones_like(available))

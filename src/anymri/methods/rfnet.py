@@ -17,6 +17,7 @@ from anymri.nn.hetero_modal import encode_each
 from anymri.nn.region_fusion import RegionFusionDecoder
 from anymri.nn.res_encoder import PaddingRule, PyramidDecoder, ResidualEncoder, double, keep_available
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -63,7 +64,7 @@ class RFNetConfig(MethodConfig):
     weight_decay: float = 1e-4
 
 
-class RFNet(Method):
+class RFNet(Method[RFNetConfig]):
     """RFNet [1]_: region-aware fusion for segmentation from any subset.
 
     Parameters
@@ -95,7 +96,6 @@ class RFNet(Method):
     """
 
     name = "rfnet"
-    Config = RFNetConfig
     info = MethodInfo(
         title="RFNet",
         family="common latent space",
@@ -136,7 +136,6 @@ class RFNet(Method):
 
     def __init__(self, config: RFNetConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: RFNetConfig = config
         self.head = Head("softmax", ("background", *spec.labels))
         self.divisor = 2 ** (len(config.widths) - 1)
         classes = len(self.head.channels)
@@ -154,13 +153,7 @@ class RFNet(Method):
         """Features of every modality that some row has, by code; see `Method.encode`."""
         return encode_each(self.encoders, zero_absent(image, available), available)
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Segment by region-aware fusion of the available modalities; see `Method.decode`."""
         logits, _ = self.fusion(keep_available(features, available, self.spec.modalities))
         return Prediction(logits=logits)

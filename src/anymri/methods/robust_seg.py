@@ -29,6 +29,7 @@ from anymri.nn.res_encoder import (
     pad,
 )
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -190,7 +191,7 @@ class _GatedFusion(nn.Module):
         return self.join({code: x * gates[:, [self.codes.index(code)]].to(x.dtype) for code, x in kept.items()})
 
 
-class RobustSeg(Method):
+class RobustSeg(Method[RobustSegConfig]):
     """RobustSeg [1]_: feature disentanglement and gated fusion for segmentation from any subset.
 
     Parameters
@@ -221,7 +222,6 @@ class RobustSeg(Method):
     """
 
     name = "robust_seg"
-    Config = RobustSegConfig
     info = MethodInfo(
         title="RobustSeg",
         family="common latent space",
@@ -271,7 +271,6 @@ class RobustSeg(Method):
 
     def __init__(self, config: RobustSegConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: RobustSegConfig = config
         self.head = Head("softmax", ("background", *spec.labels))
         self.divisor = 2 ** (len(config.widths) - 1)
         codes = spec.modalities
@@ -295,13 +294,7 @@ class RobustSeg(Method):
         """Content of every modality that some row has, by code; see `Method.encode`."""
         return encode_each(self.contents, zero_absent(image, available), available)
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Segment from the fused contents; deterministic. See `Method.decode`."""
         return Prediction(logits=self.segmentation(self._fuse(features, available)))
 

@@ -134,7 +134,7 @@ def style_distance(first: Tensor, second: Tensor) -> Tensor:
     return (difference / (4.0 * channels**2 * (size[1] * size[2]) ** 2)).mean()
 
 
-class SMUNet(PerSubset):
+class SMUNet(PerSubset[SMUNetConfig]):
     """SMU-Net [1]_: style matching of a missing-modality path to a full-modality path.
 
     Parameters
@@ -163,7 +163,6 @@ class SMUNet(PerSubset):
     """
 
     name = "smu_net"
-    Config = SMUNetConfig
     info = MethodInfo(
         title="SMU-Net",
         family="knowledge distillation",
@@ -217,7 +216,6 @@ class SMUNet(PerSubset):
 
     def __init__(self, config: SMUNetConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: SMUNetConfig = config
         self.head = Head("sigmoid", (*spec.labels, "background"))
         self.divisor = 2 ** (len(config.widths) - 1)
         channels = len(self.head.channels)

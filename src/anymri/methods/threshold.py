@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import GLIOMA, Batch, DataSpec, Features, Head, Prediction, Stage, Where
 
 __all__ = ["Threshold", "ThresholdConfig"]
@@ -38,7 +39,7 @@ class ThresholdConfig(MethodConfig):
     count: PositiveInt = 16
 
 
-class Threshold(Method):
+class Threshold(Method[ThresholdConfig]):
     """Threshold baseline: tumour where the z-score of one modality exceeds a tuned threshold.
 
     Parameters
@@ -55,7 +56,6 @@ class Threshold(Method):
     """
 
     name = "threshold"
-    Config = ThresholdConfig
     info = MethodInfo(
         title="Threshold",
         family="baseline",
@@ -77,7 +77,6 @@ class Threshold(Method):
 
     def __init__(self, config: ThresholdConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: ThresholdConfig = config
         self.head = Head("softmax", ("background", *spec.labels))
         preferred = [code for code in PREFERENCE if code in spec.modalities]
         others = [code for code in spec.modalities if code not in preferred]
@@ -95,13 +94,7 @@ class Threshold(Method):
         """The image itself."""
         return {"image": zero_absent(image, available)}
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Threshold the best available modality. See `Method.decode`."""
         image = zero_absent(features["image"], available)
         channel = torch.zeros_like(image[:, 0], dtype=torch.int64)

@@ -14,6 +14,7 @@ from anymri.nn.blocks import ResizeRule
 from anymri.nn.fusion import masked_moments
 from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each, init_he_normal
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -58,7 +59,7 @@ class UHeMISConfig(MethodConfig):
     penalty: float = 1e-5
 
 
-class UHeMIS(Method):
+class UHeMIS(Method[UHeMISConfig]):
     """U-HeMIS [1]_ [2]_: segmentation from feature moments over the available modalities.
 
     Parameters
@@ -83,7 +84,6 @@ class UHeMIS(Method):
     """
 
     name = "u_hemis"
-    Config = UHeMISConfig
     info = MethodInfo(
         title="U-HeMIS",
         family="common latent space",
@@ -132,7 +132,6 @@ class UHeMIS(Method):
 
     def __init__(self, config: UHeMISConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: UHeMISConfig = config
         self.head = Head("softmax", ("background", *spec.labels))
         self.divisor = 2 ** (len(config.widths) - 1)
         self.encoders = nn.ModuleDict({code: ModalityEncoder(config.widths, config.slope) for code in spec.modalities})
@@ -144,13 +143,7 @@ class UHeMIS(Method):
         """Features of every modality that some row has, by code; see `Method.encode`."""
         return encode_each(self.encoders, zero_absent(image, available), available)
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Segment from the moments of the available features; deterministic. See `Method.decode`."""
         return Prediction(logits=self._logits(features, available))
 

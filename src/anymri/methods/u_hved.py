@@ -18,6 +18,8 @@ from anymri.nn.blocks import ResizeRule
 from anymri.nn.fusion import expert, product_of_experts
 from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each, init_he_normal
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.noise import Noise
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -73,7 +75,7 @@ class UHVEDConfig(MethodConfig):
     penalty: float = 1e-5
 
 
-class UHVED(Method):
+class UHVED(Method[UHVEDConfig]):
     """U-HVED [1]_: hetero-modal variational encoder-decoder for segmentation and completion.
 
     Parameters
@@ -88,7 +90,7 @@ class UHVED(Method):
     from the product. Training decodes one sample of the product of the drawn subset; the images of all *present*
     modalities are reconstructed, and the divergence terms run over all subsets of the present modalities (with
     complete data: all 15, as published). Images are decoded from the posterior mean. The segmentation is decoded
-    from one sample as published where `generators` are given, else from the mean.
+    from one sample as published where noise is given, else from the mean.
 
     The official code is for TensorFlow 1. Logits and losses are compared with the PyTorch port in
     AImageLab-zip/IM-Fuse, whose slope is 0.01 and whose resizing joins the outermost voxel centres. Where its losses
@@ -104,7 +106,6 @@ class UHVED(Method):
     """
 
     name = "u_hved"
-    Config = UHVEDConfig
     info = MethodInfo(
         title="U-HVED",
         family="common latent space",
@@ -121,7 +122,7 @@ class UHVED(Method):
             "z-score inside the brain, 0 outside, instead of histogram standardisation and whitening of everything",
             "resizing with aligned voxel centres; resize='corner' gives the released behaviour",
             "learning rate divided every 10 000 iterations; the released file's 10 would stop training at once",
-            "segmentation from the posterior mean unless random generators are given",
+            "segmentation from the posterior mean unless noise is asked for",
             "crops lie in the brain's box and are mirrored; theirs anywhere, also scaled by up to 10 %",
             "overlapping windows of prediction are averaged, not cut to their middle",
         ),
@@ -159,7 +160,6 @@ class UHVED(Method):
 
     def __init__(self, config: UHVEDConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: UHVEDConfig = config
         self.head = Head("softmax", ("background", *spec.labels))
         self.divisor = 2 ** (len(config.widths) - 1)
         self.encoders = nn.ModuleDict({code: ModalityEncoder(config.widths, config.slope) for code in spec.modalities})
@@ -176,22 +176,15 @@ class UHVED(Method):
         """Gaussian features of every modality that some row has, by code; see `Method.encode`."""
         return encode_each(self.encoders, zero_absent(image, available), available)
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Segment from the product's mean, or a sample; images of all modalities from the mean. See `Method.decode`."""
-        outputs = self.outputs if outputs is None else outputs
         posterior = self._posterior(self._experts(features, available), available)
         means = [mean for mean, _ in posterior]
         logits = image = synthesised = None
-        if "logits" in outputs:
-            latent = means if generators is None else _sample(posterior, generators)
+        if request.wants("logits"):
+            latent = means if request.noise is None else _sample(posterior, request.noise)
             logits = self.segmentation(_like_features(latent, features))
-        if "image" in outputs:
+        if request.wants("image"):
             image = self._decode_images(_like_features(means, features))
             synthesised = torch.ones_like(available)
         return Prediction(logits=logits, image=image, synthesised=synthesised)
@@ -345,13 +338,13 @@ def _mean_divergences(drawn: list[Gaussian], posterior: list[Gaussian]) -> tuple
     return torch.stack(to_subset).mean(dim=0), torch.stack(to_prior).mean(dim=0)
 
 
-def _sample(posterior: list[Gaussian], generators: torch.Generator | list[torch.Generator]) -> list[Tensor]:
+def _sample(posterior: list[Gaussian], source: torch.Generator | Noise) -> list[Tensor]:
     """One sample of every level; noise is drawn on the CPU so that it repeats on any device."""
     samples = []
-    for mean, log_variance in posterior:
-        if isinstance(generators, list):
-            noise = torch.stack([torch.randn(mean.shape[1:], generator=generator) for generator in generators])
+    for level, (mean, log_variance) in enumerate(posterior):
+        if isinstance(source, Noise):
+            noise = source.normal(f"level{level}", mean.shape[1], mean.shape[2:], stride=2**level)
         else:
-            noise = torch.randn(mean.shape, generator=generators)
+            noise = torch.randn(mean.shape, generator=source)
         samples.append(mean + (0.5 * log_variance).exp() * noise.to(mean))
     return samples

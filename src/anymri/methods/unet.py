@@ -15,6 +15,7 @@ from anymri.losses.reconstruction import masked_l1
 from anymri.losses.segmentation import binary_cross_entropy, cross_entropy, dice_nnunet, dice_regions
 from anymri.nn.blocks import InstanceNorm
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
     Batch,
@@ -140,7 +141,7 @@ class Level(nn.Module):
         return x + y if self.residual and len(self.rest) else y
 
 
-class UNet(Method):
+class UNet(Method[UNetConfig]):
     """3D U-Net over all modalities as channels; a missing modality is a channel of zeros [1]_ [2]_.
 
     Parameters
@@ -168,7 +169,6 @@ class UNet(Method):
     """
 
     name = "unet"
-    Config = UNetConfig
     info = MethodInfo(
         title="3D U-Net",
         family="baseline",
@@ -196,7 +196,6 @@ class UNet(Method):
 
     def __init__(self, config: UNetConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        self.config: UNetConfig = config
         by_region = config.targets == "regions"
         self.head = Head("sigmoid", tuple(spec.regions)) if by_region else Head("softmax", ("background", *spec.labels))
         self.divisor = 2 ** (config.depth - 1)
@@ -226,18 +225,11 @@ class UNet(Method):
         """The image itself: everything here depends on which modalities are there together."""
         return {"image": zero_absent(image, available)}
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Segment and complete from the available channels, the others being zeros. See `Method.decode`."""
-        wanted = outputs or self.outputs
         finest = self._features(zero_absent(features["image"], available), available, count=1)[0]
-        logits = self.heads[0](finest) if "logits" in wanted else None
-        if self.image_head is None or "image" not in wanted:
+        logits = self.heads[0](finest) if request.wants("logits") else None
+        if self.image_head is None or not request.wants("image"):
             return Prediction(logits=logits)
         return Prediction(logits, self.image_head(finest), torch.ones_like(available))
 

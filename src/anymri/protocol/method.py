@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast, get_args
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.protocol.weights_file import Header, fill_weights, read_header, write_weights
 from anymri.types import (
     GLIOMA,
@@ -80,6 +81,10 @@ class MethodConfig:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             raise UserError(f"method.config.{place} = {first['input']!r}: {first['msg']}") from None
+
+
+#: Settings of a method.
+ConfigT = TypeVar("ConfigT", bound=MethodConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,16 +203,17 @@ def divisors(method: Any) -> tuple[int, int, int]:
     return (1 if method.spatial_dims == 2 else method.divisor, method.divisor, method.divisor)
 
 
-class Method(nn.Module):
+class Method(nn.Module, Generic[ConfigT]):
     """One published way to cope with missing modalities.
 
-    A subclass sets the class attributes, builds its network in ``__init__`` and writes `encode`, `decode` and
-    `training_step` (or `fit` for classical systems). `predict` is ``decode(encode(...))`` and is not overridden.
+    A subclass names its settings, ``class UNet(Method[UNetConfig])``, sets the class attributes, builds its network in
+    ``__init__`` and writes `encode`, `decode` and `training_step` (or `fit` for classical systems). `predict` is
+    ``decode(encode(...))`` and is not overridden.
 
     Parameters
     ----------
     config : MethodConfig
-        Instance of the subclass's `Config`.
+        Instance of the subclass's settings.
     spec : DataSpec
         Modalities, labels and regions; defines channel order.
 
@@ -217,6 +223,7 @@ class Method(nn.Module):
     """
 
     name: ClassVar[str]
+    #: Settings of the class, from ``Method[...]``.
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     info: ClassVar[MethodInfo]
     presets: ClassVar[dict[str, Preset]]
@@ -238,9 +245,16 @@ class Method(nn.Module):
     #: True for systems trained by `fit` instead of gradient steps.
     classical: ClassVar[bool] = False
 
-    def __init__(self, config: MethodConfig, spec: DataSpec = GLIOMA) -> None:
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, MethodConfig):
+                    cls.Config = argument
+
+    def __init__(self, config: ConfigT, spec: DataSpec = GLIOMA) -> None:
         super().__init__()
-        self.config = config
+        self.config: ConfigT = config
         self.spec = spec
         self.stages = self.presets[config.preset].stages
         #: Facts that a weights file holds of the training; empty for fresh weights.
@@ -270,13 +284,7 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Predict for a subset of the encoded modalities.
 
         Parameters
@@ -284,23 +292,16 @@ class Method(nn.Module):
         features : dict
             From `encode`, with at least the modalities of `available`.
         available : Tensor of bool, shape (B, M)
-        outputs : tuple of {"logits", "image", "class_logits"} or None, default=None
-            What to compute; None = all of `Method.outputs`.
-        generators : list of torch.Generator or None, default=None
-            One CPU generator per row for sampling; None = posterior mean.
+        request : Request
+            What to compute, with which noise and in how many steps.
         """
         raise NotImplementedError
 
     def predict(
-        self,
-        image: Tensor,
-        available: Tensor,
-        where: Where | None = None,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
+        self, image: Tensor, available: Tensor, where: Where | None = None, request: Request = EVERYTHING
     ) -> Prediction:
         """``decode(encode(image, available, where), available)``."""
-        return self.decode(self.encode(image, available, where), available, outputs, generators)
+        return self.decode(self.encode(image, available, where), available, request)
 
     # ---------------------------------------------------------------------------------------------------- training
 
@@ -358,7 +359,7 @@ class Method(nn.Module):
                 f"{path}: trained on {', '.join(stored.modalities)}, asked for {', '.join(spec.modalities)}; "
                 "use the same modalities in the same order"
             )
-        method = cls(cls.Config.build(header.config), stored)
+        method = cls(cast("ConfigT", cls.Config.build(header.config)), stored)
         method.extra = header.extra
         fill_weights(method, path, cls.name)
         return method.eval()

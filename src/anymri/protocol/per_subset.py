@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from anymri.nn.fusion import spread
-from anymri.protocol.method import Method, MethodConfig, SubsetNotTrained, zero_absent
+from anymri.protocol.method import ConfigT, Method, MethodConfig, SubsetNotTrained, zero_absent
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import GLIOMA, DataSpec, Features, Prediction, UserError, Where
 
 __all__ = ["PerSubset", "PerSubsetModels", "with_target"]
@@ -18,7 +19,7 @@ __all__ = ["PerSubset", "PerSubsetModels", "with_target"]
 ConfigType = TypeVar("ConfigType", bound=MethodConfig)
 
 
-class PerSubset(Method):
+class PerSubset(Method[ConfigT]):
     """A system with one network per subset; an instance serves the one of `config.subset`.
 
     A subclass writes `predict_subset` and `training_step`.
@@ -37,7 +38,7 @@ class PerSubset(Method):
 
     subsets: Literal["any", "per-subset"] | tuple[str, ...] = "per-subset"
 
-    def __init__(self, config: MethodConfig, spec: DataSpec = GLIOMA) -> None:
+    def __init__(self, config: ConfigT, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
         try:
             self.subset_modalities = spec.modalities if config.subset is None else spec.parse_subset(config.subset)
@@ -59,13 +60,7 @@ class PerSubset(Method):
         """The subset's channels: such a network joins them from the first layer on. See `Method.encode`."""
         return {"image": self.take_own(image, available)}
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Predict for the own subset, deterministic. See `Method.decode`.
 
         Raises
@@ -165,13 +160,7 @@ class PerSubsetModels(nn.Module):
         """Keep image and place; a member's encoders run in `decode`, where its subset is known."""
         return {"image": zero_absent(image, available), "where": where}
 
-    def decode(
-        self,
-        features: Features,
-        available: Tensor,
-        outputs: tuple[str, ...] | None = None,
-        generators: list[torch.Generator] | None = None,
-    ) -> Prediction:
+    def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
         """Run each row through the members trained for its subset.
 
         Raises
@@ -189,10 +178,10 @@ class PerSubsetModels(nn.Module):
             rows = [i for i, row in enumerate(names) if row == name]
             where = features["where"]
             place = None if where is None else Where(*(value[rows] for value in where))
-            chosen = None if generators is None else [generators[i] for i in rows]
+            part_request = replace(request, noise=None if request.noise is None else request.noise.rows(rows))
             part = _merge(
                 [
-                    cast(Method, member).predict(features["image"][rows], available[rows], place, outputs, chosen)
+                    cast(Method, member).predict(features["image"][rows], available[rows], place, part_request)
                     for member in cast(nn.ModuleList, self.members[name])
                 ]
             )

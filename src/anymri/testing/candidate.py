@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from anymri.methods import Method
+from anymri.protocol.request import EVERYTHING, Request
 from anymri.testing.batches import SUBSETS, make_batch, size_for
 from anymri.types import GLIOMA, Batch, DataSpec, Prediction
 
@@ -34,10 +35,10 @@ def only_synthesises(method: Method) -> bool:
     return tuple(method.outputs) == ("image",)
 
 
-def predict(method: Any, image: Tensor, available: Tensor, **options: Any) -> Prediction:
+def predict(method: Any, image: Tensor, available: Tensor, request: Request = EVERYTHING) -> Prediction:
     """`Method.predict` without gradients."""
     with torch.inference_mode():
-        return method.predict(image, available, **options)
+        return method.predict(image, available, request=request)
 
 
 class Candidate:

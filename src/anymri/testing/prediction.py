@@ -12,6 +12,8 @@ from torch import Tensor
 from anymri.inference.kernels import SameKernels
 from anymri.methods import PerSubsetModels, SubsetNotTrained
 from anymri.protocol.method import Method, divisors
+from anymri.protocol.noise import Noise
+from anymri.protocol.request import Request
 from anymri.testing.batches import POISONS, SUBSETS, make_batch, poison, size_for
 from anymri.testing.candidate import Candidate, only_synthesises, predict
 from anymri.testing.expect import demand, demand_same, refuses
@@ -69,7 +71,7 @@ def only_what_is_asked_for_is_decoded(candidate: Candidate) -> None:
     method, image, rows = candidate.method, candidate.image[:2], candidate.rows[:2]
     everything = predict(method, image, rows)
     for output in method.outputs:
-        part = predict(method, image, rows, outputs=(output,))
+        part = predict(method, image, rows, Request(outputs=(output,)))
         given = [key for key in ("logits", "image", "class_logits") if getattr(part, key) is not None]
         demand(given == [output], f"asked for {output}, got {', '.join(given)}")
         torch.testing.assert_close(getattr(part, output), getattr(everything, output), equal_nan=True)
@@ -79,8 +81,7 @@ def absent_voxels_never_reach_the_prediction(candidate: Candidate) -> None:
     method, image, rows = candidate.method, candidate.image, candidate.rows
 
     def sampled(given: Tensor) -> Prediction:
-        generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-        return predict(method, given[:2], rows[:2], generators=generators)
+        return predict(method, given[:2], rows[:2], Request(noise=Noise((1, 2))))
 
     noisy = sampled(image)
     for kind in POISONS:
@@ -145,7 +146,7 @@ def prediction_repeats_and_its_noise_follows_the_seeds(candidate: Candidate) -> 
     demand_same(predict(method, image, available), predict(method, image, available), words)
 
     def sampled(*seeds: int) -> Prediction:
-        return predict(method, image, available, generators=[torch.Generator().manual_seed(seed) for seed in seeds])
+        return predict(method, image, available, Request(noise=Noise(seeds)))
 
     first, other = sampled(1, 2), sampled(1, 3)
     demand_same(sampled(1, 2), first, f"{words}, with noise")

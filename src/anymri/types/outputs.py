@@ -177,9 +177,12 @@ class Prediction(NamedTuple):
     synthesised : Tensor of bool, shape (B, M), or None
         Which channels of `image` are valid.
     class_logits : Tensor, shape (B, K), or None
+    modality_logits : Tensor, shape (B, M, M), or None
+        Which modality (last axis) each given channel shows, for methods that are told no names.
     """
 
     logits: Tensor | None = None
     image: Tensor | None = None
     synthesised: Tensor | None = None
     class_logits: Tensor | None = None
+    modality_logits: Tensor | None = None
