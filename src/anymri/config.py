@@ -76,6 +76,11 @@ class DataSection:
     repeat : dict of str to int, default={}
         How often a training subject is shown in each pass, by pattern of its id, e.g. ``{"BraTS2021_*": 10}`` where
         few real studies are mixed with many phantoms. The first pattern that fits counts; without one, once.
+    hide : dict of str to str or float, default={}
+        Sequences of training subjects that are treated as never acquired, by pattern of the subject's id: the sequences
+        themselves, e.g. ``{"siteB_*": "t2+flair"}``, or the probability with which a subject is made incomplete by a
+        subset drawn for it once, e.g. ``{"*": 0.5}``. The first pattern that fits counts; without one, nothing is
+        hidden. See `anymri.data.hiding.draw_hidden`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FORBID
@@ -86,6 +91,7 @@ class DataSection:
     train_part: str = "train"
     validation_part: str = "validation"
     repeat: dict[str, PositiveInt] = field(default_factory=dict)
+    hide: dict[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +248,8 @@ def result_changing(config: RunConfig) -> dict[str, Any]:
     """The plain settings that the weights depend on: without machine, speed and paths."""
     plain = to_plain(config)
     del plain["data"]["cache"], plain["data"]["split"]
+    if not plain["data"]["hide"]:  # a run without it keeps the identity it had before there was such a key
+        del plain["data"]["hide"]
     for key in NOT_RESULT_CHANGING:
         del plain["training"][key]
     return plain

@@ -9,9 +9,13 @@ import dummy_methods
 import pytest
 
 from anymri import methods
+from anymri.config import result_changing
+from anymri.data.cache import Cache
+from anymri.evaluation.seen import image_signatures
+from anymri.protocol.weights_file import read_header
 from anymri.training import preparation, train
 from anymri.training.log import read_log
-from anymri.types import UserError
+from anymri.types import GLIOMA, UserError
 
 
 @pytest.fixture
@@ -74,3 +78,37 @@ def test_a_segmenter_is_not_trained_without_any_label_map(config, made, tmp_path
     with pytest.raises(UserError, match="no training subject has a label map; self_taught needs some that have"):
         train(config("self_taught", ["p4"]), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------- hidden
+
+
+def test_hidden_sequences_take_part_in_nothing(config, made, tmp_path, cache_folder, monkeypatch):
+    hide = {"hide": {"p0": "t2+flair", "p2": 1.0}}
+    run = train(config("small", ["p0", "p1", "p2"], hide), tmp_path / "run", progress=False)
+    (batches,) = [method.seen for method in made]
+    lacking = {name: codes.split("+") for name, codes in card(run)["hidden"].items()}
+    assert lacking.keys() == {"p0", "p2"}
+    assert lacking["p0"] == ["t2", "flair"]
+    for batch in batches:
+        for row, name in enumerate(batch.subject_ids):
+            codes = set(GLIOMA.modalities) - set(lacking.get(name, ["t2"]))  # p1 has no T2
+            assert batch.present[row].tolist() == [code in codes for code in GLIOMA.modalities]
+            assert batch.statistics[row, ~batch.present[row]].isnan().all()
+    extra = read_header(run / "model.safetensors").extra
+    assert extra["hidden"] == card(run)["hidden"]
+    cache = Cache(cache_folder)
+    seen = {name: set(image_signatures(cache.entry(name))) & set(extra["training_images"]) for name in lacking}
+    assert {name: len(images) for name, images in seen.items()} == {n: 4 - len(c) for n, c in lacking.items()}
+    monkeypatch.setattr(dummy_methods.Small, "needs", "complete")
+    with pytest.raises(UserError, match=r"no training subject left \(1 without t2\+flair"):
+        train(config("small", ["p0", "p1"], {"hide": {"p0": "t2+flair"}}), tmp_path / "none", progress=False)
+
+
+def test_a_run_that_hides_nothing_keeps_its_identity(config, made):
+    plain, hiding = (config("small", ["p0", "p1"], data) for data in ({}, {"hide": {"p0": "t1"}}))
+    assert "hide" not in result_changing(plain)["data"]
+    assert result_changing(hiding)["data"]["hide"] == {"p0": "t1"}
+    facts = [preparation.prepare(one).facts for one in (plain, hiding)]
+    assert facts[0]["identity"] != facts[1]["identity"]
+    assert "hidden" not in facts[0]

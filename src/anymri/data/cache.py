@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class Cache:
     ----------
     folder : path-like
         Folder with ``dataset.json``.
+    hidden : dict of str to collection of str, default={}
+        Subject id to modality codes that `entry` gives as absent, as if they had never been acquired.
 
     Raises
     ------
@@ -42,8 +45,9 @@ class Cache:
         If it is not a cache or was written by another version of the format.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, hidden: Mapping[str, Collection[str]] = MappingProxyType({})) -> None:
         self.folder = Path(folder)
+        self.hidden = hidden
         path = self.folder / "dataset.json"
         if not path.is_file():
             raise UserError(f"{self.folder}: is not a cache (no dataset.json); run anymri preprocess first")
@@ -130,7 +134,8 @@ class Cache:
         geometry = Geometry(np.array(sidecar["affine"]), tuple(sidecar["native_shape"]))
         shape = tuple(sidecar["shape"])
         channels = len(self.spec.modalities)
-        present = np.array([code in sidecar["statistics"] for code in self.spec.modalities])
+        shown = sidecar["statistics"].keys() - set(self.hidden.get(subject_id, ()))
+        present = np.array([code in shown for code in self.spec.modalities])
         statistics = np.full((channels, len(STATISTICS)), np.nan, np.float32)
         boxes = np.zeros((channels, 2, 3), np.int64)
         for channel in np.flatnonzero(present):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from anymri.config import RunConfig, TrainingSection, load_run_config, result_changing, run_id, write_run_config
+from anymri.data.hiding import draw_hidden
 from anymri.data.loading import PatchLoader
 from anymri.data.samplers import make_sampler
 from anymri.methods import Method, PerSubsetModels, create
@@ -83,7 +84,10 @@ def prepare(config: RunConfig) -> PreparedRun:
     cache = Cache(config.data.cache)
     method = _build_method(config, cache)
     stages = _resolve_stages(method, config.training)
-    training, dropped = _usable(cache, _part(config, cache, config.data.train_part), method)
+    part = _part(config, cache, config.data.train_part)
+    if config.data.hide:
+        cache = Cache(cache.folder, draw_hidden(cache, part, config.data.hide, config.training.seed))
+    training, dropped = _usable(cache, part, method)
     if not training:
         why = "; ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the part is empty"
         raise UserError(f"{config.data.cache}: no training subject left ({why}); choose other data or another method")
@@ -335,6 +339,8 @@ def _facts(
     }
     content = json.dumps([result_changing(config), facts], sort_keys=True)
     facts["identity"] = hashlib.sha256(content.encode()).hexdigest()
+    if cache.hidden:
+        facts["hidden"] = {name: "+".join(codes) for name, codes in cache.hidden.items()}
     size = sum(p.numel() for p in method.parameters())
     return {**facts, "dropped_subjects": dropped, "parameters": size, "code": training_code(type(method))}
 

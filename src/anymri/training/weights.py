@@ -35,6 +35,8 @@ def save_model(plan: PreparedRun, out: Path) -> None:
         "dropped_subjects": plan.facts["dropped_subjects"],
         "code": plan.facts["code"],
     }
+    if "hidden" in plan.facts:
+        extra["hidden"] = plan.facts["hidden"]
     plan.method.eval().save(out / "model.safetensors", extra=extra)
 
 
