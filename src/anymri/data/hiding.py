@@ -47,13 +47,13 @@ def draw_hidden(
             raise UserError(f"data.hide: no training subject fits {pattern!r}; correct the pattern")
     hidden: dict[str, tuple[str, ...]] = {}
     for name in subject_ids:
-        pattern = next((pattern for pattern in hide if fnmatchcase(name, pattern)), None)
-        if pattern is None:
+        fits = [pattern for pattern in hide if fnmatchcase(name, pattern)]
+        if not fits:
             continue
         present = tuple(
             code for code, there in zip(cache.spec.modalities, cache.entry(name).present, strict=True) if there
         )
-        rule = hide[pattern]
+        pattern, rule = fits[0], hide[fits[0]]
         if isinstance(rule, str):
             codes = tuple(code for code in _parse(cache, pattern, rule) if code in present)
             if codes == present:
