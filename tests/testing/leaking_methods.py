@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from late_fusion import LateFusion
 from torch import nn
 
-from anymri.methods._template import Template
 from anymri.protocol.method import zero_absent
 from anymri.protocol.request import EVERYTHING
 from anymri.types import Prediction
 
 
-class Clean(Template):
+class Clean(LateFusion):
     name = "clean"
-    __doc__ = Template.__doc__
+    __doc__ = LateFusion.__doc__
 
 
-class EarlyFusion(Template):
+class EarlyFusion(LateFusion):
     # One network over all channels, the absent ones filled with zeros.
     name = "early_fusion"
-    __doc__ = Template.__doc__
+    __doc__ = LateFusion.__doc__
 
     def __init__(self, config, spec):
         super().__init__(config, spec)
@@ -188,7 +188,7 @@ class NormalisedOverTheBatch(Clean):
 class NormalisedOverTheBatchAsDeclared(NormalisedOverTheBatch):
     """Says that rows meet; still zeros of rows that lack a modality enter its mean and variance."""
 
-    info = replace(Template.info, couples_rows="batch normalisation, as published")
+    info = replace(LateFusion.info, couples_rows="batch normalisation, as published")
 
 
 #: The check that must notice each.

@@ -1,18 +1,21 @@
-"""Copy this file to ``<registry name>.py`` and replace what it says in capitals; `docs/how-to/add-a-method.md` guides.
+"""Template of a method: a small early-fusion U-Net.
 
-It runs as it stands: one convolution per modality, the mean over the available ones, one classifier. It is not listed.
+`anymri new-method NAME` writes a copy under a name of your own; ``docs/how-to/add-a-method.md`` guides. Replace what
+FILL IN marks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from anymri.losses.segmentation import cross_entropy, dice_plain
-from anymri.nn.fusion import masked_moments
+from anymri.losses.segmentation import cross_entropy, dice_nnunet
+from anymri.nn.blocks import InstanceNorm, enlarge
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
@@ -33,19 +36,44 @@ __all__ = ["Template", "TemplateConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateConfig(MethodConfig):
-    """Settings of NAME; defaults are the paper's.
+    """Settings of Template; defaults are the paper's.
 
     Parameters
     ----------
     width : int
-        Channels of each modality's features. SAY WHAT EVERY FIELD MEANS, WITH ITS UNIT.
+        Channels of the finest level; every coarser one has twice as many.
+    depth : int
+        Number of levels.
+    lr : float
+        Learning rate at the start.
     """
 
     width: PositiveInt = 32
+    depth: PositiveInt = 4
+    lr: PositiveFloat = 1e-3
+
+
+class Block(nn.Module):
+    """Convolution 3x3x3, instance norm, leaky ReLU.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    stride : int, default=1
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.norm = InstanceNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, *S) to (B, out_channels, *S / stride)."""
+        return F.leaky_relu(self.norm(self.conv(x)), 0.01)
 
 
 class Template(Method[TemplateConfig]):
-    """WHAT IT DOES, IN ONE SENTENCE [1]_.
+    """A U-Net over all modalities as channels, the absent ones filled with zeros [1]_.
 
     Parameters
     ----------
@@ -54,32 +82,32 @@ class Template(Method[TemplateConfig]):
 
     Notes
     -----
-    THE IDEA, WITH EQUATION NUMBERS. WHAT DEPARTS FROM PAPER AND CODE, AND WHAT NEITHER SAYS, IS IN `info.deviations`.
+    FILL IN: the idea, with equation numbers. What departs from paper and code is a line of `info.deviations`.
 
     References
     ----------
-    .. [1] AUTHORS, "TITLE", VENUE YEAR, IDENTIFIER.
+    .. [1] FILL IN: authors, "title", venue year, identifier.
     """
 
     name = "_template"
     info = MethodInfo(
-        title="NAME IN THE PAPER",
-        family="common latent space",
+        title="Template",
+        family="baseline",
         task="segmentation",
         year=2026,
-        reference="AUTHORS, VENUE YEAR",
-        doi="IDENTIFIER",
+        reference="unpublished, FILL IN: by whom; or Author et al., venue year",
+        doi="",
         code="",
-        novelty="ONE LINE",
-        weakness="ONE LINE",
-        deviations=("ONE LINE EACH",),
+        novelty="FILL IN: what is new, in one line.",
+        weakness="FILL IN: what is weak, in one line.",
+        deviations=("FILL IN: a line for each departure from paper and code",),
     )
     # The same modules in both: `paper` as published, `tiny` for minutes on two cores.
     presets = {
-        "paper": Preset((Stage("train", epochs=300, batch_size=1, patch=(128,) * 3, sampler="uniform_subset"),)),
+        "paper": Preset((Stage("train", epochs=300, batch_size=2, patch=(128,) * 3, sampler="uniform_subset"),)),
         "tiny": Preset(
-            (Stage("train", epochs=30, batch_size=1, patch=(64,) * 3, sampler="uniform_subset", steps_per_epoch=50),),
-            {"width": 8},
+            (Stage("train", epochs=30, batch_size=2, patch=(48,) * 3, sampler="uniform_subset", steps_per_epoch=50),),
+            {"width": 8, "lr": 3e-3},
         ),
     }
     outputs = ("logits",)
@@ -89,41 +117,42 @@ class Template(Method[TemplateConfig]):
         super().__init__(config, spec)
         self.head = Head("softmax", ("background", *spec.labels))
         # Windows must be multiples of this: 2 to the number of times the network halves them.
-        self.divisor = 1
-        # Name modules by modality code, never by position: weights then follow the code, not the channel order.
-        self.encoders = nn.ModuleDict(
-            {code: nn.Conv3d(1, config.width, kernel_size=3, padding=1) for code in spec.modalities}
-        )
-        self.classifier = nn.Conv3d(2 * config.width, len(self.head.channels), kernel_size=1)
+        self.divisor = 2 ** (config.depth - 1)
+        widths = [config.width * 2**level for level in range(config.depth)]
+        self.first = Block(len(spec.modalities), widths[0])
+        self.down = nn.ModuleList(Block(fine, coarse, stride=2) for fine, coarse in pairwise(widths))
+        self.up = nn.ModuleList(Block(fine + coarse, fine) for fine, coarse in pairwise(widths))
+        self.classifier = nn.Conv3d(widths[0], len(self.head.channels), kernel_size=1)
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
-        """What depends on one modality alone; see `Method.encode`."""
-        image = zero_absent(image, available)  # absent voxels may be NaN
-        return {
-            code: encoder(image[:, i : i + 1]).relu()
-            for i, (code, encoder) in enumerate(self.encoders.items())
-            if available[:, i].any()  # on all rows if one row has it, not at all if none does
-        }
+        """The image itself: everything here depends on which modalities are there together."""
+        return {"image": zero_absent(image, available)}
 
     def decode(self, features: Features, available: Tensor, request: Request = EVERYTHING) -> Prediction:
-        """What depends on which modalities are there together; see `Method.decode`."""
-        needed = [i for i in range(len(self.spec.modalities)) if available[:, i].any()]
-        stacked = [features[self.spec.modalities[i]] for i in needed]
-        mean, variance = masked_moments(stacked, available[:, needed])  # absent features are dropped here
-        return Prediction(logits=self.classifier(torch.cat([mean, variance], dim=1)))
+        """Segment from the available modalities; see `Method.decode`."""
+        # Again, because `features` may hold more modalities than this subset.
+        x = self.first(zero_absent(features["image"], available))
+        skips = []
+        for block in self.down:
+            skips.append(x)
+            x = block(x)
+        for block, skip in zip(reversed(self.up), reversed(skips), strict=True):
+            x = block(torch.cat([enlarge(x, skip.shape[2:]), skip], dim=1))
+        return Prediction(logits=self.classifier(x))
 
     def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
-        """WHICH LOSS, IN ONE SENTENCE."""
+        """Dice plus cross-entropy."""
         assert batch.label is not None
         logits = self.predict(batch.image, batch.available, request=Request(outputs=("logits",))).logits
         assert logits is not None
         target = self.head.target(batch.label, self.spec)
+        logits = logits.float()  # losses in 32 bits, whatever the network computes in
         terms = {
-            "dice": dice_plain(self.head.probability(logits.float()), target),
+            "dice": dice_nnunet(self.head.probability(logits), target),
             "cross_entropy": cross_entropy(logits, target),
         }
         return StepOutput(torch.stack(list(terms.values())).sum(), {key: term.detach() for key, term in terms.items()})
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
-        """OPTIMISER AND SCHEDULE, IN ONE SENTENCE."""
-        return OptimizerSettings("adam", lr=1e-2, weight_decay=1e-4, schedule="poly")
+        """AdamW with a polynomially falling learning rate."""
+        return OptimizerSettings("adamw", lr=self.config.lr, weight_decay=1e-4, schedule="poly")
