@@ -142,6 +142,16 @@ def test_the_table_of_methods_is_alphabetical_and_names_its_files():
     assert set(files.values()) == {path.stem for path in (ROOT / "src/anymri/methods").glob("[!_]*.py")}
 
 
+def test_nothing_is_left_to_fill_in():
+    """What `anymri new-method` marks is filled in before a method is listed."""
+    for name in METHODS:
+        for path in (
+            ROOT / "src" / "anymri" / "methods" / f"{name}.py",
+            ROOT / "tests" / "methods" / f"test_{name}.py",
+        ):
+            assert not path.exists() or "FILL IN" not in path.read_text(encoding="utf-8"), name_of(path)
+
+
 def test_every_mutation_fits_the_code():
     mutations = load_tool("mutants").read_mutations()
     assert len(mutations) >= 15
