@@ -28,6 +28,7 @@ UNREACHABLE = {
     "anymri.evaluation.metrics.classification": "for Python users until class logits are scored",
     "anymri.evaluation.protocols.normalisation": "for Python users: intensities of published pipelines, on raw images",
     "anymri.losses.review": "for authors of methods: the review's equation (1)",
+    "anymri.methods.authors": "for Python users: zoo.import_checkpoint finds a table by the name of its method",
     "anymri.methods._template": "what authors of methods copy",
     "anymri.testing": "the contract suite, which authors of methods subclass in their own tests",
 }

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -14,7 +13,6 @@ from torch.nn import functional as F
 
 from anymri.losses.co_training import consistency, discriminator_bce, ramp_up
 from anymri.losses.segmentation import dice_squared
-from anymri.methods.authors.naming import DISJOINT_HEAD, group_norm_path, swap_axes
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
 from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
 from anymri.protocol.per_subset import PerSubset
@@ -28,7 +26,6 @@ from anymri.types import (
     Prediction,
     Stage,
     StepOutput,
-    UserError,
 )
 
 __all__ = ["ACN", "ACNConfig", "entropy_map"]
@@ -312,49 +309,3 @@ class ACN(PerSubset[ACNConfig]):
         if turn == "discriminators":
             return OptimizerSettings("adam", lr=1e-4, betas=(0.9, 0.99))
         return OptimizerSettings("adam", lr=config.lr, weight_decay=config.weight_decay, schedule="poly", power=0.9)
-
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Any], source: str = "official") -> Self:
-        """ACN of four sequences from a checkpoint of the authors' code.
-
-        Parameters
-        ----------
-        state_dict : mapping
-            Their whole checkpoint, with the entries ``model``, ``model_mono``, ``d_main`` and ``d_feature``.
-        source : str, default="official"
-            ``"official"`` is the released example, which sees T1c alone; ``"official:<subset>"`` another one, of
-            channels in the order of the authors' list of modalities.
-
-        Raises
-        ------
-        UserError
-            If source or subset are unknown.
-        KeyError, RuntimeError
-            If the weights are not ACN's.
-        """
-        origin, _, subset = source.partition(":")
-        if origin != "official":
-            raise UserError(f"unknown source {source!r} of acn weights; known: official, official:<subset>")
-        method = cls(ACNConfig(subset=subset or "t1c"), GLIOMA)
-        order = ("t1", "t2", "flair", "t1c")
-        weights: dict[str, Tensor] = {"median_statistics": method.get_buffer("median_statistics")}
-        for entry, name, codes in (
-            ("model", "full", GLIOMA.modalities),
-            ("model_mono", "missing", method.subset_modalities),
-        ):
-            path = group_norm_path(state_dict[entry], codes, order, unused=r"(vae|VID)_branch\..*")
-            weights |= {f"{name}.{key}": value for key, value in path.items()}
-        transfer = "VID_branch."
-        weights |= {
-            f"transfer.{key.removeprefix(transfer)}": value
-            for key, value in state_dict["model_mono"].items()
-            if key.startswith(transfer)
-        }
-        judge = dict(state_dict["d_main"])
-        judge["0.weight"] = judge["0.weight"][:, DISJOINT_HEAD]
-        weights |= {f"entropy_discriminator.{key}": value for key, value in judge.items()}
-        weights |= {f"knowledge_discriminator.{key}": value for key, value in state_dict["d_feature"].items()}
-        method.load_state_dict(swap_axes(weights))
-        return method.eval()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -13,7 +12,6 @@ from torch.nn import functional as F
 
 from anymri.losses.reconstruction import masked_mean_squared_error
 from anymri.losses.segmentation import binary_cross_entropy, prepare
-from anymri.methods.authors.naming import GROUP_NORM_UNET, rename
 from anymri.nn.fusion import spread
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
@@ -29,7 +27,6 @@ from anymri.types import (
     Prediction,
     Stage,
     StepOutput,
-    UserError,
     Where,
 )
 
@@ -303,36 +300,6 @@ class M3AE(Method[M3AEConfig]):
         """Adam; learning rates fall to 0 along a cosine."""
         decay = 0.0 if stage.name == "pretrain" else self.config.weight_decay
         return OptimizerSettings("adam", lr=self.config.lr, weight_decay=decay, schedule="cosine")
-
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Tensor], source: str = "official") -> Self:
-        """M3AE of four sequences from fine-tuned weights in the naming of the authors' code.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Their checkpoint's entry ``state_dict``. Its reconstruction head is gone by then; ours stays untrained.
-        source : {"official"}
-
-        Raises
-        ------
-        UserError
-            If the source is unknown.
-        KeyError, RuntimeError
-            If the weights are not M3AE's.
-        """
-        if source != "official":
-            raise UserError(f"unknown source {source!r} of m3ae weights; known: official")
-        theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
-        learned = theirs.pop("limage")[0]
-        method = cls(M3AEConfig(image_shape=cast(tuple[int, int, int], tuple(learned.shape[1:]))), GLIOMA)
-        weights = rename(theirs, (*GROUP_NORM_UNET, (r"unet\.ds_out", "deep")))
-        weights |= {f"learned_image.{code}": image for code, image in zip(GLIOMA.modalities, learned, strict=True)}
-        kept = {k: v for k, v in method.state_dict().items() if k.startswith(("reconstruction.", "median_"))}
-        method.load_state_dict(kept | weights)
-        return method.eval()
 
 
 def _dice(logits: Tensor, target: Tensor) -> Tensor:

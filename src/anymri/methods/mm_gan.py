@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -286,60 +284,3 @@ class MMGAN(Method[MMGANConfig]):
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam at a constant rate, with the first moment short as for GANs."""
         return OptimizerSettings("adam", lr=self.config.lr, betas=(0.5, 0.999))
-
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Any], source: str = "official") -> Self:
-        """MM-GAN of four sequences from the weights of the authors' generator.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Entry ``state_dict`` of their ``generator_param_*.pkl``. Weights of the discriminator may stand beside it
-            under ``discriminator.``; without them a fresh one is kept, which prediction does not use.
-        source : str, default="official"
-
-        Raises
-        ------
-        UserError
-            If the source is unknown.
-        KeyError, RuntimeError
-            If the weights are not MM-GAN's.
-
-        Notes
-        -----
-        Their slices have the axes (x, y) and the channels t1, t2, t1c, flair; kernels are turned and channels
-        ordered as here.
-        """
-        if source != "official":
-            raise UserError(f"unknown source {source!r} of mm_gan weights; known: official")
-        method = cls(MMGANConfig(), GLIOMA)
-        ours = {key: value for key, value in method.state_dict().items() if not key.startswith("generator.")}
-        order = [AUTHORS_ORDER.index(code) for code in GLIOMA.modalities]
-        pair = [*order, *(len(order) + place for place in order)]  # candidate and real of the discriminator
-        for theirs, value in state_dict.items():
-            name = _our_name(theirs.removeprefix("module."))
-            value = value.transpose(2, 3).contiguous() if value.ndim == 4 else value
-            if name == "generator.down.0.conv.weight":
-                value = value[:, order]
-            elif name == "discriminator.levels.0.weight":
-                value = value[:, pair]
-            elif name.partition(".last.")[1]:
-                value = value[order]
-            ours[name] = value
-        method.load_state_dict(ours)
-        return method.eval()
-
-
-def _our_name(theirs: str) -> str:
-    """Our name of a weight of the authors' generator, or discriminator if it begins so."""
-    if match := re.fullmatch(r"(down|up)(\d)\.model\.0\.weight", theirs):
-        return f"generator.{match[1]}.{int(match[2]) - 1}.conv.weight"
-    if match := re.fullmatch(r"final\.2\.(weight|bias)", theirs):
-        return f"generator.last.{match[1]}"
-    levels = {0: 0, 2: 1, 5: 2, 8: 3}  # places of convolutions between norms and activations
-    if (match := re.fullmatch(r"discriminator\.model\.(\d+)\.(weight|bias)", theirs)) is None:
-        raise KeyError(theirs)
-    place = int(match[1])
-    return f"discriminator.last.{match[2]}" if place == 12 else f"discriminator.levels.{levels[place]}.{match[2]}"

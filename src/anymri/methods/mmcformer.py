@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -13,7 +12,6 @@ from torch.nn import functional as F
 
 from anymri.losses.co_training import consistency, ramp_up
 from anymri.losses.segmentation import dice_squared
-from anymri.methods.authors.mmcformer import from_authors
 from anymri.nn.efficient_attention import EfficientBlock, EnlargeTokens
 from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
 from anymri.protocol.per_subset import PerSubset
@@ -27,7 +25,6 @@ from anymri.types import (
     Prediction,
     Stage,
     StepOutput,
-    UserError,
 )
 
 __all__ = ["MMCFormer", "MMCFormerConfig", "contextual_agreement"]
@@ -336,34 +333,3 @@ class MMCFormer(PerSubset[MMCFormerConfig]):
         """Adam with a polynomial schedule."""
         config = self.config
         return OptimizerSettings("adam", lr=config.lr, weight_decay=config.weight_decay, schedule="poly", power=0.9)
-
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Any], source: str = "official") -> Self:
-        """MMCFormer of four sequences from a checkpoint of the authors' code.
-
-        Parameters
-        ----------
-        state_dict : mapping
-            Their whole checkpoint, with the entries ``model_full`` and ``model_missing``.
-        source : str, default="official"
-            ``"official"`` is the released example, which sees T1c alone; ``"official:<subset>"`` another one. The
-            authors' channels are the subset's (in the order flair, t1, t1c, t2), then the others' in that order.
-
-        Raises
-        ------
-        UserError
-            If source or subset are unknown.
-        KeyError, RuntimeError
-            If the weights are not MMCFormer's.
-        """
-        origin, _, subset = source.partition(":")
-        if origin != "official":
-            raise UserError(f"unknown source {source!r} of mmcformer weights; known: official, official:<subset>")
-        method = cls(MMCFormerConfig(subset=subset or "t1c"), GLIOMA)
-        weights = from_authors(
-            state_dict["model_full"], state_dict["model_missing"], GLIOMA.modalities, method.subset_modalities
-        )
-        method.load_state_dict(weights | {"median_statistics": method.get_buffer("median_statistics")})
-        return method.eval()

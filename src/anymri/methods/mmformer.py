@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -12,8 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.class_weighted import cross_entropy_and_dice
-from anymri.methods.authors.mmformer import ORDER, from_authors
-from anymri.methods.authors.naming import PADDING
 from anymri.nn.hetero_modal import encode_each
 from anymri.nn.pre_norm import PreNormConv, PreNormDecoderLevel, PreNormEncoder, StackedPreNormConv
 from anymri.nn.res_encoder import PaddingRule, StackedConv, double, keep_available
@@ -35,6 +32,9 @@ from anymri.types import (
 )
 
 __all__ = ["MmFormer", "MmFormerConfig"]
+
+#: Our codes in the order of the authors' channels, which ``join="as_released"`` depends on.
+RELEASED_ORDER = ("flair", "t1c", "t1", "t2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,8 +232,10 @@ class MmFormer(Method[MmFormerConfig]):
 
     def __init__(self, config: MmFormerConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
-        if config.join == "as_released" and set(spec.modalities) != set(ORDER):
-            raise UserError(f"method.config.join = 'as_released': needs the sequences {', '.join(ORDER)}; use by_voxel")
+        if config.join == "as_released" and set(spec.modalities) != set(RELEASED_ORDER):
+            raise UserError(
+                f"method.config.join = 'as_released': needs the sequences {', '.join(RELEASED_ORDER)}; use by_voxel"
+            )
         self.head = Head("softmax", ("background", *spec.labels))
         self.divisor = 2 ** (len(config.widths) - 1)
         classes, codes = len(self.head.channels), spec.modalities
@@ -264,7 +266,7 @@ class MmFormer(Method[MmFormerConfig]):
         nothing = torch.zeros_like(next(iter(tokens.values())))
         size = tuple(nothing.shape[2:])
         released = self.config.join == "as_released"
-        codes = ORDER if released else self.spec.modalities
+        codes = RELEASED_ORDER if released else self.spec.modalities
         placed = [tokens.get(code, nothing) + self._encoder(code).positions(size) for code in codes]
         if released:  # their neighbours follow the axes (x, y, z)
             placed = [token.transpose(2, 4) for token in placed]
@@ -307,31 +309,3 @@ class MmFormer(Method[MmFormerConfig]):
         return OptimizerSettings(
             "adam", lr=config.lr, weight_decay=config.weight_decay, amsgrad=True, schedule="poly", power=0.9
         )
-
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Tensor], source: str = "official") -> Self:
-        """The released network of four sequences and four classes from weights in the naming of the authors' code.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Their checkpoint's entry ``state_dict``.
-        source : {"official", "retrained"}, default="official"
-            See *Notes* of the class.
-
-        Raises
-        ------
-        UserError
-            If the source is unknown.
-        KeyError, RuntimeError
-            If the weights are not mmFormer's.
-        """
-        if source not in PADDING:
-            raise UserError(f"unknown source {source!r} of mmformer weights; known: {', '.join(PADDING)}")
-        weights = from_authors({key.removeprefix("module."): value for key, value in state_dict.items()})
-        grid = round(len(weights[f"encoders.{ORDER[0]}.position"]) ** (1 / 3))
-        method = cls(MmFormerConfig(join="as_released", padding=PADDING[source], grid=grid), GLIOMA)
-        method.load_state_dict(weights | {"median_statistics": method.get_buffer("median_statistics")})
-        return method.eval()

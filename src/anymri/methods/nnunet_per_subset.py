@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -306,57 +305,8 @@ class NnUNetPerSubset(PerSubset[NnUNetPerSubsetConfig]):
             clip_norm=12.0,
         )
 
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Tensor], source: str = "official") -> Self:
-        """A network of nnU-Net v2 with regions WT, TC, ET, 1 mm voxels and windows of 128 voxels.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Entry ``network_weights`` of nnU-Net's checkpoint, whose channels are in the order of `spec`.
-        source : str, default="official"
-            ``"official"`` has all four sequences; ``"official:<subset>"`` another subset.
-
-        Raises
-        ------
-        UserError
-            If source or subset are unknown.
-        KeyError, RuntimeError
-            If the weights are not those of such a network.
-        """
-        origin, _, subset = source.partition(":")
-        if origin != "official":
-            raise UserError(f"unknown source {source!r} of {cls.name} weights; known: official, official:<subset>")
-        method = cls(NnUNetPerSubsetConfig(subset=subset or None), GLIOMA)
-        method.load_state_dict(_from_nnunet(state_dict) | {"median_statistics": method.get_buffer("median_statistics")})
-        return method.eval()
-
 
 def level_weights(count: int) -> list[float]:
     """``1, 1/2, 1/4, ...`` over their sum, for the `count` levels that the loss reads, finest first."""
     weights = [0.5**level for level in range(count)]
     return [weight / sum(weights) for weight in weights]
-
-
-#: Beginning of a name in nnU-Net's network, and in ours.
-_NAMES = {
-    "encoder.stages": "down",
-    "decoder.stages": "up",
-    "decoder.transpconvs": "enlarge",
-    "decoder.seg_layers": "heads",
-}
-
-
-def _from_nnunet(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a plain convolutional U-Net of nnU-Net v2 under our names."""
-    ours = {}
-    for key, value in theirs.items():
-        if ".all_modules." in key or key.startswith("decoder.encoder."):
-            continue  # second names of the same weights
-        prefix = next(name for name in _NAMES if key.startswith(name + "."))
-        rest = key.removeprefix(prefix).replace(".0.convs.", ".", 1) if prefix == "encoder.stages" else ""
-        rest = rest or key.removeprefix(prefix).replace(".convs.", ".")
-        ours[f"network.{_NAMES[prefix]}{rest}"] = value
-    return ours

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Self, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -174,8 +172,8 @@ class ResViT(_ResViTBase[ResViTConfig], PerSubset[ResViTConfig]):
     times the mean absolute error plus a least-squares adversarial term; the discriminator sees sources and target.
 
     The network is first trained without transformers, then with them; each stage holds its rate for one half and
-    lowers it to 0 in the other. The key's bias, without effect, is kept for the authors' weights and not added; so
-    are the batch norms' running statistics, see `UNUSED`.
+    lowers it to 0 in the other. The key's bias, without effect, is kept for the authors' weights and not added.
+    Their batch norms see one slice at a time, so their running statistics are not taken over.
 
     Authors' kernels are taken as they are: how their slices are turned is not stated.
 
@@ -247,49 +245,6 @@ class ResViT(_ResViTBase[ResViTConfig], PerSubset[ResViTConfig]):
             }
             loss = terms["gan"] + terms["l1"]
         return StepOutput(loss, {key: term.detach() for key, term in terms.items()})
-
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Any], source: str = "official") -> Self:
-        """ResViT from the weights of the authors' generator.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Their ``latest_net_G.pth``. Weights of ``latest_net_D.pth`` may stand beside it under ``discriminator.``;
-            without them a fresh one is kept, which prediction does not use.
-        source : str, default="official"
-            ``"official:<sources>-><target>"``, e.g. ``"official:t1+t2->flair"``, sources in the order of their
-            channels.
-
-        Raises
-        ------
-        UserError
-            If the source is unknown or names no target.
-        KeyError, RuntimeError
-            If the weights are not ResViT's.
-        """
-        origin, _, task = source.partition(":")
-        given, arrow, target = task.partition("->")
-        if origin != "official" or not arrow:
-            raise UserError(f"unknown source {source!r} of resvit weights; known: official:<sources>-><target>")
-        side = TOKEN * round(state_dict["art_1.embeddings.positional_encoding"].shape[1] ** 0.5)
-        method = cls(ResViTConfig(subset=given, target=target, size=(side, side)), GLIOMA)
-        channels = given.split("+")
-        order = [channels.index(code) for code in method.subset_modalities]
-        ours = {key: value for key, value in method.state_dict().items() if not key.startswith("generator.")}
-        for theirs, value in state_dict.items():
-            if re.match(r"art_\d\.transformer\.", theirs) or theirs.endswith(UNUSED):
-                continue  # the shared transformer once more; what their test script does not use
-            name = _our_name(theirs)
-            if name == "generator.encoder.1.weight":
-                value = value[:, order]
-            elif name == "discriminator.0.weight":
-                value = value[:, [*order, len(order)]]
-            ours[name] = value
-        method.load_state_dict(ours)
-        return method.eval()
 
 
 class UnifiedResViT(_ResViTBase[UnifiedResViTConfig]):
@@ -379,48 +334,3 @@ class UnifiedResViT(_ResViTBase[UnifiedResViTConfig]):
             terms |= {name: self.config.l1_weight * error for name, error in errors.items()}
             loss = torch.stack(list(terms.values())).sum()
         return StepOutput(loss, {key: term.detach() for key, term in terms.items()})
-
-
-#: Running statistics: batch norms see one slice and are never averaged, as if they were instance norms.
-UNUSED = ("running_mean", "running_var", "num_batches_tracked")
-
-#: The authors' names and ours.
-_RULES = (
-    (r"encoder_1\.1", "encoder.1"),
-    (r"encoder_1\.2", "encoder.2"),
-    (r"encoder_2\.0", "encoder.4"),
-    (r"encoder_2\.1", "encoder.5"),
-    (r"encoder_3\.0", "encoder.7"),
-    (r"encoder_3\.1", "encoder.8"),
-    (r"decoder_1\.0", "decoder.0"),
-    (r"decoder_1\.1", "decoder.1"),
-    (r"decoder_2\.0", "decoder.3"),
-    (r"decoder_2\.1", "decoder.4"),
-    (r"decoder_3\.1", "decoder.7"),
-    (r"transformer_encoder\.encoder_norm", "transformer.norm"),
-    (r"transformer_encoder\.layer\.(\d+)\.attention_norm", r"transformer.layers.\1.attention_norm"),
-    (r"transformer_encoder\.layer\.(\d+)\.ffn_norm", r"transformer.layers.\1.perceptron_norm"),
-    (r"transformer_encoder\.layer\.(\d+)\.ffn\.fc1", r"transformer.layers.\1.expand"),
-    (r"transformer_encoder\.layer\.(\d+)\.ffn\.fc2", r"transformer.layers.\1.shrink"),
-    (r"transformer_encoder\.layer\.(\d+)\.attn\.(query|key|value)", r"transformer.layers.\1.\2"),
-    (r"transformer_encoder\.layer\.(\d+)\.attn\.out", r"transformer.layers.\1.project"),
-    (r"art_(\d)\.downsample\.(\d)", r"blocks.\1.context.down.\2"),
-    (r"art_(\d)\.embeddings\.patch_embeddings", r"blocks.\1.context.embed"),
-    (r"art_(\d)\.embeddings\.positional_encoding", r"blocks.\1.context.position"),
-    (r"art_(\d)\.upsample\.(\d)", r"blocks.\1.context.up.\2"),
-    (r"art_(\d)\.cc\.block\.(\d)", r"blocks.\1.context.compress.\2"),
-    (r"art_(\d)\.cc\.skip\.(\d)", r"blocks.\1.context.shortcut.\2"),
-    (r"art_(\d)\.residual_cnn\.0\.conv_block\.(\d)", r"blocks.\1.residual.\2"),
-)
-
-
-def _our_name(theirs: str) -> str:
-    """Our name of a weight of the authors' generator, or discriminator if it begins so."""
-    if match := re.fullmatch(r"discriminator\.model\.(.*)", theirs):
-        return f"discriminator.{match[1]}"
-    for pattern, name in _RULES:
-        if match := re.match(rf"{pattern}(?=\.|$)", theirs):
-            new = match.expand(name) + theirs[match.end() :]
-            # Blocks are counted from 1 there.
-            return "generator." + re.sub(r"^blocks\.(\d)", lambda found: f"blocks.{int(found[1]) - 1}", new)
-    raise KeyError(theirs)

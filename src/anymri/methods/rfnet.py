@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from anymri.losses.class_weighted import cross_entropy_and_dice
-from anymri.methods.authors.naming import PADDING
-from anymri.methods.authors.rfnet import from_authors
 from anymri.nn.hetero_modal import encode_each
 from anymri.nn.region_fusion import RegionFusionDecoder
 from anymri.nn.res_encoder import PaddingRule, PyramidDecoder, ResidualEncoder, double, keep_available
@@ -28,7 +25,6 @@ from anymri.types import (
     Prediction,
     Stage,
     StepOutput,
-    UserError,
     Where,
 )
 
@@ -188,35 +184,3 @@ class RFNet(Method[RFNetConfig]):
         return OptimizerSettings(
             "adam", lr=config.lr, weight_decay=config.weight_decay, amsgrad=True, schedule="poly", power=0.9
         )
-
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Tensor], source: str = "official") -> Self:
-        """RFNet of four sequences from weights in the naming of the authors' code.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Their checkpoint's entry ``state_dict``.
-        source : {"official", "retrained"}, default="official"
-            See *Notes* of the class.
-
-        Raises
-        ------
-        UserError
-            If the source is unknown or the weights are not RFNet's.
-        """
-        if source not in PADDING:
-            raise UserError(f"unknown source {source!r} of rfnet weights; known: {', '.join(PADDING)}")
-        try:
-            weights = from_authors({key.removeprefix("module."): value for key, value in state_dict.items()})
-            method = cls(RFNetConfig(padding=PADDING[source]), GLIOMA)
-            weights["median_statistics"] = method.get_buffer("median_statistics")
-            method.load_state_dict(weights)
-        except (KeyError, RuntimeError) as error:
-            raise UserError(
-                f"weights are not those of RFNet for four classes ({str(error).splitlines()[-1].strip()}); "
-                "give the entry 'state_dict' of a BraTS 2018 or 2020 checkpoint"
-            ) from None
-        return method.eval()

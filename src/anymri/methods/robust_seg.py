@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -15,7 +14,6 @@ from torch.nn import functional as F
 from anymri.losses.class_weighted import weighted_cross_entropy
 from anymri.losses.reconstruction import gaussian_kl
 from anymri.losses.segmentation import dice_squared_prediction
-from anymri.methods.authors.naming import rename, swap_axes
 from anymri.nn.hetero_modal import encode_each
 from anymri.nn.res_encoder import (
     SLOPE,
@@ -40,7 +38,6 @@ from anymri.types import (
     Prediction,
     Stage,
     StepOutput,
-    UserError,
     Where,
 )
 
@@ -344,74 +341,3 @@ class RobustSeg(Method[RobustSegConfig]):
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam with a polynomial schedule."""
         return OptimizerSettings("adam", lr=self.config.lr, schedule="poly", power=0.9)
-
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Tensor], source: str = "port") -> Self:
-        """RobustSeg of four sequences from weights of the PyTorch port.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Its checkpoint's entry ``state_dict``.
-        source : str, default="port"
-
-        Raises
-        ------
-        UserError
-            If the source is unknown; the official checkpoints are TensorFlow's and cannot be read.
-        KeyError, RuntimeError
-            If the weights are not RobustSeg's.
-        """
-        if source != "port":
-            raise UserError(f"unknown source {source!r} of robust_seg weights; known: port (AImageLab-zip/IM-Fuse)")
-        method = cls(RobustSegConfig(gate_rectified=True), GLIOMA)
-        theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
-        weights = rename(theirs, _port_rules(), unused=r".*layer_norm.*|(att|fusion)_c\d.*")
-        weights |= _port_fusions(theirs)
-        weights |= {key: value for key, value in method.state_dict().items() if ".norms." in key}
-        method.load_state_dict({**swap_axes(weights), "median_statistics": method.get_buffer("median_statistics")})
-        return method.eval()
-
-
-#: The port's names of our modalities, in the order of its channels.
-_PORT_CODES = {"flair": "flair", "t1c": "t1c", "t1": "t1", "t2": "t2"}
-
-
-def _port_rules() -> list[tuple[str, str]]:
-    """The port's names and ours, but for the layers over stacked modalities."""
-    rules = [(r"mask_de\.seg_logit\.conv", "segmentation.classifier")]
-    for level in range(3):
-        for theirs, ours in (("c1", "shrink"), ("c2", "join"), ("out", "out")):
-            rules.append((rf"mask_de\.d{3 - level}_{theirs}", f"segmentation.levels.{level}.{ours}"))
-    for name, code in _PORT_CODES.items():
-        for level in range(4):
-            for number, part in enumerate(("first", "second", "third"), start=1):
-                rules.append((rf"ce_{name}\.e{level + 1}_c{number}", f"contents.{code}.stages.{level}.{part}"))
-        rules += [(rf"se_{name}\.c_{i}\.conv", f"styles.{code}.convs.{i}") for i in range(5)]
-        rules += [(rf"se_{name}\.se_logit\.conv", f"styles.{code}.last")]
-        image = rf"image_de_{name}\."
-        for part, ours in (("linear_0", "layers.0"), ("linear_1", "layers.1"), ("mu", "scale"), ("sigma", "shift")):
-            rules.append((rf"{image}mlp\.{part}\.linear", f"images.{code}.modulation.{ours}"))
-        for block in range(4):
-            for number, ours in ((1, "first"), (2, "second")):
-                rules.append((rf"{image}res_{block}\.conv{number}\.conv", f"images.{code}.blocks.{block}.{ours}"))
-        rules += [(rf"{image}conv_{i}\.conv", f"images.{code}.convs.{i}") for i in range(3)]
-        rules += [(rf"{image}G_logit\.conv", f"images.{code}.last")]
-    return rules
-
-
-def _port_fusions(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Layers over stacked modalities, cut by modality; gates in our order."""
-    codes = list(_PORT_CODES.values())
-    rows = [codes.index(code) for code in GLIOMA.modalities]
-    ours = {}
-    for level in range(4):
-        gate, join = theirs[f"att_c{level + 1}.conv.weight"], theirs[f"fusion_c{level + 1}.conv.weight"]
-        for code, gate_part, join_part in zip(codes, gate.chunk(4, dim=1), join.chunk(4, dim=1), strict=True):
-            ours[f"fusions.{level}.gate.convs.{code}.weight"] = gate_part[rows]
-            ours[f"fusions.{level}.join.convs.{code}.weight"] = join_part
-        ours[f"fusions.{level}.gate_bias"] = theirs[f"att_c{level + 1}.conv.bias"][rows]
-        ours[f"fusions.{level}.join.bias"] = theirs[f"fusion_c{level + 1}.conv.bias"]
-    return ours

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -13,7 +12,6 @@ from torch.nn import functional as F
 
 from anymri.losses.co_training import consistency, discriminator_bce, ramp_up
 from anymri.losses.segmentation import dice_squared
-from anymri.methods.authors.naming import GROUP_NORM_UNET, group_norm_path, swap_axes
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
 from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
 from anymri.protocol.per_subset import PerSubset
@@ -27,7 +25,6 @@ from anymri.types import (
     Prediction,
     Stage,
     StepOutput,
-    UserError,
 )
 
 __all__ = ["SMUNet", "SMUNetConfig", "style_distance"]
@@ -282,50 +279,3 @@ class SMUNet(PerSubset[SMUNetConfig]):
         if turn == "discriminator":
             return OptimizerSettings("adam", lr=1e-4, betas=(0.9, 0.99))
         return OptimizerSettings("adam", lr=config.lr, weight_decay=config.weight_decay, schedule="poly", power=0.9)
-
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Any], source: str = "official") -> Self:
-        """SMU-Net of four sequences from a checkpoint of the authors' code.
-
-        Parameters
-        ----------
-        state_dict : mapping
-            Their whole checkpoint, with the entries ``model_full``, ``model_missing`` and ``d_style``.
-        source : str, default="official"
-            ``"official:<subset>"``, with the subset the missing path was trained for; ``"official"`` is FLAIR, the
-            first of the released list.
-
-        Raises
-        ------
-        UserError
-            If source or subset are unknown.
-        KeyError, RuntimeError
-            If the weights are not SMU-Net's.
-        """
-        origin, _, subset = source.partition(":")
-        if origin != "official":
-            raise UserError(f"unknown source {source!r} of smu_net weights; known: official, official:<subset>")
-        method = cls(SMUNetConfig(subset=subset or "flair"), GLIOMA)
-        # The authors' data set puts what is available first.
-        listed = ("flair", "t1", "t1c", "t2")
-        order = (
-            *(c for c in listed if c in method.subset_modalities),
-            *(c for c in listed if c not in method.subset_modalities),
-        )
-        rules = ((r"unet\.convc", "style"), (r"unet\.convco", "join"), *GROUP_NORM_UNET)
-        weights: dict[str, Tensor] = {"median_statistics": method.get_buffer("median_statistics")}
-        for entry, name, codes in (
-            ("model_full", "full", GLIOMA.modalities),
-            ("model_missing", "missing", method.subset_modalities),
-        ):
-            path = group_norm_path(state_dict[entry], codes, order, rules)
-            weights |= {f"{name}.{key}": value for key, value in path.items()}
-        # Ours pools between the last two layers.
-        last = max(int(key.partition(".")[0]) for key in state_dict["d_style"])
-        for key, value in state_dict["d_style"].items():
-            number, _, part = key.partition(".")
-            weights[f"discriminator.{int(number) + (int(number) == last)}.{part}"] = value
-        method.load_state_dict(swap_axes(weights))
-        return method.eval()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
-from typing import Self
 
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -13,7 +10,6 @@ from torch import Tensor, nn
 
 from anymri.losses.reconstruction import gaussian_kl, masked_mean_squared_error, weight_penalty
 from anymri.losses.segmentation import cross_entropy, dice_squared_prediction
-from anymri.methods.authors.naming import rename, swap_axes
 from anymri.nn.blocks import ResizeRule
 from anymri.nn.fusion import expert, product_of_experts
 from anymri.nn.hetero_modal import ModalityEncoder, SkipDecoder, encode_each, init_he_normal
@@ -30,7 +26,6 @@ from anymri.types import (
     Prediction,
     Stage,
     StepOutput,
-    UserError,
     Where,
 )
 
@@ -279,49 +274,6 @@ class UHVED(Method[UHVEDConfig]):
         return OptimizerSettings(
             "adam", lr=config.lr, schedule="step", step_divisor=4.0, step_count=config.lr_divisions
         )
-
-    # ----------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def import_state_dict(cls, state_dict: Mapping[str, Tensor], source: str = "port") -> Self:
-        """U-HVED of four sequences from weights of the PyTorch port.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Its checkpoint's entry ``state_dict``.
-        source : str, default="port"
-
-        Raises
-        ------
-        UserError
-            If the source is unknown; the official checkpoints are TensorFlow's and cannot be read.
-        KeyError, RuntimeError
-            If the weights are not U-HVED's.
-        """
-        if source != "port":
-            raise UserError(f"unknown source {source!r} of u_hved weights; known: port (AImageLab-zip/IM-Fuse)")
-        method = cls(UHVEDConfig(slope=0.01, resize="ends"), GLIOMA)
-        theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
-        weights = swap_axes(rename(theirs, _port_rules()))
-        method.load_state_dict({**weights, "median_statistics": method.get_buffer("median_statistics")})
-        return method.eval()
-
-
-def _port_rules() -> list[tuple[str, str]]:
-    """The port's names and ours."""
-    rules = []
-    encoders = {"t1": "t1", "t1ce": "t1c", "t2": "t2", "flair": "flair"}
-    decoders = {"t1": "images.t1", "t1c": "images.t1c", "t2": "images.t2", "flair": "images.flair"}
-    for theirs, code in encoders.items():
-        rules.append((rf"{theirs}_encoder\.conv1", f"encoders.{code}.stem"))
-        for i, j in product(range(4), range(2)):
-            rules.append((rf"{theirs}_encoder\.e{i + 1}_c{j + 1}", f"encoders.{code}.levels.{i}.{j}"))
-    for theirs, ours in {**decoders, "seg": "segmentation"}.items():
-        rules.append((rf"{theirs}_decoder\.conv_out", f"{ours}.last"))
-        for i, j in product(range(3), range(2)):
-            rules.append((rf"{theirs}_decoder\.d{i + 1}_c{j + 1}", f"{ours}.levels.{i}.{j}"))
-    return rules
 
 
 def _like_features(latent: list[Tensor], features: Features) -> list[Tensor]:

@@ -6,7 +6,8 @@ subset. Nothing here touches data files but `Method.save` and `Method.load`, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from anymri.protocol.authors_checkpoint import choose_source, find_table
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.protocol.weights_file import Header, fill_weights, read_header, write_weights
 from anymri.types import (
@@ -362,4 +364,42 @@ class Method(nn.Module, Generic[ConfigT]):
         method = cls(cast("ConfigT", cls.Config.build(header.config)), stored)
         method.extra = header.extra
         fill_weights(method, path, cls.name)
+        return method.eval()
+
+    @classmethod
+    def import_state_dict(cls, state_dict: Mapping[str, Any], source: str | None = None) -> Self:
+        """Build the method from weights in the naming of its authors' code.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor, or of str to such mappings
+            As stored by the authors' code, see `SOURCES` of the method's table in `anymri.methods.authors`; the prefix
+            ``module.`` of parallel training is taken off.
+        source : str or None, default=None
+            Which weights these are; None = what the table lists first.
+
+        Returns
+        -------
+        Method
+            In evaluation mode, for the four glioma sequences.
+
+        Raises
+        ------
+        UserError
+            If the method has no table, the source is unknown or the weights do not fit.
+        """
+        table = find_table(cls.__module__.rpartition(".")[0], cls.name)
+        source, spelling = choose_source(table.SOURCES, source, cls.name)
+        theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
+        try:
+            config, weights = table.translate(theirs, source)
+            method = cls(cls.Config.build(config), GLIOMA)
+            fresh = re.compile(rf"median_statistics|{getattr(table, 'FRESH', '')}")
+            kept = {key: value for key, value in method.state_dict().items() if fresh.fullmatch(key)}
+            method.load_state_dict(kept | weights)
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise UserError(
+                f"{cls.name}: weights of source {source!r} are not those of {table.SOURCES[spelling]} ({reason})"
+            ) from error
         return method.eval()

@@ -173,13 +173,11 @@ def import_checkpoint(name: str, state_dict: Mapping[str, Any], source: str = "o
 
     Notes
     -----
-    A method offers the mapping as a classmethod ``import_state_dict(state_dict, source) -> Method``.
+    See `anymri.protocol.Method.import_state_dict`. A method of another package may have its own mapping of that name.
     """
     from anymri.methods import get_method
 
-    mapping = getattr(get_method(name), "import_state_dict", None)
-    if mapping is None:
-        raise UserError(f"method {name!r} cannot import foreign weights; train it with anymri train")
+    mapping = get_method(name).import_state_dict
     try:
         method = mapping(state_dict, source)
     except (KeyError, RuntimeError) as error:

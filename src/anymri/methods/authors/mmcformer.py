@@ -8,12 +8,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from anymri.methods.authors.naming import DISJOINT_HEAD, rename
+from anymri.methods.authors.naming import DISJOINT_HEAD, Translation, available_first, rename
+from anymri.types import GLIOMA
 
-__all__ = ["channel_order", "from_authors"]
+__all__ = ["SOURCES", "translate"]
 
-#: Order in which the authors list modalities.
-_LISTED = ("flair", "t1", "t1c", "t2")
+SOURCES = {
+    "official": "the released example of MMCFormer, which sees T1c alone; give the whole checkpoint",
+    "official:<subset>": "MMCFormer for that subset; give the whole checkpoint",
+}
 #: Layers that their network has and never calls.
 _UNUSED = r"decoder_2\.(concat_linear|layer_former_\d)\..*"
 
@@ -43,11 +46,6 @@ _BLOCK = {
     ".mlp.attention_norm.": ".hidden_norm.",
     ".mlp.fc2.": ".shrink.",
 }
-
-
-def channel_order(subset: tuple[str, ...]) -> list[str]:
-    """Modalities in the authors' order: what the subset has comes first."""
-    return sorted(_LISTED, key=lambda code: (code not in subset, _LISTED.index(code)))
 
 
 def _turn(key: str, value: Tensor) -> Tensor:
@@ -80,27 +78,29 @@ def _path(theirs: Mapping[str, Tensor], taken: list[int]) -> dict[str, Tensor]:
     return path
 
 
-def from_authors(
-    full: Mapping[str, Tensor], missing: Mapping[str, Tensor], codes: tuple[str, ...], own: tuple[str, ...]
-) -> dict[str, Tensor]:
-    """Both paths under our names.
+def translate(theirs: Mapping[str, Mapping[str, Tensor]], source: str) -> Translation:
+    """MMCFormer of four sequences.
 
     Parameters
     ----------
-    full, missing : mapping of str to Tensor
-    codes, own : tuple of str
-        Modalities of the two paths, in our order.
+    theirs : mapping
+        With the entries ``model_full`` and ``model_missing``.
+    source : str
+        See `SOURCES`.
 
     Raises
     ------
-    KeyError
-        If a weight is missing or unknown.
+    KeyError, ValueError
+        If a weight is missing or unknown, or the subset is.
     """
-    order = channel_order(own)
-    everything = [order.index(code) for code in codes]
+    subset = source.partition(":")[2] or "t1c"
+    own = GLIOMA.parse_subset(subset)
+    order = available_first(own)
+    everything = [order.index(code) for code in GLIOMA.modalities]
     ours: dict[str, Tensor] = {}
-    for key, value in _path(full, everything).items():
+    for key, value in _path(theirs["model_full"], everything).items():
         ours[key if key.startswith("reconstruction.") else f"full.{key}"] = value
     ours["reconstruction.last.weight"] = ours["reconstruction.last.weight"][torch.tensor(everything)]
-    ours |= {f"missing.{key}": value for key, value in _path(missing, [order.index(code) for code in own]).items()}
-    return ours
+    missing = _path(theirs["model_missing"], [order.index(code) for code in own])
+    ours |= {f"missing.{key}": value for key, value in missing.items()}
+    return {"subset": subset}, ours

@@ -6,12 +6,17 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from anymri.methods.authors.naming import swap_axes
+from anymri.methods.authors.naming import PADDING, Translation, swap_axes
 
-__all__ = ["ORDER", "from_authors"]
+__all__ = ["SOURCES", "translate"]
+
+SOURCES = {
+    "official": "mmFormer for four classes, as released; give the entry 'state_dict' of a checkpoint",
+    "retrained": "mmFormer for four classes, trained with PyTorch 1.10 or later; give the entry 'state_dict'",
+}
 
 #: Our codes in the order of the authors' channels, and their names.
-ORDER = ("flair", "t1c", "t1", "t2")
+_ORDER = ("flair", "t1c", "t1", "t2")
 _THEIRS = ("flair", "t1ce", "t1", "t2")
 #: Levels of the encoders.
 _LEVELS = 5
@@ -36,7 +41,7 @@ class _Renaming:
 
     def stacked(self, name: str, prefix: str) -> None:
         """A convolution over the stack of all modalities, cut by modality."""
-        for code, part in zip(ORDER, self.theirs[f"{prefix}.weight"].chunk(len(ORDER), dim=1), strict=True):
+        for code, part in zip(_ORDER, self.theirs[f"{prefix}.weight"].chunk(len(_ORDER), dim=1), strict=True):
             self.ours[f"{name}.convs.{code}.weight"] = part
         self.ours[f"{name}.lost_bias"] = self.theirs[f"{prefix}.bias"]
 
@@ -71,13 +76,14 @@ class _Renaming:
         self.conv(f"{name}.out", f"{prefix}_out.conv", not last_bias)
 
 
-def from_authors(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' weights of four classes under our names.
+def translate(theirs: Mapping[str, Tensor], source: str) -> Translation:
+    """The released network of four sequences and four classes.
 
     Parameters
     ----------
     theirs : mapping of str to Tensor
-        Without the prefix ``module.`` that parallel training adds.
+    source : str
+        See `SOURCES`.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def from_authors(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         If a weight is missing.
     """
     names, last = _Renaming(theirs), _LEVELS - 1
-    for code, their_name in zip(ORDER, _THEIRS, strict=True):
+    for code, their_name in zip(_ORDER, _THEIRS, strict=True):
         names.encoder(f"encoders.{code}", their_name)
     names.transformer("transformer", "multimodal_transformer")
     names.stacked("join", "multimodal_decode_conv")
@@ -101,4 +107,6 @@ def from_authors(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         names.conv(f"fusion.third.{i}", f"decoder_fuse.RFM{i + 1}.fusion_layer.2.conv", i < last)
     names.layer("fusion.classifiers.0", "decoder_fuse.seg_layer")
     names.layer("auxiliary.classifier", "decoder_sep.seg_layer")
-    return swap_axes(names.ours)
+    weights = swap_axes(names.ours)
+    grid = round(len(weights[f"encoders.{_ORDER[0]}.position"]) ** (1 / 3))
+    return {"join": "as_released", "padding": PADDING[source], "grid": grid}, weights

@@ -1,19 +1,30 @@
-"""Convert authors' checkpoints to our parameter names: shared helpers."""
+"""Convert authors' checkpoints to our parameter names: what several releases share."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor
 
-from anymri.nn.res_encoder import PaddingRule
+__all__ = [
+    "DISJOINT_HEAD",
+    "GROUP_NORM_UNET",
+    "PADDING",
+    "Translation",
+    "available_first",
+    "group_norm_path",
+    "rename",
+    "swap_axes",
+]
 
-__all__ = ["DISJOINT_HEAD", "GROUP_NORM_UNET", "PADDING", "group_norm_path", "rename", "swap_axes"]
+#: Values of a method's settings, and weights by our names.
+Translation = tuple[dict[str, Any], dict[str, Tensor]]
 
 #: How convolutions pad in weights of a source. The released ones of RFNet and mmFormer were trained with PyTorch 1.2,
 #: whose 3D convolution took the setting "reflect" and padded with zeros.
-PADDING: dict[str, PaddingRule] = {"official": "zeros", "retrained": "reflect"}
+PADDING = {"official": "zeros", "retrained": "reflect"}
 
 #: The authors' names in the U-Net that ACN's and SMU-Net's code share, and ours. The letters count blocks.
 GROUP_NORM_UNET: tuple[tuple[str, str], ...] = (
@@ -73,6 +84,11 @@ def rename(theirs: Mapping[str, Tensor], rules: Iterable[tuple[str, str]], unuse
 def swap_axes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Kernels trained on arrays (x, y, z), as read from NIfTI, for our axes (D, H, W) = (z, y, x)."""
     return {key: value.transpose(2, 4).contiguous() if value.ndim == 5 else value for key, value in weights.items()}
+
+
+def available_first(own: tuple[str, ...]) -> tuple[str, ...]:
+    """Order of channels in SMU-Net's and MMCFormer's code: modalities of the subset, then the others, as listed."""
+    return tuple(sorted(("flair", "t1", "t1c", "t2"), key=lambda code: code not in own))
 
 
 def group_norm_path(

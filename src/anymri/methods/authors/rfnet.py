@@ -6,9 +6,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from anymri.methods.authors.naming import swap_axes
+from anymri.methods.authors.naming import PADDING, Translation, swap_axes
 
-__all__ = ["from_authors"]
+__all__ = ["SOURCES", "translate"]
+
+SOURCES = {
+    "official": "RFNet for four classes, as released; give the entry 'state_dict' of a BraTS 2018 or 2020 checkpoint",
+    "retrained": "RFNet for four classes, trained with PyTorch 1.10 or later; give the entry 'state_dict'",
+}
 
 #: The authors' names of our modalities, in the order of their channels.
 MODALITIES = {"flair": "flair", "t1ce": "t1c", "t1": "t1", "t2": "t2"}
@@ -58,13 +63,14 @@ class _Renaming:
             self.ours[f"{name}.weight.{code}.bias"] = self.theirs[f"{prefix}.2.bias"][i : i + 1]
 
 
-def from_authors(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' weights of four classes under our names.
+def translate(theirs: Mapping[str, Tensor], source: str) -> Translation:
+    """RFNet of four sequences and four classes.
 
     Parameters
     ----------
     theirs : mapping of str to Tensor
-        Without the prefix ``module.`` that parallel training adds.
+    source : str
+        See `SOURCES`.
 
     Raises
     ------
@@ -91,4 +97,4 @@ def from_authors(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
             names.layer(f"{name}.regions.{part}.conv", f"{prefix}.region_fusion.fusion_layer.{part}.conv")
         for region in range(4):
             names.modality_weights(f"{name}.weights.{region}", f"{prefix}.modal_fusion.{region}.weight_layer")
-    return swap_axes(names.ours)
+    return {"padding": PADDING[source]}, swap_axes(names.ours)
