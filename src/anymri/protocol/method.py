@@ -393,7 +393,7 @@ class Method(nn.Module, Generic[ConfigT]):
         theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
         try:
             config, weights = table.translate(theirs, source)
-            method = cls(cls.Config.build(config), GLIOMA)
+            method = cls(cast("ConfigT", cls.Config.build(config)), GLIOMA)
             fresh = re.compile(rf"median_statistics|{getattr(table, 'FRESH', '')}")
             kept = {key: value for key, value in method.state_dict().items() if fresh.fullmatch(key)}
             method.load_state_dict(kept | weights)
