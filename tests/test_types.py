@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anymri.modalities import MODALITIES, get_modality
-from anymri.types import GLIOMA, STATISTICS, DataSpec, Head, Intensity
+from anymri.types import GLIOMA, STATISTICS, DataSpec, Head, Intensity, StepOutput
 
 
 def test_fifteen_subsets_in_the_order_of_the_specification():
@@ -177,3 +177,18 @@ def test_every_modality_knows_its_own_code():
     assert not get_modality("ct").positive
     with pytest.raises(KeyError, match="t1ce"):
         get_modality("t1ce")
+
+
+def test_a_loss_is_the_weighted_sum_of_its_terms():
+    value = torch.tensor(2.0, requires_grad=True)
+    terms = {"dice": value, "cross_entropy": 3 * value, "kl": value**2}
+    output = StepOutput.of(terms, {"dice": 0.5, "kl": 0.0})
+    output.loss.backward()
+    assert output.loss.item() == 0.5 * 2 + 6
+    assert value.grad.item() == 0.5 + 3  # the term of weight 0 teaches nothing, not even NaN
+    assert {name: term.item() for name, term in output.logs.items()} == {"dice": 2, "cross_entropy": 6, "kl": 4}
+    assert not any(term.requires_grad for term in output.logs.values())
+    broken = StepOutput.of({"dice": value, "kl": value * torch.nan}, {"kl": 0.0})
+    assert broken.loss.item() == 2
+    assert StepOutput.of(terms).loss.item() == 12
+    assert StepOutput.of({"dice": value}, {"dice": 0}).loss is None

@@ -151,7 +151,7 @@ class Template(Method[TemplateConfig]):
             "dice": dice_nnunet(self.head.probability(logits), target),
             "cross_entropy": cross_entropy(logits, target),
         }
-        return StepOutput(torch.stack(list(terms.values())).sum(), {key: term.detach() for key, term in terms.items()})
+        return StepOutput.of(terms)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """AdamW with a polynomially falling learning rate."""

@@ -270,22 +270,24 @@ class ACN(PerSubset[ACNConfig]):
         target = self.head.target(batch.label, self.spec)[:, :-1]
         full, missing = paths["full"][:, :-1], paths["missing"][:, :-1]
         goal = paths["full_features"].detach() if config.transfer_from == "full" else paths["missing_features"]
+        judged = self.entropy_discriminator(entropy_map(paths["missing"]))
         terms = {
-            "dice_full": (1 - config.missing_weight, dice_squared(full, target)),
-            "dice_missing": (config.missing_weight, dice_squared(missing, target)),
-            "consistency": (ramp_up(ctx.progress, config.ramp), consistency(missing, full)),
-            "transfer": (config.transfer_weight, self.transfer(paths["missing_features"], goal)),
-            "entropy_adversarial": (
-                config.entropy_weight,
-                discriminator_bce(self.entropy_discriminator(entropy_map(paths["missing"])), FULL),
-            ),
-            "knowledge_adversarial": (
-                config.knowledge_weight,
-                discriminator_bce(self.knowledge_discriminator(paths["missing_features"]), FULL),
-            ),
+            "dice_full": dice_squared(full, target),
+            "dice_missing": dice_squared(missing, target),
+            "consistency": consistency(missing, full),
+            "transfer": self.transfer(paths["missing_features"], goal),
+            "entropy_adversarial": discriminator_bce(judged, FULL),
+            "knowledge_adversarial": discriminator_bce(self.knowledge_discriminator(paths["missing_features"]), FULL),
         }
-        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        return StepOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
+        weights = {
+            "dice_full": 1 - config.missing_weight,
+            "dice_missing": config.missing_weight,
+            "consistency": ramp_up(ctx.progress, config.ramp),
+            "transfer": config.transfer_weight,
+            "entropy_adversarial": config.entropy_weight,
+            "knowledge_adversarial": config.knowledge_weight,
+        }
+        return StepOutput.of(terms, weights)
 
     def _discriminators_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
         if "paths" not in ctx.shared:
@@ -301,7 +303,7 @@ class ACN(PerSubset[ACNConfig]):
             + 0.5 * discriminator_bce(self.get_submodule(name)(missing), MISSING)
             for name, (full, missing) in pairs.items()
         }
-        return StepOutput(torch.stack(list(terms.values())).sum(), {key: term.detach() for key, term in terms.items()})
+        return StepOutput.of(terms)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam; the paths' learning rate falls polynomially."""

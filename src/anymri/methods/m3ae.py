@@ -272,8 +272,7 @@ class M3AE(Method[M3AEConfig]):
             "reconstruction": masked_mean_squared_error(self.reconstruction(levels[-1]), batch.image, batch.present),
             "learned_image": torch.stack(squares).sum().sqrt(),
         }
-        loss = terms["reconstruction"] + config.image_weight * terms["learned_image"]
-        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+        return StepOutput.of(terms, {"learned_image": config.image_weight})
 
     def _finetune(self, batch: Batch, ctx: StepContext) -> StepOutput:
         features = self.encode(batch.image, batch.present, batch.where)
@@ -286,15 +285,15 @@ class M3AE(Method[M3AEConfig]):
             for head, level in zip(self.deep, levels[:-1], strict=True)
         ]
         first, second = (bottom if self.config.distil == "bottleneck" else scores[0]).float().chunk(2)
-        terms = {"self_distillation": (self.config.distil_weight, ((first - second) ** 2).mean())}
+        terms = {"self_distillation": ((first - second) ** 2).mean()}
         if batch.label is not None:
             scores.append(self.decoder.classifier(levels[-1]))
             target = self.head.target(batch.label, self.spec).repeat(2, 1, 1, 1, 1)
-            terms["dice"] = (0.7, torch.stack([_dice(score, target) for score in scores]).sum())
+            terms["dice"] = torch.stack([_dice(score, target) for score in scores]).sum()
             entropies = [binary_cross_entropy(score.float(), target) for score in scores]
-            terms["cross_entropy"] = (0.3, torch.stack(entropies).sum())
-        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        return StepOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
+            terms["cross_entropy"] = torch.stack(entropies).sum()
+        weights = {"self_distillation": self.config.distil_weight, "dice": 0.7, "cross_entropy": 0.3}
+        return StepOutput.of(terms, weights)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam; learning rates fall to 0 along a cosine."""

@@ -263,12 +263,11 @@ class MMGAN(Method[MMGANConfig]):
         if ctx.turn == "generator":
             synthesis = self._synthesise(batch.image, available)
             completed = torch.where(shown, batch.image, synthesis)
-            weight = self.config.l1_weight
             terms = {
                 "gan": least_squares(self.discriminator(to_slices(completed), real), 1.0),
                 "l1": masked_l1(synthesis.float(), batch.image, (~shown).expand_as(synthesis)),
             }
-            loss = (1 - weight) * terms["gan"] + weight * terms["l1"]
+            weights = {"gan": 1 - self.config.l1_weight, "l1": self.config.l1_weight}
         else:
             with torch.no_grad():
                 completed = torch.where(shown, batch.image, self._synthesise(batch.image, available))
@@ -278,8 +277,8 @@ class MMGAN(Method[MMGANConfig]):
                 "real": least_squares(self.discriminator(real, real), 1.0),
                 "fake": least_squares(self.discriminator(to_slices(completed), real), label),
             }
-            loss = 0.5 * (terms["real"] + terms["fake"])
-        return StepOutput(loss, {key: term.detach() for key, term in terms.items()})
+            weights = {"real": 0.5, "fake": 0.5}
+        return StepOutput.of(terms, weights)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam at a constant rate, with the first moment short as for GANs."""

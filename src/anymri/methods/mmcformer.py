@@ -319,15 +319,22 @@ class MMCFormer(PerSubset[MMCFormerConfig]):
         rebuilt = self.reconstruction(full.joined, full.prompts).float()
         agreement = contextual_agreement(full.contexts, missing.contexts, config.context_weights)
         terms = {
-            "dice_full": (config.full_weight, dice_squared(p_full, target)),
-            "dice_missing": (config.missing_weight, dice_squared(p_missing, target)),
-            "consistency": (ramp_up(ctx.progress, config.ramp), consistency(p_full, p_missing)),
-            "msca": (config.agreement_weight, agreement),
-            "msp": (config.prompt_weight, (full.prompts.float() - missing.prompts.float()).abs().mean()),
-            "reconstruction": (config.reconstruction_weight, (rebuilt - batch.image).abs().mean()),
+            "dice_full": dice_squared(p_full, target),
+            "dice_missing": dice_squared(p_missing, target),
+            "consistency": consistency(p_full, p_missing),
+            "msca": agreement,
+            "msp": (full.prompts.float() - missing.prompts.float()).abs().mean(),
+            "reconstruction": (rebuilt - batch.image).abs().mean(),
         }
-        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        return StepOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
+        weights = {
+            "dice_full": config.full_weight,
+            "dice_missing": config.missing_weight,
+            "consistency": ramp_up(ctx.progress, config.ramp),
+            "msca": config.agreement_weight,
+            "msp": config.prompt_weight,
+            "reconstruction": config.reconstruction_weight,
+        }
+        return StepOutput.of(terms, weights)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam with a polynomial schedule."""

@@ -300,8 +300,7 @@ class MmFormer(Method[MmFormerConfig]):
         terms |= cross_entropy_and_dice("separate", alone, alone_target)
         enlarged = [double(probability, level) for level, probability in enumerate(coarse, start=1)]
         terms |= cross_entropy_and_dice("coarse", enlarged, [target] * len(enlarged))
-        loss = torch.stack(list(terms.values())).sum()
-        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+        return StepOutput.of(terms)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam (amsgrad) with a polynomial schedule."""

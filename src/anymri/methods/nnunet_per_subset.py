@@ -285,11 +285,11 @@ class NnUNetPerSubset(PerSubset[NnUNetPerSubsetConfig]):
             pairs = zip(logits.sigmoid(), goal, strict=True)
             terms["dice"].append(torch.stack([dice_regions(p[None], g[None]) for p, g in pairs]).mean())
         weights = level_weights(len(heads) - 1)
-        logs = {
+        summed = {
             name: torch.stack([w * v for w, v in zip(weights, values, strict=True)]).sum()
             for name, values in terms.items()
         }
-        return StepOutput(torch.stack(list(logs.values())).sum(), {key: value.detach() for key, value in logs.items()})
+        return StepOutput.of(summed)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """SGD with Nesterov momentum 0.99, polynomial schedule, gradients clipped to norm 12."""

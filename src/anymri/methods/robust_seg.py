@@ -316,7 +316,7 @@ class RobustSeg(Method[RobustSegConfig]):
             "kl": config.kl_weight * divergence,
             "l2": config.penalty * self._penalty(),
         }
-        return StepOutput(torch.stack(list(terms.values())).sum(), {key: term.detach() for key, term in terms.items()})
+        return StepOutput.of(terms)
 
     def _rebuild(self, batch: Batch, content: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over modalities of the mean absolute error and of the divergence, each over rows that have it."""

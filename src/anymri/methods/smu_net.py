@@ -258,20 +258,23 @@ class SMUNet(PerSubset[SMUNetConfig]):
         ctx.shared.update(full_style=full.style.detach(), missing_style=missing.style.detach())
         target = self.head.target(batch.label, self.spec)[:, :-1]
         p_full, p_missing = (self.head.probability(path.logits.float())[:, :-1] for path in (full, missing))
-        content = F.mse_loss(full.content.float(), missing.content.float())
         terms = {
-            "dice_full": (1 - config.missing_weight, dice_squared(p_full, target)),
-            "dice_missing": (config.missing_weight, dice_squared(p_missing, target)),
-            "consistency": (ramp_up(ctx.progress, config.ramp), consistency(p_full, p_missing)),
-            "content": (config.content_weight, content),
-            "style": (config.style_weight, style_distance(full.style, missing.style)),
-            "style_adversarial": (
-                config.adversarial_weight,
-                discriminator_bce(self.discriminator(missing.style), FULL),
-            ),
+            "dice_full": dice_squared(p_full, target),
+            "dice_missing": dice_squared(p_missing, target),
+            "consistency": consistency(p_full, p_missing),
+            "content": F.mse_loss(full.content.float(), missing.content.float()),
+            "style": style_distance(full.style, missing.style),
+            "style_adversarial": discriminator_bce(self.discriminator(missing.style), FULL),
         }
-        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        return StepOutput(loss, {name: term.detach() for name, (_, term) in terms.items()})
+        weights = {
+            "dice_full": 1 - config.missing_weight,
+            "dice_missing": config.missing_weight,
+            "consistency": ramp_up(ctx.progress, config.ramp),
+            "content": config.content_weight,
+            "style": config.style_weight,
+            "style_adversarial": config.adversarial_weight,
+        }
+        return StepOutput.of(terms, weights)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam; the paths' learning rate falls polynomially."""

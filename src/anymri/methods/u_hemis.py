@@ -164,9 +164,7 @@ class UHeMIS(Method[UHeMISConfig]):
             "dice": dice_squared_prediction(self.head.probability(logits.float()), target),
             "l2": self.config.penalty * weight_penalty(self),
         }
-        return StepOutput(
-            torch.stack(list(terms.values())).sum(), {key: value.detach() for key, value in terms.items()}
-        )
+        return StepOutput.of(terms)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam whose learning rate is divided by 4 at equal distances."""

@@ -224,9 +224,7 @@ class UHVED(Method[UHVEDConfig]):
             * masked_mean_squared_error(image, batch.image, batch.present),
             "l2": config.penalty * weight_penalty(self),
         }
-        return StepOutput(
-            torch.stack(list(terms.values())).sum(), {key: value.detach() for key, value in terms.items()}
-        )
+        return StepOutput.of(terms)
 
     def _divergence(
         self, experts: dict[int, list[Gaussian]], available: Tensor, present: Tensor, generator: torch.Generator

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -25,6 +25,27 @@ class StepOutput(NamedTuple):
 
     loss: Tensor | None
     logs: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, terms: Mapping[str, Tensor], weights: Mapping[str, float] | None = None) -> Self:
+        """Weighted sum of named terms.
+
+        Parameters
+        ----------
+        terms : dict of str to Tensor, shape ()
+            Loss terms by the paper's names.
+        weights : dict of str to float or None, default=None
+            Factors of the terms; a term that is not named has 1. A term of weight 0 is logged and not summed.
+
+        Returns
+        -------
+        StepOutput
+            With every term logged as given, detached. Its loss is None if no term is summed.
+        """
+        weights = weights or {}
+        summed = [weights.get(name, 1.0) * term for name, term in terms.items() if weights.get(name, 1.0) != 0]
+        logs = {name: term.detach() for name, term in terms.items()}
+        return cls(torch.stack(summed).sum() if summed else None, logs)
 
 
 #: ``(present (B, M) bool, progress in [0, 1], CPU generator) -> available (B, M) bool``.
