@@ -40,7 +40,7 @@ class PatchLoader:
     patch : tuple of int or None
         Crop (D, H, W) in voxels; None = the whole volume, with batch size 1.
     batch_size : int
-    seed : int, default=0
+    seed : int or str, default=0
     augment : {"standard", "strong", "none"}, default="standard"
         See `anymri.data.augment`.
     steps_per_epoch : int or None, default=None
@@ -68,7 +68,7 @@ class PatchLoader:
         subject_ids: Sequence[str],
         patch: Sequence[int] | None,
         batch_size: int,
-        seed: int = 0,
+        seed: int | str = 0,
         augment: str = "standard",
         *,
         steps_per_epoch: int | None = None,
@@ -108,12 +108,16 @@ class PatchLoader:
             rotation or scaling by ``augment="strong"`` is not. Where some subjects have a label map and some have none,
             `label` is `UNLABELLED` in the rows of the latter, in an augmented crop and beyond the volume too.
         """
+        rows = range(step * self.batch_size, (step + 1) * self.batch_size)
+        drawn = [self._draw_subject(stage_index, epoch, position) for position in rows]
+        return self.crops(drawn, stage_index, epoch, step)
+
+    def crops(self, subject_ids: Sequence[str], *key: int | str) -> Batch:
+        """A batch of the given subjects, cropped and augmented by random numbers that depend on the key alone."""
         crops = []
-        for row in range(self.batch_size):
-            subject_id = self._draw_subject(stage_index, epoch, step * self.batch_size + row)
+        for row, subject_id in enumerate(subject_ids):
             self.cache.verify(subject_id)  # at its first use; later calls cost nothing
-            random = _generator(self.seed, "crop", stage_index, epoch, step, row)
-            crops.append(self._crop(self._study(subject_id), random))
+            crops.append(self._crop(self._study(subject_id), _generator(self.seed, "crop", *key, row)))
         return _collate(crops, self._labels)
 
     def batches(self, stage_index: int, epoch: int, start: int = 0, prefetch: int = 3) -> Iterator[Batch]:

@@ -24,12 +24,14 @@ from anymri.types import (
     GLIOMA,
     STATISTICS,
     Batch,
+    Cohort,
     DataSpec,
     Features,
     Head,
     Intensity,
     OptimizerSettings,
     Prediction,
+    Role,
     Stage,
     StepOutput,
     UserError,
@@ -168,6 +170,11 @@ class StepContext:
         Kept over the turns of one micro-batch; detached tensors only.
     draw_available : callable
         ``present -> available``: draws from the stage's sampler again.
+    next_batch : callable
+        ``role -> Batch``: a further batch of this stage, of its batch size and crops, on the method's scale and with
+        `available` drawn. ``"same"``: the subjects of this batch, cropped and augmented anew; ``"complete"``: subjects
+        with every sequence; ``"partial"``: subjects that lack one; the latter two of all that have what the stage
+        needs, whatever `Stage.subjects` says. The first call in every turn gives the same batch, and so on.
     """
 
     def __init__(
@@ -179,6 +186,7 @@ class StepContext:
         generator: torch.Generator | None = None,
         shared: dict[str, Any] | None = None,
         draw_available: Callable[[Tensor], Tensor] | None = None,
+        next_batch: Callable[[Role], Batch] | None = None,
     ) -> None:
         self.stage = stage
         self.turn = turn
@@ -187,6 +195,11 @@ class StepContext:
         self.generator = generator if generator is not None else torch.Generator().manual_seed(0)
         self.shared: dict[str, Any] = {} if shared is None else shared
         self.draw_available = draw_available if draw_available is not None else (lambda present: present)
+        self.next_batch = next_batch if next_batch is not None else _no_further_batch
+
+
+def _no_further_batch(role: Role) -> Batch:
+    raise RuntimeError(f"no further batch ({role}): this context belongs to no training run; give it next_batch")
 
 
 def zero_absent(image: Tensor, available: Tensor) -> Tensor:
@@ -312,12 +325,40 @@ class Method(nn.Module, Generic[ConfigT]):
         raise NotImplementedError
 
     def turns(self, stage: Stage) -> dict[str, list[dict[str, Any]]]:
-        """Optimiser parameter groups of each turn, in order; parameters in no turn are frozen."""
+        """Optimiser parameter groups of each turn, in order.
+
+        Parameters in no turn are frozen. A submodule that has parameters, none of them in a turn, is in evaluation mode
+        during the stage: a teacher's running statistics stay and its dropout rests.
+        """
         return {"main": [{"params": list(self.parameters())}]}
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Optimiser, schedule and clipping of a turn."""
         return OptimizerSettings()
+
+    def start_stage(self, stage: Stage, cohort: Cohort) -> None:
+        """Prepare a stage; does nothing unless overridden.
+
+        Called once, before `turns` and the stage's optimisers, in evaluation mode and without gradients. A run that
+        goes on within the stage does not call it again: what it computes must be in parameters or in buffers (of any
+        size), which checkpoints hold. Random numbers are seeded, so that a stage begun anew gets the same. Classical
+        systems have `fit` alone.
+        """
+
+    def after_step(self, stage: Stage, turn: str, ctx: StepContext) -> None:
+        """Act on new weights, e.g. follow them with a teacher or clip them; does nothing unless overridden.
+
+        Called after every optimiser step of a turn, without gradients, before the next turn and before the moving
+        average of `Stage.ema` takes the weights in; not where the turn was skipped. `ctx` is that of the step's last
+        micro-batch.
+        """
+
+    def end_epoch(self, stage: Stage, epoch: int, cohort: Cohort) -> None:
+        """Move a curriculum on; does nothing unless overridden.
+
+        Called after the last step of each epoch (counted from 0, as `StepContext.epoch`), in training mode and without
+        gradients, before validation and checkpoint. What later epochs need of it must be in parameters or buffers.
+        """
 
     def fit(self, subjects: Iterable[Batch], ctx: StepContext) -> dict[str, Tensor]:
         """Train a classical system on whole volumes (one-subject batches); returns what to log."""

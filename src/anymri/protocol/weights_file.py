@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from anymri.errors import UserError
 from anymri.files import replace_file
 
-__all__ = ["Header", "fill_weights", "read_header", "weights_digest", "write_weights"]
+__all__ = ["Header", "fill_weights", "fit_buffers", "read_header", "weights_digest", "write_weights"]
 
 
 class Header(NamedTuple):
@@ -94,15 +95,19 @@ def fill_weights(network: nn.Module, path: Path | str, name: str) -> None:
     """
     with safe_open(str(path), framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    # Trees and tables have no fixed size: give buffers the file's shape before the strict load.
-    for key, buffer in list(network.named_buffers()):
-        if key in tensors and tensors[key].shape != buffer.shape:
-            owner, _, leaf = key.rpartition(".")
-            network.get_submodule(owner).register_buffer(leaf, torch.empty_like(tensors[key]))
+    fit_buffers(network, tensors)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{path}: weights do not fit {name}: {str(error).splitlines()[-1].strip()}") from None
+
+
+def fit_buffers(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give buffers the shapes of a state before it is loaded: trees and tables have no fixed size."""
+    for key, buffer in list(network.named_buffers()):
+        if key in tensors and tensors[key].shape != buffer.shape:
+            owner, _, leaf = key.rpartition(".")
+            network.get_submodule(owner).register_buffer(leaf, tensors[key].to(buffer.device).clone())
 
 
 def weights_digest(network: nn.Module) -> str:

@@ -15,10 +15,12 @@ LOOP = (
     "anymri.data.loading",
     "anymri.data.samplers",
     "anymri.training.classical",
+    "anymri.training.cohort",
     "anymri.training.loop",
     "anymri.training.machine",
     "anymri.training.optimization",
     "anymri.training.preparation",
+    "anymri.training.subjects",
     "anymri.training.validation",
 )
 

@@ -88,10 +88,10 @@ class ProgressBar:
             note = f"loss {float(loss):.4f}"
         self._bar.advance(title, note)
 
-    def say_dropped(self, dropped: dict[str, int]) -> None:
+    def say_dropped(self, dropped: dict[str, int], where: str = "") -> None:
         """Say how many subjects were left out and why."""
         for reason, count in dropped.items():
-            self.say(f"{count} training subjects left out: {reason}")
+            self.say(f"{count} training subjects left out{where}: {reason}")
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""

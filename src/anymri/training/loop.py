@@ -6,9 +6,10 @@ started again ends in the same weights as an unbroken one.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from torch import Tensor
 
 from anymri.config import RunConfig
 from anymri.methods import StepContext
+from anymri.protocol.weights_file import fit_buffers
 from anymri.training.checkpoint import CheckpointStore
 from anymri.training.classical import fit
+from anymri.training.cohort import FurtherBatches, Volumes
 from anymri.training.log import ProgressBar, RunLog, draw_progress
 from anymri.training.machine import (
     choose_device,
@@ -29,11 +32,11 @@ from anymri.training.machine import (
     seed_generators,
     torch_settings,
 )
-from anymri.training.optimization import WeightAverage, lr_factor, make_optimizer, set_lr
+from anymri.training.optimization import WeightAverage, frozen_parts, lr_factor, make_optimizer, set_lr
 from anymri.training.preparation import PreparedRun, open_run_folder, prepare, seed_from
 from anymri.training.validation import validate
 from anymri.training.weights import save_model, window_of
-from anymri.types import Batch, OptimizerSettings, Stage, StepOutput, UserError
+from anymri.types import Batch, Cohort, OptimizerSettings, Role, Stage, StepOutput, UserError
 
 __all__ = ["train"]
 
@@ -103,7 +106,8 @@ class _Loop:
             plan.method.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.module = self.fabric.setup(plan.method)
         self.method, self.parameters = plan.method, list(plan.method.parameters())
-        self.average = WeightAverage(self.method, self.settings.ema) if self.settings.ema else None
+        self.average: WeightAverage | None = None
+        self.frozen: list[torch.nn.Module] = []
         self.store = CheckpointStore(out)
         self.stage_index, self.epoch, self.steps = 0, 0, 0
         self.best: dict[str, Any] | None = None
@@ -115,16 +119,19 @@ class _Loop:
     def run(self) -> None:
         """Train all stages that are not done, then write the weights."""
         state = self.store.read()
-        optimizer_states = self._restore(state) if state else {}
+        if state is not None:
+            self._restore(state)
         self.log = RunLog(self.out, state["log_bytes"] if state else 0)
         bar = ProgressBar(self.method.name, self._total_steps(), self.steps, self.show_progress)
         with closing(self.log), bar as self.bar:
             if state is None:
                 self.log.write(self._start_row())
             self.bar.say_dropped(self.plan.facts["dropped_subjects"])
+            for name, facts in self.plan.facts.get("stage_subjects", {}).items():
+                self.bar.say_dropped(facts["left_out"], f" of stage {name}")
             while self.stage_index < len(self.plan.stages):
-                self._run_stage(optimizer_states)
-                optimizer_states = {}
+                self._run_stage(state)
+                state = None
         draw_progress(self.out)
         save_model(self.plan, self.out)
 
@@ -142,20 +149,32 @@ class _Loop:
             "parameters": self.plan.facts["parameters"],
             "training_subjects": len(self.plan.training_subjects),
             "validation_subjects": len(self.plan.validation_subjects),
-            "dropped_subjects": self.plan.facts["dropped_subjects"],
+            **{key: value for key, value in self.plan.facts.items() if key in ("dropped_subjects", "stage_subjects")},
         }
 
     # ---------------------------------------------------------------------------------------------------- a stage
 
-    def _run_stage(self, optimizer_states: dict[str, Any]) -> None:
+    def _run_stage(self, state: dict[str, Any] | None) -> None:
+        """Train a stage from its begin, or go on within it from a checkpoint's state."""
         stage = self.plan.stages[self.stage_index]
-        turns = self._turns(stage)
-        for turn in turns:
-            if turn.name in optimizer_states:
-                turn.optimizer.load_state_dict(optimizer_states[turn.name])
+        cohort, further = self._cohort(stage), self.plan.stage_subjects[self.stage_index].pools
+        self.further = FurtherBatches(self.plan.loaders[self.stage_index], further, self.stage_index)
         try:
+            if self.epoch == 0:
+                self.method.eval()
+                with self._between_steps("start_stage", self.stage_index):
+                    self.method.start_stage(stage, cohort)
+            decay = self.settings.ema or stage.ema
+            self.average = WeightAverage(self.method, decay) if decay else None
+            turns = self._turns(stage)
+            self.frozen = frozen_parts(self.method, frozenset().union(*(turn.parameters for turn in turns)))
+            if state is not None and self.epoch > 0:
+                if self.average is not None:
+                    self.average.load_state_dict(state["average"])
+                for turn in turns:
+                    turn.optimizer.load_state_dict(state["optimizers"][turn.name])
             while self.epoch < stage.epochs:
-                self._run_epoch(stage, turns)
+                self._run_epoch(stage, turns, cohort)
                 if self.epoch < stage.epochs and self.epoch % self.settings.checkpoint_every == 0:
                     self._checkpoint({turn.name: turn.optimizer.state_dict() for turn in turns})
         except (MemoryError, RuntimeError) as error:
@@ -163,6 +182,23 @@ class _Loop:
                 raise
             raise mistake from None
         self._end_stage()
+
+    def _cohort(self, stage: Stage) -> Cohort:
+        plan, index = self.plan, self.stage_index
+        subjects, present = plan.stage_subjects[index].trained, plan.stage_subjects[index].present
+
+        def show(batch: Batch, number: int) -> Batch:
+            return self._shown(batch, 0.0, seed_from(self.settings.seed, "subset", "volume", index, number))
+
+        steps = plan.loaders[index].steps_per_epoch // self.settings.accumulate * stage.epochs
+        return Cohort(subjects, torch.tensor(present), Volumes(plan.cache, subjects, show), steps)
+
+    @contextmanager
+    def _between_steps(self, *key: int | str) -> Iterator[None]:
+        """Random numbers that depend on the key, and no gradients, for a method's hooks."""
+        seed_generators(seed_from(self.settings.seed, *key), self.device_type)
+        with torch.no_grad():
+            yield
 
     def _turns(self, stage: Stage) -> list[_Turn]:
         turns = []
@@ -180,19 +216,19 @@ class _Loop:
             self.method.load_state_dict(self.best["model"])
         elif self.average is not None:
             self.average.apply()
-        if self.average is not None:
-            self.average.restart()
-        self.best = None
+        self.best, self.average = None, None
         self.stage_index, self.epoch = self.stage_index + 1, 0
         self._checkpoint({})
 
     # --------------------------------------------------------------------------------------------------- an epoch
 
-    def _run_epoch(self, stage: Stage, turns: list[_Turn]) -> None:
+    def _run_epoch(self, stage: Stage, turns: list[_Turn], cohort: Cohort) -> None:
         loader = self.plan.loaders[self.stage_index]
         steps = loader.steps_per_epoch // self.settings.accumulate
         begin, meter = time.perf_counter(), _Meter(len(turns) > 1)
         self.module.train()
+        for part in self.frozen:
+            part.eval()
         batches = loader.batches(self.stage_index, self.epoch)
         for step in range(steps):
             self._step(stage, turns, step, steps, batches, meter)
@@ -204,6 +240,8 @@ class _Loop:
             raise UserError(
                 f"{self.out}: the loss is {row['loss']} in epoch {self.epoch} of stage {stage.name}; lower training.lr"
             )
+        with self._between_steps("end_epoch", self.stage_index, self.epoch):
+            self.method.end_epoch(stage, self.epoch - 1, cohort)
         every = self.settings.validate_every
         if every and (self.epoch % every == 0 or self.epoch == stage.epochs):
             row["validation"] = self._validate(stage)
@@ -232,22 +270,27 @@ class _Loop:
     ) -> None:
         share = 1 / (steps * stage.epochs)
         progress = (self.epoch * steps + step) * share
-        micro: list[tuple[Batch, int, dict[str, Any]]] = []
+        micro: list[tuple[Batch, int, int, dict[str, Any]]] = []
         for number in range(self.settings.accumulate):
             key = (self.stage_index, self.epoch, step, number, self.fabric.global_rank)
             batch = self._shown(next(batches), progress, seed_from(self.settings.seed, "subset", *key))
-            micro.append((batch, seed_from(self.settings.seed, *key), {}))
+            place = step * self.settings.accumulate + number
+            micro.append((batch, place, seed_from(self.settings.seed, *key), {}))
         for turn in turns:
             self._select(turn, len(turns))
             stepped = False
-            for batch, seed, shared in micro:
-                output = self._training_step(batch, self._context(stage, turn.name, progress, seed, shared), seed)
+            for batch, place, seed, shared in micro:
+                next_batch = self._next_batch(batch, place, progress, seed)
+                context = self._context(stage, turn.name, progress, seed, shared, next_batch)
+                output = self._training_step(batch, context, seed)
                 meter.add(turn.name, output)
                 if output.loss is not None:
                     self.fabric.backward(output.loss / self.settings.accumulate)
                     stepped = True
             if stepped:
                 self._update(turn, lr_factor(turn.settings, progress, share))
+                with torch.no_grad():
+                    self.method.after_step(stage, turn.name, context)
         if self.average is not None:
             self.average.update()
         self.steps += 1
@@ -262,13 +305,32 @@ class _Loop:
             image = image.contiguous(memory_format=torch.channels_last_3d)
         return batch._replace(image=image)
 
-    def _context(self, stage: Stage, turn: str, progress: float, seed: int, shared: dict[str, Any]) -> StepContext:
+    def _next_batch(self, batch: Batch, place: int, progress: float, seed: int) -> Callable[[Role], Batch]:
+        """`StepContext.next_batch` of one turn of the micro-batch at a place of the epoch."""
+        calls = itertools.count()
+
+        def next_batch(role: Role) -> Batch:
+            call = next(calls)
+            drawn = self.further.draw(role, batch, self.epoch, place, call)
+            return self._shown(drawn, progress, seed_from(seed, "next", call))
+
+        return next_batch
+
+    def _context(
+        self,
+        stage: Stage,
+        turn: str,
+        progress: float,
+        seed: int,
+        shared: dict[str, Any],
+        next_batch: Callable[[Role], Batch],
+    ) -> StepContext:
         sampler, generator = self.plan.samplers[self.stage_index], torch.Generator().manual_seed(seed)
 
         def draw_available(present: Tensor) -> Tensor:
             return sampler(present, progress, generator)
 
-        return StepContext(stage, turn, self.epoch, progress, generator, shared, draw_available)
+        return StepContext(stage, turn, self.epoch, progress, generator, shared, draw_available, next_batch)
 
     def _training_step(self, batch: Batch, context: StepContext, seed: int) -> StepOutput:
         seed_generators(seed, self.device_type)
@@ -311,15 +373,13 @@ class _Loop:
             }
         )
 
-    def _restore(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Take over a checkpoint; returns the optimisers' states, whose optimisers do not exist yet."""
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint, but for what its stage makes: optimisers and average."""
         self.stage_index, self.epoch, self.steps = state["stage"], state["epoch"], state["step"]
+        fit_buffers(self.method, state["model"])
         self.method.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
         self.best = state["best"]
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
-        return state["optimizers"]
 
 
 class _Meter:

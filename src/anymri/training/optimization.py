@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from anymri.types import OptimizerSettings
 
-__all__ = ["WeightAverage", "lr_factor", "make_optimizer", "set_lr"]
+__all__ = ["WeightAverage", "frozen_parts", "lr_factor", "make_optimizer", "set_lr"]
 
 
 def make_optimizer(groups: list[dict[str, Any]], settings: OptimizerSettings, lr: float | None = None) -> Optimizer:
@@ -84,6 +84,25 @@ def set_lr(optimizer: Any, factor: float) -> None:
     """Set every group's learning rate to its peak times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
+
+
+def frozen_parts(module: nn.Module, trained: Set[int]) -> list[nn.Module]:
+    """Largest submodules that have parameters and none that is trained.
+
+    Parameters
+    ----------
+    module : nn.Module
+    trained : set of int
+        Identities of the trained parameters.
+    """
+    found = []
+    for child in module.children():
+        parameters = [id(parameter) for parameter in child.parameters()]
+        if parameters and trained.isdisjoint(parameters):
+            found.append(child)
+        else:
+            found += frozen_parts(child, trained)
+    return found
 
 
 class WeightAverage:

@@ -6,9 +6,9 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from fnmatch import fnmatchcase
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,16 @@ from anymri.moved import hand_on
 from anymri.protocol.method import divisors
 from anymri.protocol.weights_file import weights_digest
 from anymri.training.code import training_code
+from anymri.training.subjects import StageSubjects, choose_subjects, labelled, part_of_split, repeated
 from anymri.types import Sampler, Stage, UserError
 
 if TYPE_CHECKING:
     from anymri.data.cache import Cache
 
 __all__ = ["PreparedRun", "made_by_other_code", "open_run_folder", "prepare", "seed_from"]
+
+#: Fields of `Stage` that runs of earlier versions do not know.
+NEWER_FIELDS = ("needs", "subjects", "ema", "shared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,9 @@ class PreparedRun:
         One a stage, like the samplers; empty for classical methods.
     cache : Cache
     training_subjects, validation_subjects : tuple of str
+        Training: all that have what some stage needs.
+    stage_subjects : tuple of StageSubjects
+        Who takes part in each stage; pools with every subject as often as it is shown.
     facts : dict
         Content of ``run.json``: run id, identity (hash of everything that changes the weights), fingerprint of the
         data set, subjects, dropped subjects and why, stages, number of parameters, hash of the code.
@@ -62,6 +69,7 @@ class PreparedRun:
     cache: Cache
     training_subjects: tuple[str, ...]
     validation_subjects: tuple[str, ...]
+    stage_subjects: tuple[StageSubjects, ...]
     facts: dict[str, Any]
 
 
@@ -84,21 +92,30 @@ def prepare(config: RunConfig) -> PreparedRun:
     cache = Cache(config.data.cache)
     method = _build_method(config, cache)
     stages = _resolve_stages(method, config.training)
-    part = _part(config, cache, config.data.train_part)
+    part = part_of_split(config, cache, config.data.train_part)
     if config.data.hide:
         cache = Cache(cache.folder, draw_hidden(cache, part, config.data.hide, config.training.seed))
-    training, dropped = _usable(cache, part, method)
-    if not training:
-        why = "; ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the part is empty"
-        raise UserError(f"{config.data.cache}: no training subject left ({why}); choose other data or another method")
-    if method.head is not None and not _labelled(cache, training):
+    chosen = tuple(choose_subjects(cache, part, method, stage) for stage in stages)
+    for stage, of_stage in zip(stages, chosen, strict=True):
+        if not of_stage.trained:
+            why = "; ".join(f"{count} {reason}" for reason, count in of_stage.reasons.items()) or "the part is empty"
+            where = f" for stage {stage.name}" if _chooses(stage) else ""
+            raise UserError(
+                f"{config.data.cache}: no training subject left{where} ({why}); choose other data or another method"
+            )
+    # A stage may draw on all in its pools, also where its own batches are of one kind.
+    training = _among(part, (name for of_stage in chosen for pool in of_stage.pools.values() for name in pool))
+    if method.head is not None and not labelled(cache, training):
         raise UserError(f"{config.data.cache}: no training subject has a label map; {method.name} needs some that have")
     validation: tuple[str, ...] = ()
     if config.data.split is not None and config.training.validate_every:
-        validation = _labelled(cache, _part(config, cache, config.data.validation_part))
+        validation = labelled(cache, part_of_split(config, cache, config.data.validation_part))
     _fill_median_statistics(method, cache, training)
-    shown = _repeated(training, config.data.repeat)
-    loaders = tuple(_loader(cache, shown, stage, config.training) for stage in (() if method.classical else stages))
+    shown = repeated(training, config.data.repeat)
+    loaders = tuple(
+        _loader(cache, _among(shown, of_stage.trained), stage, config.training)
+        for stage, of_stage in (() if method.classical else zip(stages, chosen, strict=True))
+    )
     resolved = _resolved(config, method)
     return PreparedRun(
         config=resolved,
@@ -109,8 +126,33 @@ def prepare(config: RunConfig) -> PreparedRun:
         cache=cache,
         training_subjects=training,
         validation_subjects=validation,
-        facts=_facts(resolved, cache, method, stages, training, validation, dropped),
+        stage_subjects=tuple(
+            one._replace(pools={role: _among(shown, names) for role, names in one.pools.items()}) for one in chosen
+        ),
+        facts=_facts(resolved, cache, method, stages, training, validation)
+        | {"dropped_subjects": dict(Counter(chosen[0].left_out[name] for name in part if name not in set(training)))}
+        | _stage_facts(stages, chosen),
     )
+
+
+def _chooses(stage: Stage) -> bool:
+    """Whether a stage has subjects of its own."""
+    return stage.needs is not None or stage.subjects != "all"
+
+
+def _among(shown: Iterable[str], subjects: Iterable[str]) -> tuple[str, ...]:
+    chosen = set(subjects)
+    return tuple(name for name in shown if name in chosen)
+
+
+def _stage_facts(stages: tuple[Stage, ...], chosen: tuple[StageSubjects, ...]) -> dict[str, Any]:
+    """How many subjects each stage with subjects of its own has, and why others are left out of it."""
+    facts = {
+        stage.name: {"subjects": len(one.trained), "left_out": one.reasons}
+        for stage, one in zip(stages, chosen, strict=True)
+        if _chooses(stage)
+    }
+    return {"stage_subjects": facts} if facts else {}
 
 
 def open_run_folder(out: Path, plan: PreparedRun, resume: bool) -> bool:
@@ -247,60 +289,6 @@ def _loader(cache: Cache, subjects: tuple[str, ...], stage: Stage, settings: Tra
     )
 
 
-def _repeated(subjects: tuple[str, ...], repeat: Mapping[str, int]) -> tuple[str, ...]:
-    """Every subject as often as the first pattern that fits its id says; once without one."""
-    times = {name: next((n for pattern, n in repeat.items() if fnmatchcase(name, pattern)), 1) for name in subjects}
-    for pattern in repeat:
-        if not any(fnmatchcase(name, pattern) for name in subjects):
-            raise UserError(f"data.repeat: no training subject fits {pattern!r}; correct the pattern")
-    return tuple(name for name in subjects for _ in range(times[name]))
-
-
-def _part(config: RunConfig, cache: Cache, part: str) -> tuple[str, ...]:
-    """Subjects of one part of the split, which must all be in the cache."""
-    data = config.data
-    if data.split is None:
-        return tuple(cache.subject_ids)
-    from anymri.data.split import read_split
-
-    try:
-        subjects = read_split(data.split).part(part, data.fold)
-    except UserError as error:
-        raise error if str(error).startswith(str(data.split)) else UserError(f"{data.split}: {error}") from None
-    known = set(cache.subject_ids)
-    lacking = [subject for subject in subjects if subject not in known]
-    if lacking:
-        raise UserError(f"{data.cache}: lacks subject {lacking[0]} of {data.split}; preprocess the same subjects")
-    return tuple(subjects)
-
-
-def _usable(cache: Cache, subjects: tuple[str, ...], method: Method) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Subjects that have what the method needs, and how many were dropped for which reason."""
-    codes = method.spec.modalities
-    needed = (
-        {"complete": codes, "any": ()}.get(method.needs, method.needs)
-        if isinstance(method.needs, str)
-        else method.needs
-    )
-    kept: list[str] = []
-    dropped: dict[str, int] = {}
-    for subject in subjects:
-        entry = cache.entry(subject)
-        lacking = [code for code in needed if not entry.present[method.spec.index(code)]]
-        reason = f"without {'+'.join(lacking)}" if lacking else ""
-        if not reason and method.head is not None and entry.label is None and "unlabelled" not in method.uses:
-            reason = "without a label map"
-        if reason:
-            dropped[reason] = dropped.get(reason, 0) + 1
-        else:
-            kept.append(subject)
-    return tuple(kept), dropped
-
-
-def _labelled(cache: Cache, subjects: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(subject for subject in subjects if cache.entry(subject).label is not None)
-
-
 def _fill_median_statistics(method: Method, cache: Cache, subjects: tuple[str, ...]) -> None:
     """Median over the training subjects; a modality that none has keeps what the starting weights know."""
     rows = torch.stack([_tensor(cache.entry(subject).statistics) for subject in subjects])
@@ -326,7 +314,6 @@ def _facts(
     stages: tuple[Stage, ...],
     training: tuple[str, ...],
     validation: tuple[str, ...],
-    dropped: dict[str, int],
 ) -> dict[str, Any]:
     fingerprint = cache.fingerprint()
     facts: dict[str, Any] = {
@@ -334,7 +321,7 @@ def _facts(
         "dataset_fingerprint": fingerprint,
         "training_subjects": list(training),
         "validation_subjects": list(validation),
-        "stages": [json.loads(json.dumps(asdict(stage))) for stage in stages],
+        "stages": [_plain_stage(stage) for stage in stages],
         "start": weights_digest(method) if config.training.init else "fresh",
     }
     content = json.dumps([result_changing(config), facts], sort_keys=True)
@@ -342,7 +329,16 @@ def _facts(
     if cache.hidden:
         facts["hidden"] = {name: "+".join(codes) for name, codes in cache.hidden.items()}
     size = sum(p.numel() for p in method.parameters())
-    return {**facts, "dropped_subjects": dropped, "parameters": size, "code": training_code(type(method))}
+    return {**facts, "parameters": size, "code": training_code(type(method))}
+
+
+def _plain_stage(stage: Stage) -> dict[str, Any]:
+    """Fields for ``run.json``; newer ones only where set, so that a run keeps the identity an older version gave it."""
+    return {
+        entry.name: json.loads(json.dumps(getattr(stage, entry.name)))
+        for entry in fields(stage)
+        if entry.name not in NEWER_FIELDS or getattr(stage, entry.name) != entry.default
+    }
 
 
 def _difference(out: Path, stored: dict[str, Any], plan: PreparedRun) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-__all__ = ["OptimizerSettings", "Sampler", "Stage", "StepOutput"]
+from anymri.types.data import Batch
+
+__all__ = ["Cohort", "OptimizerSettings", "Role", "Sampler", "Stage", "StepOutput"]
 
 
 class StepOutput(NamedTuple):
@@ -48,6 +50,9 @@ class StepOutput(NamedTuple):
         return cls(torch.stack(summed).sum() if summed else None, logs)
 
 
+#: Subjects of a further batch within a step: those of this batch again, complete ones, or ones that lack a sequence.
+Role = Literal["same", "complete", "partial"]
+
 #: ``(present (B, M) bool, progress in [0, 1], CPU generator) -> available (B, M) bool``.
 Sampler = Callable[[Tensor, float, torch.Generator], Tensor]
 
@@ -75,6 +80,18 @@ class Stage:
         Name in `anymri.data.augment.AUGMENTATIONS`.
     foreground : float, default=1/3
         Share of crops centred on a labelled voxel, as in nnU-Net; the others lie anywhere in the brain's box.
+    needs : {"complete", "any"}, tuple of str or None, default=None
+        What a subject must have to take part in this stage; None = `Method.needs`.
+    subjects : {"all", "complete", "partial"}, default="all"
+        Which of them batches are made of: ``complete`` ones have every sequence, ``partial`` ones lack one.
+    ema : float or None, default=None
+        Decay, in (0, 1), of an exponential moving average of the weights: the stage is validated with it and ends with
+        it. None = no average. ``training.ema`` replaces it.
+
+    Raises
+    ------
+    ValueError
+        If `ema` is not in (0, 1).
     """
 
     name: str
@@ -87,6 +104,36 @@ class Stage:
     select: Literal["last", "best"] = "last"
     augment: str = "standard"
     foreground: float = 1 / 3
+    needs: Literal["complete", "any"] | tuple[str, ...] | None = None
+    subjects: Literal["all", "complete", "partial"] = "all"
+    ema: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"stage {self.name}: ema = {self.ema} is not in (0, 1)")
+
+
+class Cohort(NamedTuple):
+    """Who takes part in a stage, for `Method.start_stage` and `Method.end_epoch`.
+
+    Attributes
+    ----------
+    subject_ids : tuple of str
+        Each once, whatever ``data.repeat`` says.
+    present : Tensor of bool, shape (N, M)
+        Which sequences each subject has.
+    volumes : iterable of Batch
+        Whole volumes without augmentation, a batch of one row each, in the order of `subject_ids`; on the method's
+        scale and device, with `available` drawn by the stage's sampler, the same in every pass. Read from the disk as
+        they are asked for.
+    steps : int
+        Optimiser steps of the stage.
+    """
+
+    subject_ids: tuple[str, ...]
+    present: Tensor
+    volumes: Iterable[Batch]
+    steps: int
 
 
 @dataclass(frozen=True)
