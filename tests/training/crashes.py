@@ -28,7 +28,7 @@ from anymri.config import validate_run_config
 from anymri.training.checkpoint import CheckpointStore
 from anymri.training.log import read_log
 
-methods.METHODS["two_turns"] = "two_turns:TwoTurns"
+methods.METHODS["hooked"] = "hooked:Hooked"
 STEPS = (
     "write state",
     "sync state",
@@ -45,7 +45,7 @@ def config(cache: Path, precision: str):
     training = {"patch": [12, 12, 12], "device": "cpu", "accumulate": 2, "ema": 0.9, "validate_every": 1}
     data = {"cache": str(cache), "split": str(cache.parent / "split.json")}
     return validate_run_config(
-        {"method": {"name": "two_turns"}, "data": data, "training": {**training, "precision": precision}}
+        {"method": {"name": "hooked"}, "data": data, "training": {**training, "precision": precision}}
     )
 
 
