@@ -109,7 +109,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def draw_progress(folder: Path) -> None:
-    """Draw loss terms and validation Dice over the epochs from ``log.jsonl`` into ``progress.png``."""
+    """Draw loss terms and validation Dice or PSNR over the epochs from ``log.jsonl`` into ``progress.png``."""
     from matplotlib.figure import Figure
 
     rows = [row for row in read_log(folder) if "epoch" in row]
@@ -123,7 +123,7 @@ def draw_progress(folder: Path) -> None:
     axes = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
     _draw_losses(axes[0], rows)
     if validated:
-        _draw_dice(axes[1], validated)
+        _draw_validation(axes[1], validated)
     temporary = folder / "progress.tmp.png"
     figure.savefig(temporary, dpi=110)
     temporary.replace(folder / "progress.png")
@@ -150,8 +150,8 @@ def _draw_losses(axis: Any, rows: list[dict[str, Any]]) -> None:
         axis.legend(fontsize=8)
 
 
-def _draw_dice(axis: Any, rows: list[dict[str, Any]]) -> None:
-    """Mean Dice over regions: one thin line per subset, coloured by its number of modalities, and their mean."""
+def _draw_validation(axis: Any, rows: list[dict[str, Any]]) -> None:
+    """Mean over regions or sequences: one thin line per subset, coloured by its number of modalities, and the mean."""
     from matplotlib import colormaps
 
     subsets = list(rows[-1]["validation"])
@@ -170,7 +170,11 @@ def _draw_dice(axis: Any, rows: list[dict[str, Any]]) -> None:
     axis.plot(
         [row["position"] for row in rows], means, color="black", linewidth=2, marker="o", markersize=3, label="mean"
     )
-    axis.set(xlabel="epoch", ylim=(0, 1), title="validation Dice of each subset, mean of regions")
+    if rows[-1].get("validation_metric") == "PSNR":
+        axis.set(title="validation PSNR (dB) of each subset, mean of sequences")
+    else:
+        axis.set(ylim=(0, 1), title="validation Dice of each subset, mean of regions")
+    axis.set(xlabel="epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(fontsize=8, loc="lower right")
 

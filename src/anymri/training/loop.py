@@ -34,7 +34,7 @@ from anymri.training.machine import (
 )
 from anymri.training.optimization import WeightAverage, frozen_parts, lr_factor, make_optimizer, set_lr
 from anymri.training.preparation import PreparedRun, open_run_folder, prepare, seed_from
-from anymri.training.validation import validate
+from anymri.training.validation import validate, validation_metric
 from anymri.training.weights import save_model, window_of
 from anymri.types import Batch, Cohort, OptimizerSettings, Role, Stage, StepOutput, UserError
 
@@ -245,6 +245,8 @@ class _Loop:
         every = self.settings.validate_every
         if every and (self.epoch % every == 0 or self.epoch == stage.epochs):
             row["validation"] = self._validate(stage)
+            if row["validation"] and (metric := validation_metric(self.method)) != "Dice":
+                row["validation_metric"] = metric
         self.log.write({**row, "seconds": round(time.perf_counter() - begin, 3)})
         if time.monotonic() - self.drawn > DRAW_EVERY_S:
             self.drawn = time.monotonic()
@@ -252,6 +254,7 @@ class _Loop:
 
     def _validate(self, stage: Stage) -> dict[str, dict[str, float]]:
         subjects, window = self.plan.validation_subjects, window_of(self.plan, stage)
+        metric = validation_metric(self.method)
         with self.average.applied() if self.average else nullcontext():
             scores = validate(self.method, self.plan.cache, subjects, window, self.precision)
             values = [value for by_region in scores.values() for value in by_region.values()]
@@ -260,7 +263,8 @@ class _Loop:
                 weights = {name: value.detach().cpu().clone() for name, value in self.method.state_dict().items()}
                 self.best = {"score": mean, "epoch": self.epoch, "model": weights}
         if mean is not None:
-            self.bar.say(f"epoch {self.epoch}: validation Dice {mean:.3f}")
+            digits = 3 if metric == "Dice" else 2
+            self.bar.say(f"epoch {self.epoch}: validation {metric} {mean:.{digits}f}")
         return scores
 
     # ------------------------------------------------------------------------------------------- a step, its turns

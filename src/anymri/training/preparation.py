@@ -109,7 +109,9 @@ def prepare(config: RunConfig) -> PreparedRun:
         raise UserError(f"{config.data.cache}: no training subject has a label map; {method.name} needs some that have")
     validation: tuple[str, ...] = ()
     if config.data.split is not None and config.training.validate_every:
-        validation = labelled(cache, part_of_split(config, cache, config.data.validation_part))
+        validation = part_of_split(config, cache, config.data.validation_part)
+        if method.head is not None:
+            validation = labelled(cache, validation)
     _fill_median_statistics(method, cache, training)
     shown = repeated(training, config.data.repeat)
     loaders = tuple(

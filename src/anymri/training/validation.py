@@ -1,13 +1,22 @@
-"""Dice of every subset on the validation subjects while a run goes on."""
+"""Dice or PSNR of every subset on the validation subjects while a run goes on."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from anymri.data.cache import Cache
+from anymri.data.study import Study
 from anymri.methods import Method
 
-__all__ = ["validate"]
+__all__ = ["validate", "validation_metric"]
+
+
+def validation_metric(method: Method) -> Literal["Dice", "PSNR"] | None:
+    """What a method is validated by: Dice if it segments, PSNR if it only makes images, nothing otherwise."""
+    if method.head is not None:
+        return "Dice"
+    return "PSNR" if "image" in method.outputs else None
 
 
 def validate(
@@ -17,7 +26,7 @@ def validate(
     window: tuple[int, int, int] | None,
     precision: Literal["32", "bf16"],
 ) -> dict[str, dict[str, float]]:
-    """Segment every validation subject from every subset it has.
+    """Predict every validation subject from every subset it has.
 
     Parameters
     ----------
@@ -25,7 +34,7 @@ def validate(
         Left in evaluation mode.
     cache : Cache
     subjects : tuple of str
-        With label maps.
+        With label maps, if the method segments.
     window : tuple of int or None
         Window (D, H, W), the one trained with; windows overlap by a quarter, for speed.
     precision : {"32", "bf16"}
@@ -33,16 +42,16 @@ def validate(
     Returns
     -------
     dict of str to dict of str to float
-        Subset name to region to Dice, mean over subjects. Empty for a method without segmentation.
+        Subset name to region to Dice, or to a sequence that exists and is not shown to PSNR (dB, in its brain); means
+        over subjects. Empty without `validation_metric`.
     """
     import numpy as np
     import torch
 
-    from anymri.evaluation.metrics import dice
-    from anymri.inference.labels import regions
     from anymri.inference.sliding_window import predict_subject
 
-    if method.head is None:
+    metric = validation_metric(method)
+    if metric is None:
         return {}
     method.eval()
     spec = method.spec
@@ -58,17 +67,48 @@ def validate(
             [subset for subset in _served(method) if has.issuperset(subset)],
             window=window,
             overlap=0.25,
-            outputs=("logits",),
+            outputs=("logits",) if metric == "Dice" else ("image",),
             subject_id=subject,
             precision=precision,
         )
-        label = np.asarray(study.label)
-        for subset, prediction in predicted.items():
-            for region, inside in regions(prediction.probability, method.head, spec).items():
-                counted = label != (-1 if spec.ignore is None else spec.ignore)
-                score = dice(inside & counted, np.isin(label, spec.region_values(region)))
-                values.setdefault(spec.subset_name(subset), {}).setdefault(region, []).append(float(score))
-    return {subset: {region: sum(v) / len(v) for region, v in by.items()} for subset, by in values.items()}
+        score = _dice if metric == "Dice" else _psnr
+        for subset, target, value in score(method, study, predicted):
+            values.setdefault(spec.subset_name(subset), {}).setdefault(target, []).append(value)
+    return {subset: {target: sum(v) / len(v) for target, v in by.items()} for subset, by in values.items()}
+
+
+Scored = list[tuple[tuple[str, ...], str, float]]
+
+
+def _dice(method: Method, study: Study, predicted: dict[Any, Any]) -> Scored:
+    import numpy as np
+
+    from anymri.evaluation.metrics import dice
+    from anymri.inference.labels import regions
+
+    assert method.head is not None
+    spec, label = method.spec, np.asarray(study.label)
+    counted = label != (-1 if spec.ignore is None else spec.ignore)
+    return [
+        (subset, region, float(dice(inside & counted, np.isin(label, spec.region_values(region)))))
+        for subset, prediction in predicted.items()
+        for region, inside in regions(prediction.probability, method.head, spec).items()
+    ]
+
+
+def _psnr(method: Method, study: Study, predicted: dict[Any, Any]) -> Scored:
+    from anymri.evaluation.metrics import psnr
+    from anymri.evaluation.scoring import Synthesis
+
+    real, scored = Synthesis(study, method.spec), []
+    for subset, prediction in predicted.items():
+        for target in real.targets(subset):
+            channel = method.spec.index(target)
+            if prediction.synthesised[channel]:
+                image = prediction.image[channel].numpy()
+                value = psnr(image, real.reference[target], real.brain[target], real.range[target])
+                scored += [] if math.isnan(value) else [(subset, target, value)]
+    return scored
 
 
 def _served(method: Method) -> list[tuple[str, ...]]:

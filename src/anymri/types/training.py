@@ -75,7 +75,8 @@ class Stage:
     unpaired : bool, default=False
         Whether modalities of a batch row may come from different subjects.
     select : {"last", "best"}, default="last"
-        Which weights the stage ends with; ``best`` by mean validation Dice.
+        Which weights the stage ends with; ``best`` by mean validation Dice, or PSNR of a method that only
+        makes images.
     augment : str, default="standard"
         Name in `anymri.data.augment.AUGMENTATIONS`.
     foreground : float, default=1/3
