@@ -56,6 +56,33 @@ def test_what_is_written_is_read(cache):
     assert cache.entry("a").label is None
 
 
+def test_site_and_class_are_told_and_are_no_content(cache):
+    before, sidecar = cache.fingerprint(), (cache.folder / "b.json").read_bytes()
+    assert not {"site", "class_label"} & json.loads(sidecar).keys()  # a cache from before there were any
+    assert (cache.entry("b").site, cache.entry("b").class_label, cache.sites, cache.class_labels) == ("", "", (), ())
+    for name, facts in {
+        "a": {"site": "Ulm", "class_label": "high"},
+        "b": {"site": "Bern", "class_label": ""},
+    }.items():
+        assert cache.update_facts(name, facts)
+        assert not cache.update_facts(name, facts)
+    told = Cache(cache.folder)
+    assert [(told.entry(name).site, told.entry(name).class_label) for name in "ab"] == [("Ulm", "high"), ("Bern", "")]
+    assert (told.sites, told.class_labels) == (("Bern", "Ulm"), ("high",))
+    batches = [volume_batch(told, name) for name in "ab"]
+    assert [(batch.site.item(), batch.class_label.item()) for batch in batches] == [(1, 0), (0, -1)]
+    assert told.fingerprint() == before
+    told.verify("a")
+    silent = Cache(cache.folder, facts=("class_label",))
+    assert (silent.entry("a").site, silent.sites, silent.class_labels) == ("", (), ("high",))
+    assert volume_batch(silent, "a").site.item() == -1
+    assert cache.update_facts("b", {})
+    assert (cache.folder / "b.json").read_bytes() == sidecar
+    made = make_study(1)._replace(site="Bern")
+    cache.write_entry("b", made)
+    assert Cache(cache.folder).entry("b").site == "Bern"
+
+
 def test_a_resampled_entry_knows_where_it_lies(tmp_path):
     cache = Cache.create(tmp_path, GLIOMA, (2, 2, 2))
     study = make_study(spacing=2)

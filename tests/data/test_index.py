@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,23 @@ def test_the_table_has_empty_cells_and_relative_paths(tmp_path: Path) -> None:
         assert {code: file.resolve() for code, file in theirs.images.items()} == ours.images
         assert (theirs.label and theirs.label.resolve()) == ours.label
     assert [file.name for file in path.parent.iterdir()] == ["subjects.csv"], "a temporary file was left"
+
+
+def test_class_labels_are_a_column_where_there_are_any(tmp_path: Path) -> None:
+    first, second = two_subjects(tmp_path)
+    path = write_subjects(tmp_path / "subjects.csv", [replace(first, class_label="IDH mutant"), second])
+    assert path.read_text(encoding="utf-8").splitlines()[:2] == [
+        "subject,patient,site,label,class_label,t1,t1c,flair",
+        "a,p1,Bern,images/a/seg.nii.gz,IDH mutant,images/a/t1.nii.gz,,images/a/flair.nii.gz",
+    ]
+    read = read_subjects(path)
+    assert [(s.class_label, s.site, sorted(s.images)) for s in read] == [
+        ("IDH mutant", "Bern", ["flair", "t1"]),
+        ("", "", ["t1c"]),
+    ]
+    path.write_text("subject,class_lable,t1\na,x,images/a/t1.nii.gz\n")
+    with pytest.raises(UserError, match=r"unknown column 'class_lable'; did you mean 'class_label'"):
+        read_subjects(path)
 
 
 def test_table_and_images_can_move_together(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def entry(name: str, absent: tuple[int, ...] = (), lesion: tuple[int, ...] | Non
 class Subjects:
     """Stands for a cache of the given entries."""
 
+    sites = class_labels = ()
+
     def __init__(self, *entries: Study) -> None:
         self.entries = {one.subject_id: one for one in entries}
 

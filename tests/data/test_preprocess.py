@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -196,6 +197,19 @@ def test_one_broken_subject_does_not_stop_the_others(tmp_path, subjects):
     assert set(np.unique(cache.entry("s0").label)) == {0, 1, 3}
     assert cache.entry("s1").label is None
     assert cache.entry("s1").present.tolist() == [True, False, True, True]
+
+
+def test_site_and_class_follow_the_table_without_touching_voxels(tmp_path, subjects):
+    told = [replace(subjects[0], site="Bern", class_label="high"), subjects[1]]
+    cache = Cache(preprocess(told, tmp_path / "cache", 2, progress=False))
+    assert (cache.entry("s0").site, cache.entry("s0").class_label, cache.sites) == ("Bern", "high", ("Bern",))
+    written = {path.name: path.stat().st_mtime_ns for path in cache.folder.glob("*.npy")}
+    mended = [replace(told[0], class_label="low"), told[1]]
+    again = preprocess(mended, tmp_path / "cache", 2, progress=False)
+    assert (again.done, again.skipped) == (["s0"], ["s1"])
+    assert Cache(again).entry("s0").class_label == "low"
+    assert preprocess(mended, tmp_path / "cache", 2, progress=False).done == []
+    assert {path.name: path.stat().st_mtime_ns for path in cache.folder.glob("*.npy")} == written
 
 
 def test_a_second_run_does_only_what_changed(tmp_path, subjects):

@@ -59,3 +59,39 @@ class SelfTaught(Small):
             entropy = -(others.softmax(dim=1) * others.log_softmax(dim=1)).sum(dim=1).mean()
             loss, logs = loss + entropy, logs | {"entropy": entropy.detach()}
         return StepOutput(loss, logs)
+
+
+class SiteLevels(Small):
+    """Learns the mean intensity of each site, each from its own subjects alone."""
+
+    name = "site_levels"
+    uses = ("site",)
+
+    def __init__(self, config: MethodConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.levels = nn.Parameter(torch.zeros(3))
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        _, loss = self.supervised(batch)
+        known = batch.site >= 0
+        mean = batch.image.flatten(1).nanmean(dim=1)
+        level = (self.levels[batch.site.clamp_min(0)] - mean)[known].square().sum()
+        return StepOutput(loss + level, {"cross_entropy": loss.detach(), "level": level.detach()})
+
+
+class Classifier(Small):
+    """Tells the class of a study from its mean intensities; segments beside it."""
+
+    name = "classifier"
+    uses = ("class_label",)
+
+    def __init__(self, config: MethodConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.classes = nn.Linear(2 * len(spec.modalities), 2)
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        _, loss = self.supervised(batch)
+        image = zero_absent(batch.image, batch.available).flatten(2)
+        scores = self.classes(torch.cat([image.mean(dim=2), image.std(dim=2)], dim=1))
+        error = nn.functional.cross_entropy(scores, batch.class_label, ignore_index=-1, reduction="sum")
+        return StepOutput(loss + error, {"cross_entropy": loss.detach(), "class": error.detach()})

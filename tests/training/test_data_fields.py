@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dummy_methods
 import pytest
+from small_cohort import write_cache
 
 from anymri import methods
 from anymri.config import result_changing
@@ -112,3 +113,64 @@ def test_a_run_that_hides_nothing_keeps_its_identity(config, made):
     facts = [preparation.prepare(one).facts for one in (plain, hiding)]
     assert facts[0]["identity"] != facts[1]["identity"]
     assert "hidden" not in facts[0]
+
+
+# -------------------------------------------------------------------------------------------------- site and class
+
+
+@pytest.fixture
+def told_cache(tmp_path):
+    """p0 and p2 of one site, p1 of another, p3 of none; a validation subject's site comes first by the alphabet."""
+    cache = Cache(write_cache(tmp_path / "told"))
+    sites = {"p0": "Bern", "p1": "Ulm", "p2": "Bern", "p4": "Aachen"}
+    classes = {"p0": "low", "p1": "high", "p3": "low"}
+    for name in cache.subject_ids:
+        cache.update_facts(name, {"site": sites.get(name, ""), "class_label": classes.get(name, "")})
+    return cache.folder
+
+
+def test_a_method_learns_of_each_site_from_its_own_subjects(config, made, tmp_path, told_cache):
+    settings = {"cache": str(told_cache)}
+    run = train(config("site_levels", ["p0", "p2", "p3"], settings), tmp_path / "run", progress=False)
+    levels = methods.load(run / "model.safetensors").levels
+    assert levels[1] != 0  # Bern
+    assert (levels[[0, 2]] == 0).all()  # Aachen and Ulm: nobody here
+    numbers = {"p0": 1, "p2": 1, "p3": -1}
+    for batch in made[0].seen:
+        assert batch.site.tolist() == [numbers[name] for name in batch.subject_ids]
+        assert batch.class_label.tolist() == [-1] * len(batch.subject_ids)  # not named in uses
+    assert card(run)["site"] == {"names": ["Aachen", "Bern", "Ulm"], "subjects": {"p0": "Bern", "p2": "Bern"}}
+    assert read_header(run / "model.safetensors").extra["site_names"] == ["Aachen", "Bern", "Ulm"]
+
+
+def test_a_method_learns_the_class_of_a_study(config, made, tmp_path, told_cache):
+    settings = {"cache": str(told_cache)}
+    run = train(config("classifier", ["p0", "p1", "p2"], settings, epochs=8, lr=0.1), tmp_path / "run", progress=False)
+    numbers = {"p0": 1, "p1": 0, "p2": -1}
+    for batch in made[0].seen:
+        assert batch.class_label.tolist() == [numbers[name] for name in batch.subject_ids]
+    errors = [row["terms"]["class"] for row in read_log(run)[1:]]
+    assert errors[-1] < 0.6 * errors[0]
+    extra = read_header(run / "model.safetensors").extra
+    assert extra["class_label_names"] == ["high", "low"]
+    assert "site_names" not in extra
+
+
+def test_a_mended_class_is_another_run_for_a_method_that_uses_it_and_for_no_other(config, made, told_cache):
+    def identities():
+        runs = [
+            config(name, ["p0", "p1"], {"cache": str(told_cache)}) for name in ("classifier", "site_levels", "small")
+        ]
+        return [preparation.prepare(one).facts["identity"] for one in runs]
+
+    before = identities()
+    Cache(told_cache).update_facts("p0", {"site": "Bern", "class_label": "high"})
+    assert [a == b for a, b in zip(before, identities(), strict=True)] == [False, True, True]
+
+
+def test_what_a_method_uses_must_be_known_of_some_subject(config, made, tmp_path, told_cache):
+    with pytest.raises(
+        UserError, match=r"no training subject has a site, which site_levels uses; fill the column site"
+    ):
+        train(config("site_levels", ["p3"], {"cache": str(told_cache)}), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

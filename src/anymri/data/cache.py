@@ -23,10 +23,13 @@ from anymri.files import make_folder, replace_file
 from anymri.moved import hand_on
 from anymri.types import STATISTICS, DataSpec, UserError
 
-__all__ = ["FORMAT_VERSION", "Cache", "study_facts"]
+__all__ = ["FORMAT_VERSION", "SUBJECT_FACTS", "Cache", "study_facts"]
 
 #: Raised whenever cached values would come out differently.
 FORMAT_VERSION = 2
+
+#: What a sidecar tells of a subject beside its voxels, where it is known.
+SUBJECT_FACTS = ("site", "class_label")
 
 
 class Cache:
@@ -38,6 +41,8 @@ class Cache:
         Folder with ``dataset.json``.
     hidden : dict of str to collection of str, default={}
         Subject id to modality codes that `entry` gives as absent, as if they had never been acquired.
+    facts : collection of str, default=("site", "class_label")
+        What of these `entry` tells; the others are unknown.
 
     Raises
     ------
@@ -45,9 +50,15 @@ class Cache:
         If it is not a cache or was written by another version of the format.
     """
 
-    def __init__(self, folder: str | Path, hidden: Mapping[str, Collection[str]] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        hidden: Mapping[str, Collection[str]] = MappingProxyType({}),
+        facts: Collection[str] = SUBJECT_FACTS,
+    ) -> None:
         self.folder = Path(folder)
         self.hidden = hidden
+        self.facts = tuple(name for name in SUBJECT_FACTS if name in facts)
         path = self.folder / "dataset.json"
         if not path.is_file():
             raise UserError(f"{self.folder}: is not a cache (no dataset.json); run anymri preprocess first")
@@ -109,6 +120,21 @@ class Cache:
             raise UserError(f"{self.folder}: the cache has no subject; run anymri preprocess again")
         return float(spacing[0]), float(spacing[1]), float(spacing[2])
 
+    @cached_property
+    def sites(self) -> tuple[str, ...]:
+        """Known sites of all subjects, sorted: the numbers of `anymri.types.Batch.site`."""
+        return self._names("site")
+
+    @cached_property
+    def class_labels(self) -> tuple[str, ...]:
+        """Known classes of all subjects, sorted: the numbers of `anymri.types.Batch.class_label`."""
+        return self._names("class_label")
+
+    def _names(self, fact: str) -> tuple[str, ...]:
+        if fact not in self.facts:
+            return ()
+        return tuple(sorted({self.sidecar(name).get(fact, "") for name in self.subject_ids} - {""}))
+
     def sidecar(self, subject_id: str) -> dict[str, Any]:
         """Content of a subject's JSON file.
 
@@ -153,6 +179,7 @@ class Cache:
             geometry=geometry,
             subject_id=subject_id,
             ignore=self.spec.ignore,
+            **{name: sidecar.get(name, "") for name in self.facts},
         )
 
     def verify(self, subject_id: str) -> None:
@@ -235,14 +262,41 @@ class Cache:
             raise
         return paths[0]
 
+    def update_facts(self, subject_id: str, facts: Mapping[str, str]) -> bool:
+        """Let a subject's sidecar say its site and class; voxels stay as they are.
+
+        Parameters
+        ----------
+        subject_id : str
+        facts : dict of str to str
+            ``site`` and ``class_label``; empty or not there = unknown.
+
+        Returns
+        -------
+        bool
+            Whether anything was new.
+
+        Raises
+        ------
+        UserError
+            If the subject is not in the cache or the disk refuses.
+        """
+        old = self.sidecar(subject_id)
+        new = {key: value for key, value in old.items() if key not in SUBJECT_FACTS}
+        new |= {name: facts[name] for name in SUBJECT_FACTS if facts.get(name)}
+        if new == old:
+            return False
+        _write_json(self.folder / f"{subject_id}.json", new)
+        return True
+
     def fingerprint(self) -> str:
-        """Sha256 over what the cache holds: settings and every subject's content, not paths or times."""
+        """Sha256 over what the cache holds: settings and every subject's voxels, not paths, times, sites or classes."""
         digest = hashlib.sha256()
         settings = {"format": FORMAT_VERSION, "spacing_mm": self._nominal_spacing_mm, "spec": self.spec.to_dict()}
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for subject_id in self.subject_ids:
             sidecar = self.sidecar(subject_id)
-            for name in ("sources", "key"):  # the files' names; what came of them counts
+            for name in ("sources", "key", *SUBJECT_FACTS):  # the files' names: what came of them counts
                 sidecar.pop(name, None)
             digest.update(json.dumps(sidecar, sort_keys=True).encode())
         return digest.hexdigest()
@@ -263,6 +317,7 @@ def study_facts(study: Study, spec: DataSpec) -> dict[str, Any]:
         "statistics": {
             code: dict(zip(STATISTICS, study.statistics[channel].tolist(), strict=True)) for channel, code in codes
         },
+        **{name: getattr(study, name) for name in SUBJECT_FACTS if getattr(study, name)},
     }
 
 

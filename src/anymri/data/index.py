@@ -26,6 +26,8 @@ __all__ = [
 ]  # fmt: skip
 
 _COLUMNS = ("subject", "patient", "site", "label")
+#: Written where any subject has it.
+_CLASS = "class_label"
 
 
 def index_dataset(
@@ -111,7 +113,7 @@ def summarise(sentences: Sequence[str], shown: int = 5) -> list[str]:
 
 
 def write_subjects(path: Path | str, subjects: Sequence[Subject]) -> Path:
-    """Write the table: subject, patient, site, label, then a column for each modality that any subject has.
+    """Write the table: subject, patient, site, label, class_label if any is known, then a column for each modality.
 
     Parameters
     ----------
@@ -133,10 +135,12 @@ def write_subjects(path: Path | str, subjects: Sequence[Subject]) -> Path:
     codes = [code for code in MODALITIES if any(code in subject.images for subject in subjects)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *codes])
+    classes = [_CLASS] if any(subject.class_label for subject in subjects) else []
+    writer.writerow([*_COLUMNS, *classes, *codes])
     for subject in subjects:
-        files = [_relative(file, path.parent) for file in (subject.label, *map(subject.images.get, codes))]
-        writer.writerow([subject.subject_id, subject.patient or subject.subject_id, subject.site, *files])
+        label, *files = (_relative(file, path.parent) for file in (subject.label, *map(subject.images.get, codes)))
+        person = [subject.subject_id, subject.patient or subject.subject_id, subject.site, label]
+        writer.writerow([*person, *[subject.class_label for _ in classes], *files])
     make_folder(path.parent)
     with replace_file(path) as handle:
         handle.write(text.getvalue().encode())
@@ -159,8 +163,9 @@ def read_subjects(path: Path | str, *, check_files: bool = True) -> list[Subject
     Parameters
     ----------
     path : path-like
-        CSV file with a column ``subject``, any of ``patient``, ``site``, ``label``, and one of image paths for each
-        modality; paths are relative to the table's folder or absolute, an empty cell is a missing sequence.
+        CSV file with a column ``subject``, any of ``patient``, ``site``, ``label``, ``class_label``, and one of image
+        paths for each modality; paths are relative to the table's folder or absolute, an empty cell is a missing
+        sequence.
     check_files : bool, default=True
         Whether every file must exist.
 
@@ -206,9 +211,10 @@ def _check_header(path: Path, header: list[str]) -> None:
     for name in header:
         if header.count(name) > 1:
             raise UserError(f"{path}: has two columns {name!r}; remove one")
-        if name not in _COLUMNS and name not in MODALITIES:
-            close = get_close_matches(name, [*_COLUMNS, *MODALITIES], 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join([*_COLUMNS, *MODALITIES])}"
+        known = [*_COLUMNS, _CLASS, *MODALITIES]
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise UserError(f"{path}: unknown column {name!r}; {hint}")
 
 
@@ -232,4 +238,5 @@ def _read_row(place: str, header: list[str], row: list[str], folder: Path, check
         if check_files and not source_files(file):
             raise UserError(f"{place}: {name} file {file} does not exist; mend the path or leave the cell empty")
     label = files.pop("label", None)
-    return Subject(subject_id, files, label, cells.get("patient", subject_id), cells.get("site", ""))
+    patient, site, class_label = cells.get("patient", subject_id), cells.get("site", ""), cells.get(_CLASS, "")
+    return Subject(subject_id, files, label, patient, site, class_label=class_label)

@@ -118,7 +118,7 @@ class PatchLoader:
         for row, subject_id in enumerate(subject_ids):
             self.cache.verify(subject_id)  # at its first use; later calls cost nothing
             crops.append(self._crop(self._study(subject_id), _generator(self.seed, "crop", *key, row)))
-        return _collate(crops, self._labels)
+        return _collate(crops, self.cache, self._labels)
 
     def batches(self, stage_index: int, epoch: int, start: int = 0, prefetch: int = 3) -> Iterator[Batch]:
         """The batches of an epoch in order, prepared by a background thread.
@@ -204,10 +204,10 @@ def volume_batch(cache: Cache, subject_id: str) -> Batch:
     cache.verify(subject_id)
     study = cache.entry(subject_id)
     crop = Crop(study, np.zeros(3, dtype=np.int64), np.array(study.image.shape[1:]))
-    return _collate([crop], crop.label is not None)
+    return _collate([crop], cache, crop.label is not None)
 
 
-def _collate(crops: list[Crop], labels: bool) -> Batch:
+def _collate(crops: list[Crop], cache: Cache, labels: bool) -> Batch:
     """One batch of the crops; `labels`: whether any subject of the cohort has a label map."""
     present = torch.stack([crop.present for crop in crops])
     where = Where(
@@ -225,7 +225,14 @@ def _collate(crops: list[Crop], labels: bool) -> Batch:
         statistics=torch.stack([crop.statistics for crop in crops]),
         where=where,
         subject_ids=tuple(crop.subject_id for crop in crops),
+        site=_places(cache.sites, [crop.study.site for crop in crops]),
+        class_label=_places(cache.class_labels, [crop.study.class_label for crop in crops]),
     )
+
+
+def _places(names: Sequence[str], found: Sequence[str]) -> Tensor:
+    """Where each name stands in the list; -1 for an unknown one."""
+    return torch.tensor([names.index(name) if name in names else -1 for name in found])
 
 
 def _label(crop: Crop) -> Tensor:

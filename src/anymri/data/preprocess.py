@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.cache import Cache, check_cache_name
+from anymri.data.cache import SUBJECT_FACTS, Cache, check_cache_name
 from anymri.data.formats import source_files
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
@@ -319,14 +319,15 @@ def _preprocess_subject(subject: Subject, folder: Path) -> tuple[str, str]:
         check_cache_name(subject.subject_id)
         cache = Cache(folder)
         sources = _describe_sources(subject, cache.spec)
+        facts = {name: getattr(subject, name) for name in SUBJECT_FACTS}
         if _is_current(cache, subject.subject_id, sources):
-            return subject.subject_id, "skipped"
+            return subject.subject_id, "done" if cache.update_facts(subject.subject_id, facts) else "skipped"
         images = {code: read_image(path) for code, path in subject.images.items() if code in cache.spec.modalities}
         label = None if subject.label is None else read_image(subject.label, kind="label")
         for code, volume in list(images.items())[:1]:  # one sequence tells whether a subject was stripped
             refuse_head(code, volume)
         study = preprocess_study(images, cache._nominal_spacing_mm, label, cache.spec)
-        cache.write_entry(subject.subject_id, study, sources)
+        cache.write_entry(subject.subject_id, study._replace(**facts), sources)
     except UserError as error:
         return subject.subject_id, str(error)
     except Exception as error:  # one broken subject must not stop a night's run

@@ -36,6 +36,8 @@ class Study(NamedTuple):
         Name in the cache; empty for a study that is in none.
     ignore : int or None, default=None
         Value in `label` of voxels that nobody labelled.
+    site, class_label : str, default=""
+        Hospital or scanner, and class of the study (a grade, a diagnosis), where known.
     """
 
     image: NDArray[np.float32] | NDArray[np.float16]
@@ -47,6 +49,8 @@ class Study(NamedTuple):
     geometry: Geometry
     subject_id: str = ""
     ignore: int | None = None
+    site: str = ""
+    class_label: str = ""
 
     @property
     def grid(self) -> Geometry:

@@ -93,8 +93,8 @@ def prepare(config: RunConfig) -> PreparedRun:
     method = _build_method(config, cache)
     stages = _resolve_stages(method, config.training)
     part = part_of_split(config, cache, config.data.train_part)
-    if config.data.hide:
-        cache = Cache(cache.folder, draw_hidden(cache, part, config.data.hide, config.training.seed))
+    hidden = draw_hidden(cache, part, config.data.hide, config.training.seed)
+    cache = Cache(cache.folder, hidden, facts=method.uses)
     chosen = tuple(choose_subjects(cache, part, method, stage) for stage in stages)
     for stage, of_stage in zip(stages, chosen, strict=True):
         if not of_stage.trained:
@@ -325,6 +325,7 @@ def _facts(
         "validation_subjects": list(validation),
         "stages": [_plain_stage(stage) for stage in stages],
         "start": weights_digest(method) if config.training.init else "fresh",
+        **_subject_facts(cache, method, training),
     }
     content = json.dumps([result_changing(config), facts], sort_keys=True)
     facts["identity"] = hashlib.sha256(content.encode()).hexdigest()
@@ -341,6 +342,22 @@ def _plain_stage(stage: Stage) -> dict[str, Any]:
         for entry in fields(stage)
         if entry.name not in NEWER_FIELDS or getattr(stage, entry.name) != entry.default
     }
+
+
+def _subject_facts(cache: Cache, method: Method, training: tuple[str, ...]) -> dict[str, Any]:
+    """Names of the cohort's sites and classes, and each training subject's, of what the method uses."""
+    facts: dict[str, Any] = {}
+    for name, names in (("site", cache.sites), ("class_label", cache.class_labels)):
+        if name not in method.uses:
+            continue
+        known = {subject: found for subject in training if (found := getattr(cache.entry(subject), name))}
+        if not known:
+            raise UserError(
+                f"{cache.folder}: no training subject has a {name}, which {method.name} uses; fill the column {name} "
+                "of the table of subjects and run anymri preprocess again"
+            )
+        facts[name] = {"names": list(names), "subjects": known}
+    return facts
 
 
 def _difference(out: Path, stored: dict[str, Any], plan: PreparedRun) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from anymri.data.cache import SUBJECT_FACTS
 from anymri.evaluation.seen import training_images
 from anymri.training.preparation import PreparedRun
 from anymri.types import Stage
@@ -35,8 +36,8 @@ def save_model(plan: PreparedRun, out: Path) -> None:
         "dropped_subjects": plan.facts["dropped_subjects"],
         "code": plan.facts["code"],
     }
-    if "hidden" in plan.facts:
-        extra["hidden"] = plan.facts["hidden"]
+    extra |= {key: plan.facts[key] for key in ("hidden",) if key in plan.facts}
+    extra |= {f"{key}_names": plan.facts[key]["names"] for key in SUBJECT_FACTS if key in plan.facts}
     plan.method.eval().save(out / "model.safetensors", extra=extra)
 
 

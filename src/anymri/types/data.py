@@ -146,6 +146,8 @@ class Subject:
         Hospital or scanner, where known.
     notes : tuple of (Path, str)
         Files that were found and are not used, or are doubtful, each with a plain sentence; not part of the table.
+    class_label : str, default=""
+        Class of the study, e.g. a grade or a diagnosis, where known.
     """
 
     subject_id: str
@@ -154,6 +156,7 @@ class Subject:
     patient: str = ""
     site: str = ""
     notes: tuple[tuple[Path, str], ...] = field(default=(), compare=False)
+    class_label: str = ""
 
 
 #: Order of the last axis of `Batch.statistics`: raw-intensity statistics over a modality's own brain voxels.
@@ -200,6 +203,10 @@ class Batch(NamedTuple):
         Raw-intensity statistics of each modality's own brain; NaN where not present.
     where : Where or None
     subject_ids : tuple of str
+    site, class_label : Tensor of int64, shape (B,), or None
+        Place of each subject's site and class in the cohort's sorted lists of names (`anymri.data.cache.Cache.sites`
+        and `class_labels`), -1 where unknown or where the method does not name it in `uses`. None in batches made by
+        hand.
     """
 
     image: Tensor
@@ -209,6 +216,8 @@ class Batch(NamedTuple):
     statistics: Tensor
     where: Where | None = None
     subject_ids: tuple[str, ...] = ()
+    site: Tensor | None = None
+    class_label: Tensor | None = None
 
     @property
     def labelled(self) -> Tensor:
