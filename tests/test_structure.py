@@ -44,7 +44,7 @@ CIRCLES_OF_TYPES = [
     ["anymri.data.nifti", "anymri.data.same_image"],
 ]
 #: Runs of eight or more equal lines in two files (tools/duplicates.py).
-REPEATED_PASSAGES = 4
+REPEATED_PASSAGES = 2
 
 Graph = dict[str, set[str]]
 
