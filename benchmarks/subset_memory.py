@@ -23,6 +23,7 @@ def predict(count: int, size: int) -> None:
     """Predict so many subsets in this process and print the highest memory before and after."""
     import torch
 
+    from anymri.data.study import Study
     from anymri.inference.sliding_window import WindowSettings, iterate_subject
     from anymri.methods import create
     from anymri.types import STATISTICS, DataSpec
@@ -32,12 +33,11 @@ def predict(count: int, size: int) -> None:
     spec = DataSpec(MODALITIES)
     method = create("unet", spec, preset="tiny", width=2, depth=2).eval()
     image = torch.randn((len(MODALITIES), size, size, size))
-    boxes = torch.tensor([[[0, 0, 0], [size, size, size]]] * len(MODALITIES))
-    subject = (image, torch.ones(len(MODALITIES), len(STATISTICS)), boxes)
+    study = Study.from_arrays(image.numpy(), torch.ones(len(MODALITIES), len(STATISTICS)).numpy())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     work = time.process_time()
     settings = WindowSettings(overlap=0)
-    done = sum(1 for _ in iterate_subject(method, subject, spec.subsets()[-count:], settings))
+    done = sum(1 for _ in iterate_subject(method, study, spec.subsets()[-count:], settings))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = {"subsets": done, "more_mib": round((after - before) / 1024, 1), "peak_mib": round(after / 1024, 1)}
     print(json.dumps({**found, "processor_s": round(time.process_time() - work, 1)}))

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--subset", required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    work = Evaluation.prepare(options.run, options.cache, EvaluationSettings(precision="32"), subsets=[options.subset])
+    work = Evaluation.prepare(options.run, options.cache, EvaluationSettings(), subsets=[options.subset])
     for subject in read_split(options.split).part(options.part, 0):
         entry = work.cache.entry(subject)
         real = np.asarray(entry.label) > 0

@@ -20,6 +20,7 @@ from anymri.evaluation.baselines import BASELINES, collect_moments, fill_in
 from anymri.evaluation.score_subject import predict_entry
 from anymri.evaluation.scoring import score_synthesis_by_place
 from anymri.evaluation.setup import Evaluation, EvaluationSettings
+from anymri.inference.sliding_window import WindowSettings
 
 METRICS = ("psnr", "ssim", "psnr_tumor")
 
@@ -78,7 +79,7 @@ def main() -> None:
     torch.set_num_threads(1)
     subsets = options.subsets.split(",") if options.subsets else None
     work = Evaluation.prepare(
-        options.run, options.cache, EvaluationSettings(precision="32", overlap=0.25), subsets=subsets
+        options.run, options.cache, EvaluationSettings(windows=WindowSettings(overlap=0.25)), subsets=subsets
     )
     split = read_split(options.split)
     moments = [collect_moments(work.cache.entry(name), work.spec) for name in split.part("train", 0)]

@@ -40,6 +40,15 @@ def test_another_sequence_adds_nothing_to_a_brain_and_an_absent_one_has_none():
     assert not study.brain([]).any()
 
 
+def test_a_study_of_bare_arrays_knows_what_is_there_and_where():
+    image = np.asarray(make_study().image, np.float32)
+    study = Study.from_arrays(image, np.zeros((3, 8), np.float32))
+    assert study.present.tolist() == [True, True, False]
+    assert study.boxes.tolist() == [[[0, 1, 0], [1, 2, 8]], [[1, 2, 0], [2, 3, 8]], [[0, 0, 0], [0, 0, 0]]]
+    assert study.grid is study.geometry
+    assert study.geometry.shape_dhw == (4, 6, 8)
+
+
 def test_the_grid_is_that_of_the_image():
     assert make_study().grid is NATIVE
     np.testing.assert_array_equal(make_study().affine @ (1, 1, 1, 1), (2, 2, 3, 1))

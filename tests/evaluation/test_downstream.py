@@ -102,7 +102,6 @@ def test_downstream_dice_by_hand():
 
 def test_a_frozen_method_sees_the_completed_study_as_complete(three, mean_method):
     """With the real sequences it gives what it gives for the complete study; a worse synthesis changes that."""
-    import torch
 
     from anymri.inference.labels import regions
     from anymri.inference.sliding_window import predict_subject
@@ -111,8 +110,7 @@ def test_a_frozen_method_sees_the_completed_study_as_complete(three, mean_method
     image = np.asarray(entry.image, np.float32)
     every = three.cache.spec.modalities
     segmenter = freeze_segmenter(mean_method, entry.statistics)
-    tensors = (torch.from_numpy(image), torch.from_numpy(entry.statistics), torch.from_numpy(np.asarray(entry.boxes)))
-    complete = predict_subject(mean_method, *tensors, [every], outputs=("logits",))[every]
+    complete = predict_subject(mean_method, entry, [every], outputs=("logits",))[every]
     expected = regions(complete.probability, mean_method.head)
     found = segmenter(image)
     assert all(np.array_equal(found[region], expected[region]) for region in expected)

@@ -154,7 +154,7 @@ def test_segmentation_can_be_scored_on_the_grid_of_the_files(three, mean_method,
     table = evaluate(mean_method, three.cache.folder, tmp_path / "r.parquet", reference=native.folder, **options)
     assert set(table["protocol"]) == {"anymri-native"}
     own = table[(table["metric"] == "volume_error") & (table["target"] == "whole_tumor")]
-    work = Evaluation.prepare(mean_method, three.cache, EvaluationSettings(precision="32"))
+    work = Evaluation.prepare(mean_method, three.cache, EvaluationSettings())
     entry = three.cache.entry(three.names[0])
     ((_, prediction),) = predict_entry(work, entry, [("t1c", "flair")], ("logits",))
     label = three.studies[three.names[0]][1]
@@ -341,7 +341,7 @@ def test_ranks_follow_whole_tumour_dice_and_name_nobody_twice(table, three):
 
 
 def test_predictions_come_with_the_subset_that_was_asked(three, mean_method):
-    work = Evaluation.prepare(mean_method, three.cache, EvaluationSettings(precision="32"))
+    work = Evaluation.prepare(mean_method, three.cache, EvaluationSettings())
     entry = three.cache.entry(three.names[0])
     found = dict(predict_entry(work, entry, [("t1",), ("flair",)], ("logits",)))
     assert list(found) == [("t1",), ("flair",)]

@@ -70,7 +70,7 @@ def _open(name: str, cache: Cache, three, subsets=SUBSETS) -> Evaluation:
     else:
         method = build()
     method.extra = {"window": WINDOW}
-    return Evaluation.prepare(method, cache, EvaluationSettings(precision="32", batch_size=1))
+    return Evaluation.prepare(method, cache, EvaluationSettings())
 
 
 def _predict(work: Evaluation, subject: str, subsets) -> dict:
@@ -154,10 +154,7 @@ def test_a_leak_would_be_found(three, deleted, mean_method, monkeypatch, leak):
         monkeypatch.setattr(
             type(mean_method), "decode", lambda self, f, available, *rest: decode(self, f, everything, *rest)
         )
-    works = [
-        Evaluation.prepare(mean_method, cache, EvaluationSettings(precision="32"))
-        for cache in (three.cache, deleted[name])
-    ]
+    works = [Evaluation.prepare(mean_method, cache, EvaluationSettings()) for cache in (three.cache, deleted[name])]
     if leak == "box":
         entry = Cache.entry
 

@@ -14,7 +14,7 @@ import anymri
 from anymri.data.nifti import read_image
 from anymri.data.preprocess import preprocess_study
 from anymri.inference.predict import load, predict_study, write_result
-from anymri.inference.sliding_window import predict_subject
+from anymri.inference.sliding_window import WindowSettings, predict_subject
 from anymri.methods import create
 from anymri.protocol.method import Method, MethodConfig, Preset
 from anymri.protocol.request import EVERYTHING
@@ -127,7 +127,7 @@ def test_windows_have_the_size_of_training(bright, affine, monkeypatch):
     seen = []
 
     def spy(*arguments, **options):
-        seen.append(options["window"])
+        seen.append(arguments[3].window)
         return predict_subject(*arguments, **options)
 
     monkeypatch.setattr(predict, "predict_subject", spy)
@@ -178,8 +178,7 @@ def test_deleted_and_simulated_sequences_agree_bit_for_bit(name):
 
     def run(codes, subsets):
         study = preprocess_study({code: volumes[code] for code in codes})
-        tensors = [torch.from_numpy(array) for array in (study.image, study.statistics, study.boxes)]
-        return predict_subject(method, *tensors, subsets, window=(16, 16, 16))
+        return predict_subject(method, study, subsets, WindowSettings(window=(16, 16, 16)))
 
     simulated = run(GLIOMA.modalities, SUBSETS)
     for subset in SUBSETS:

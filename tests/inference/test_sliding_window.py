@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tensor_study import predict_tensors
 
-from anymri.inference.sliding_window import predict_subject, window_starts
+from anymri.inference.sliding_window import WindowSettings, window_starts
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, SubsetNotTrained
 from anymri.protocol.per_subset import PerSubsetModels
 from anymri.protocol.request import EVERYTHING
@@ -110,7 +111,7 @@ def test_subsets_with_nearly_the_same_brain_share_their_windows_and_others_have_
     boxes[1, :, 0] = torch.tensor([10, 24])  # one voxel further: the same multiples of eight
     boxes[3, :, 0] = torch.tensor([0, 40])
     method = Recorder().eval()
-    predict_subject(method, image, statistics, boxes, [("t1",), ("t1c",), ("flair",)], window=(16, 4, 4))
+    predict_tensors(method, image, statistics, boxes, [("t1",), ("t1c",), ("flair",)], window=(16, 4, 4))
     assert [place for place in method.encoded if place[1] == "t1+t1c"] == [([8, 0, 0], "t1+t1c", [40, 4, 4])]
     assert [place[0][0] for place in method.encoded if place[1] == "flair"] == [0, 8, 16, 24]
 
@@ -120,12 +121,31 @@ def test_overlap_outside_its_range_is_refused():
         window_starts(8, 4, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"overlap": 1.0}, "overlap 1.0"), ({"batch_size": 0}, "batch size 0"), ({"window": (4, 4)}, "three sizes"),
+        ({"window": (4, 0, 4)}, "at least 1"),
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(values, match):
+    with pytest.raises(UserError, match=match):
+        WindowSettings(**values)
+
+
+def test_windows_have_the_size_of_the_training_unless_another_is_asked_for():
+    weights = {"window": [8, 9, 10], "seed": 1}
+    assert WindowSettings(overlap=0.1).trained_as(weights) == WindowSettings(window=(8, 9, 10), overlap=0.1)
+    assert WindowSettings(window=(4, 4, 4)).trained_as(weights).window == (4, 4, 4)
+    assert WindowSettings().trained_as({"window": None}).window is None
+
+
 @pytest.mark.parametrize("weighting", ["uniform", "gaussian"])
 def test_a_voxelwise_method_gives_the_same_in_windows_as_at_once(weighting):
     image, statistics, boxes = subject()
     method = Recorder().eval()
-    at_once = predict_subject(method, image, statistics, boxes, SUBSETS)
-    windows = predict_subject(method, image, statistics, boxes, SUBSETS, window=(4, 4, 6), weighting=weighting)
+    at_once = predict_tensors(method, image, statistics, boxes, SUBSETS)
+    windows = predict_tensors(method, image, statistics, boxes, SUBSETS, window=(4, 4, 6), weighting=weighting)
     for subset in SUBSETS:
         torch.testing.assert_close(windows[subset].probability, at_once[subset].probability)
         torch.testing.assert_close(windows[subset].image, at_once[subset].image, equal_nan=True)
@@ -135,7 +155,7 @@ def test_window_of_the_whole_volume_is_a_direct_prediction():
     image, statistics, boxes = subject()
     method = Recorder().eval()
     subset = ("t1", "flair")
-    result = predict_subject(method, image, statistics, boxes, [subset], window=image.shape[1:])[subset]
+    result = predict_tensors(method, image, statistics, boxes, [subset], window=image.shape[1:])[subset]
     direct = method.predict(image[None], GLIOMA.available(subset)[None], where_of(image))
     inside = result.slices
     assert torch.equal(result.probability[(slice(None), *inside)], direct.logits.sigmoid()[0][(slice(None), *inside)])
@@ -159,7 +179,7 @@ def test_probabilities_are_averaged_not_logits():
             return Prediction(logits=value.reshape(-1, 1, 1, 1, 1).expand(-1, 3, *size))
 
     image, statistics, boxes = torch.ones(4, 6, 4, 4), torch.ones(4, 8), torch.tensor([[[0, 0, 0], [6, 4, 4]]] * 4)
-    result = predict_subject(ByOrigin().eval(), image, statistics, boxes, [("t1",)], window=(4, 4, 4))[("t1",)]
+    result = predict_tensors(ByOrigin().eval(), image, statistics, boxes, [("t1",)], window=(4, 4, 4))[("t1",)]
     line = result.probability[0, :, 0, 0]
     high = torch.tensor(4.0).sigmoid()
     torch.testing.assert_close(line, torch.stack([torch.tensor(0.5)] * 2 + [(0.5 + high) / 2] * 2 + [high] * 2))
@@ -175,7 +195,7 @@ def test_gaussian_weights_prefer_the_centre():
 
     image, statistics, boxes = torch.ones(4, 12, 8, 8), torch.ones(4, 8), torch.tensor([[[0, 0, 0], [12, 8, 8]]] * 4)
     subset = ("t1",)
-    result = predict_subject(
+    result = predict_tensors(
         ByOrigin().eval(), image, statistics, boxes, [subset], window=(8, 8, 8), weighting="gaussian"
     )[subset]
     line = result.probability[0, :, 4, 4]
@@ -188,7 +208,7 @@ def test_a_window_is_encoded_once_and_decoded_only_where_the_subset_has_brain():
     boxes[3] = torch.tensor([[0, 0, 0], [3, 4, 4]])
     boxes[0] = torch.tensor([[0, 0, 0], [4, 4, 4]])
     method = Recorder().eval()
-    result = predict_subject(method, image, statistics, boxes, [("flair",), ("t1",)], window=(4, 4, 4))
+    result = predict_tensors(method, image, statistics, boxes, [("flair",), ("t1",)], window=(4, 4, 4))
     assert method.encoded == [([0, 0, 0], "t1+flair", [8, 4, 4]), ([2, 0, 0], "t1+flair", [8, 4, 4])]
     assert sorted(method.decoded) == sorted(
         [([0, 0, 0], "flair"), ([0, 0, 0], "t1"), ([2, 0, 0], "flair"), ([2, 0, 0], "t1")]
@@ -201,7 +221,7 @@ def test_padding_gives_negative_origins_and_background():
     image, statistics, boxes = subject((5, 6, 7))
     method = Recorder().eval()
     method.divisor = 4
-    predict_subject(method, image, statistics, boxes, [("t2",)])
+    predict_tensors(method, image, statistics, boxes, [("t2",)])
     assert method.encoded[0][0] == [-1, -1, 0]
     assert method.encoded[0][2] == [5, 6, 7]
 
@@ -213,9 +233,9 @@ def test_deleted_and_simulated_subsets_agree_bit_for_bit(subset, kind):
     method.intensity = Intensity(kind)
     method.median_statistics = subject()[1][None]
     options = {"window": (4, 8, 6)}
-    simulated = predict_subject(method, *subject(), SUBSETS, **options)[subset]
+    simulated = predict_tensors(method, *subject(), SUBSETS, **options)[subset]
     absent = [code for code in GLIOMA.modalities if code not in subset]
-    deleted = predict_subject(method, *subject(absent=absent), [subset], **options)[subset]
+    deleted = predict_tensors(method, *subject(absent=absent), [subset], **options)[subset]
     assert equal(simulated, deleted)
     assert simulated.probability.isfinite().all()
 
@@ -223,7 +243,7 @@ def test_deleted_and_simulated_subsets_agree_bit_for_bit(subset, kind):
 def test_completed_image_is_real_where_shown_and_zero_outside_the_brain():
     image, statistics, boxes = subject()
     subset = ("t1", "t1c")
-    result = predict_subject(Recorder().eval(), image, statistics, boxes, [subset], window=(6, 6, 6))[subset]
+    result = predict_tensors(Recorder().eval(), image, statistics, boxes, [subset], window=(6, 6, 6))[subset]
     brain = (image[:2] != 0).any(0)
     assert result.synthesised.tolist() == [False, False, True, True]
     assert torch.equal(result.image[:2], image[:2])
@@ -240,7 +260,7 @@ def test_a_channel_nobody_made_is_nan():
             return prediction._replace(image=image, synthesised=synthesised)
 
     image, statistics, boxes = subject()
-    result = predict_subject(OnlyT2().eval(), image, statistics, boxes, [("t1",)])[("t1",)]
+    result = predict_tensors(OnlyT2().eval(), image, statistics, boxes, [("t1",)])[("t1",)]
     assert result.image[[1, 3]].isnan().all()
     assert result.image[[0, 2]].isfinite().all()
 
@@ -258,7 +278,7 @@ def test_published_intensity_scale_is_applied_and_undone():
     method = Copy().eval()
     method.intensity = Intensity("unit", clip=False)
     method.median_statistics = statistics[[0]].expand(1, 4, -1).clone()
-    result = predict_subject(method, image, statistics, boxes, [("t1",)], outputs=("image",))[("t1",)]
+    result = predict_tensors(method, image, statistics, boxes, [("t1",)], outputs=("image",))[("t1",)]
     assert result.probability is None
     raw = image[0] * 20 + 100
     torch.testing.assert_close(method.seen[0, 0][image[0] != 0], ((raw - 10) / 190)[image[0] != 0])
@@ -269,13 +289,13 @@ def test_without_training_statistics_a_synthesised_scale_is_refused():
     method = Recorder().eval()
     method.intensity = Intensity("unit")
     with pytest.raises(UserError, match="no intensity statistics"):
-        predict_subject(method, *subject(), [("t1",)])
+        predict_tensors(method, *subject(), [("t1",)])
 
 
 def test_window_batches_agree_with_single_windows():
     method = Recorder().eval()
-    one = predict_subject(method, *subject(), SUBSETS, window=(4, 4, 6))
-    several = predict_subject(method, *subject(), SUBSETS, window=(4, 4, 6), batch_size=5)
+    one = predict_tensors(method, *subject(), SUBSETS, window=(4, 4, 6))
+    several = predict_tensors(method, *subject(), SUBSETS, window=(4, 4, 6), batch_size=5)
     for subset in SUBSETS:
         torch.testing.assert_close(one[subset].probability, several[subset].probability)
 
@@ -283,14 +303,14 @@ def test_window_batches_agree_with_single_windows():
 def test_more_than_sixteen_subsets_are_predicted_in_turns():
     method = Recorder().eval()
     many = SUBSETS + SUBSETS[:3]
-    results = predict_subject(method, *subject(), many)
+    results = predict_tensors(method, *subject(), many)
     assert list(results) == SUBSETS
     assert len(method.encoded) == 2
 
 
 def test_samples_repeat_by_subject_window_and_subset():
     method = Recorder().eval()
-    run = lambda **options: predict_subject(method, *subject(), [("t1",)], window=(4, 8, 6), **options)[("t1",)]  # noqa: E731
+    run = lambda **options: predict_tensors(method, *subject(), [("t1",)], window=(4, 8, 6), **options)[("t1",)]  # noqa: E731
     first = run(sample=0, subject_id="a")
     assert equal(first, run(sample=0, subject_id="a"))
     assert not equal(first, run(sample=1, subject_id="a"))
@@ -302,8 +322,8 @@ def test_slice_networks_get_windows_of_slices_padded_within_slices_alone():
     method = Recorder().eval()
     method.spatial_dims, method.divisor = 2, 8
     image, statistics, boxes = subject()
-    flat = predict_subject(method, image, statistics, boxes, [("t2", "flair")], window=(3, 6, 6))[("t2", "flair")]
-    whole = predict_subject(Recorder().eval(), image, statistics, boxes, [("t2", "flair")])[("t2", "flair")]
+    flat = predict_tensors(method, image, statistics, boxes, [("t2", "flair")], window=(3, 6, 6))[("t2", "flair")]
+    whole = predict_tensors(Recorder().eval(), image, statistics, boxes, [("t2", "flair")])[("t2", "flair")]
     torch.testing.assert_close(flat.probability, whole.probability)
     assert {origin[0] for origin, *_ in method.encoded} == {0, 2, 3, 5}
     assert {tuple(shape) for shape in method.sizes} == {(3, 8, 8)}
@@ -312,28 +332,28 @@ def test_slice_networks_get_windows_of_slices_padded_within_slices_alone():
 def test_a_family_serves_each_subset_by_its_member():
     members = {name: Recorder().eval() for name in ("t1", "t1c+flair")}
     subsets = [("t1",), ("t1c", "flair")]
-    together = predict_subject(PerSubsetModels(members).eval(), *subject(), subsets, window=(6, 8, 8))
+    together = predict_tensors(PerSubsetModels(members).eval(), *subject(), subsets, window=(6, 8, 8))
     for subset, member in zip(subsets, members.values(), strict=True):
-        alone = predict_subject(Recorder().eval(), *subject(), [subset], window=(6, 8, 8))[subset]
+        alone = predict_tensors(Recorder().eval(), *subject(), [subset], window=(6, 8, 8))[subset]
         assert equal(together[subset], alone)
         assert {shown for _, shown in member.decoded} == {GLIOMA.subset_name(subset)}
     with pytest.raises(SubsetNotTrained, match="no network for t2"):
-        predict_subject(PerSubsetModels(members).eval(), *subject(), [("t2",)])
+        predict_tensors(PerSubsetModels(members).eval(), *subject(), [("t2",)])
 
 
 def test_mistakes_of_the_caller_are_refused():
     image, statistics, boxes = subject(absent=["t2"])
     with pytest.raises(ValueError, match="training mode"):
-        predict_subject(Recorder(), image, statistics, boxes, [("t1",)])
+        predict_tensors(Recorder(), image, statistics, boxes, [("t1",)])
     with pytest.raises(ValueError, match="has no t2"):
-        predict_subject(Recorder().eval(), image, statistics, boxes, [("t2",)])
+        predict_tensors(Recorder().eval(), image, statistics, boxes, [("t2",)])
     with pytest.raises(ValueError, match="shape"):
-        predict_subject(Recorder().eval(), image[:3], statistics, boxes, [("t1",)])
+        predict_tensors(Recorder().eval(), image[:3], statistics, boxes, [("t1",)])
 
 
 def test_a_subset_without_any_brain_is_background():
     image, statistics, boxes = torch.zeros(4, 4, 4, 4), torch.ones(4, len(STATISTICS)), torch.zeros(4, 2, 3).long()
-    result = predict_subject(Recorder().eval(), image, statistics, boxes, [("t1",)])[("t1",)]
+    result = predict_tensors(Recorder().eval(), image, statistics, boxes, [("t1",)])[("t1",)]
     assert torch.equal(result.probability, torch.zeros(3, 4, 4, 4))
 
 
@@ -345,7 +365,7 @@ def test_a_method_that_claims_every_channel_cannot_overwrite_a_real_one():
 
     image, statistics, boxes = subject()
     subset = ("t1", "t2")
-    result = predict_subject(Everything().eval(), image, statistics, boxes, [subset], outputs=("image",))[subset]
+    result = predict_tensors(Everything().eval(), image, statistics, boxes, [subset], outputs=("image",))[subset]
     assert result.synthesised.tolist() == [False, True, False, True]
     assert torch.equal(result.image[[0, 2]], image[[0, 2]])
 
@@ -358,7 +378,7 @@ def test_each_subset_draws_its_own_noise():
 
     image, statistics, boxes = subject()
     boxes[:] = boxes[0]  # one box, so that only the noise can differ
-    results = predict_subject(
+    results = predict_tensors(
         Noise().eval(), image, statistics, boxes, [("t1",), ("t2",)], outputs=("logits",), sample=0
     )
     assert not torch.equal(results[("t1",)].probability, results[("t2",)].probability)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tensor_study import predict_tensors
 from torch import nn
 
-from anymri.inference.sliding_window import predict_subject
 from anymri.protocol import Method, MethodConfig, MethodInfo, Preset, zero_absent
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import GLIOMA, Head, Prediction, Stage
@@ -60,7 +60,7 @@ class Stochastic(Dummy):
 def draw(sample: int | None, **options):
     subset = ("t1", "flair")
     options = {"window": (6, 6, 6), "subject_id": "a", **options}
-    return predict_subject(Stochastic().eval(), *study(), [subset], sample=sample, **options)[subset].probability
+    return predict_tensors(Stochastic().eval(), *study(), [subset], sample=sample, **options)[subset].probability
 
 
 @pytest.mark.parametrize("window", [(6, 6, 6), (4, 8, 6), (10, 6, 12), (16, 4, 14)])
@@ -93,7 +93,7 @@ class Iterative(Dummy):
 
 @pytest.mark.parametrize(("steps", "left"), [(None, 5), (1, 1), (8, 8)])
 def test_the_number_of_steps_reaches_the_method(steps, left):
-    found = predict_subject(Iterative().eval(), *study(), [("t1",)], steps=steps)[("t1",)]
+    found = predict_tensors(Iterative().eval(), *study(), [("t1",)], steps=steps)[("t1",)]
     assert torch.allclose(found.probability, torch.sigmoid(torch.tensor(0.5**left)))
 
 
@@ -116,7 +116,7 @@ def test_a_method_says_which_sequence_a_channel_shows():
     order = [2, 0, 3, 1]
     image = 0.1 * image + Recogniser.means[order].reshape(4, 1, 1, 1)
     every = GLIOMA.modalities
-    found = predict_subject(Recogniser().eval(), image, statistics, boxes, [every], window=(6, 6, 6))[every]
+    found = predict_tensors(Recogniser().eval(), image, statistics, boxes, [every], window=(6, 6, 6))[every]
     assert found.modality_probability.argmax(1).tolist() == order
     assert torch.allclose(found.modality_probability.sum(1), torch.ones(4))
     assert found.probability is None
@@ -130,7 +130,7 @@ def test_gradients_reach_the_image_through_overlapping_windows():
     image, statistics, boxes = study()
     image.requires_grad_()
     subset = ("t1", "t2")
-    found = predict_subject(Dummy().eval(), image, statistics, boxes, [subset], window=(6, 6, 6), gradients=True)[
+    found = predict_tensors(Dummy().eval(), image, statistics, boxes, [subset], window=(6, 6, 6), gradients=True)[
         subset
     ]
     (gradient,) = torch.autograd.grad(found.box_probability.sum(), image)
@@ -142,7 +142,7 @@ def test_gradients_reach_the_image_through_overlapping_windows():
 def test_without_that_setting_nothing_is_kept_for_gradients():
     image, statistics, boxes = study()
     image.requires_grad_()
-    found = predict_subject(Dummy().eval(), image, statistics, boxes, [("t1",)])[("t1",)]
+    found = predict_tensors(Dummy().eval(), image, statistics, boxes, [("t1",)])[("t1",)]
     assert not found.probability.requires_grad
 
 

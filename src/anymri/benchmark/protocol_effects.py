@@ -53,29 +53,22 @@ def predicted_cases(
     Case
         With the brain of every sequence that exists: the leaky protocols want it.
     """
-    import torch
-
     from anymri.inference.labels import regions
     from anymri.inference.sliding_window import WindowSettings, iterate_subject
 
     spec = cache.spec
-    size = method.extra.get("window")
-    window = WindowSettings(window=tuple(size) if size else None)
+    windows = WindowSettings().trained_as(method.extra)
     served = [spec.subset_name(one) for one in spec.subsets()] if method.subsets == "any" else list(method.subsets)
     wanted = [spec.parse_subset(name) for name in (served if subsets is None else subsets)]
     for subject in subjects:
         study = cache.entry(subject)
         if study.label is None:
             continue
-        image = np.asarray(study.image, np.float32)
         present = [code for code, there in zip(spec.modalities, study.present, strict=True) if there]
-        tensors = (torch.from_numpy(image), torch.from_numpy(study.statistics), torch.from_numpy(study.boxes))
         shown = [subset for subset in wanted if set(subset) <= set(present)]
         brain = np.stack([study.brain([channel]) for channel in np.flatnonzero(study.present)])
         first, second, third = (float(value) for value in study.spacing_mm)
-        for subset, found in iterate_subject(
-            method, tensors, shown, window, outputs=("logits",), subject_id=study.subject_id
-        ):
+        for subset, found in iterate_subject(method, study, shown, windows, outputs=("logits",)):
             assert method.head is not None
             masks = regions(found.probability, method.head, method.spec)
             label = np.asarray(study.label)

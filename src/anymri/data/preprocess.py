@@ -27,7 +27,7 @@ from anymri.data.geometry import Geometry
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
 from anymri.data.raw.stripped import refuse_head
 from anymri.data.resample import resample_image, resample_label
-from anymri.data.study import Study, label_dtype
+from anymri.data.study import Study, brain_box, label_dtype
 from anymri.files import remove_leftovers
 from anymri.progress import progress_bar
 from anymri.types import GLIOMA, STATISTICS, DataSpec, Subject, UserError
@@ -180,16 +180,7 @@ def _normalise(
     zscore = np.clip((image - statistics[0]) / statistics[1], -MAX_ZSCORE, MAX_ZSCORE)
     zscore = zscore.astype(np.float16).astype(np.float32)
     zscore[zscore == 0] = np.float16(TINY_ZSCORE)
-    return np.where(brain, zscore, np.float32(0)), statistics, _box(brain)
-
-
-def _box(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Bounding box of a mask, shape (2, 3), ``[start, stop)``."""
-    box = np.zeros((2, 3), np.int64)
-    for axis in range(3):
-        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        box[:, axis] = filled[0], filled[-1] + 1
-    return box
+    return np.where(brain, zscore, np.float32(0)), statistics, brain_box(brain)
 
 
 def _map_labels(label: Volume, spec: DataSpec) -> NDArray[np.integer]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anymri.data.geometry import Geometry
 from anymri.types import DataSpec
 
-__all__ = ["Study", "label_dtype"]
+__all__ = ["Study", "brain_box", "label_dtype"]
 
 
 class Study(NamedTuple):
@@ -52,6 +52,28 @@ class Study(NamedTuple):
     site: str = ""
     class_label: str = ""
 
+    @classmethod
+    def from_arrays(cls, image: NDArray[np.float32], statistics: NDArray[np.float32]) -> Study:
+        """Study of an image that is in z-scores already and lies on no particular grid.
+
+        Parameters
+        ----------
+        image : ndarray of float32, shape (M, D, H, W)
+            Background 0; an absent modality NaN in every voxel.
+        statistics : ndarray of float32, shape (M, len(STATISTICS))
+        """
+        depth, height, width = image.shape[1:]
+        inside = np.isfinite(image) & (image != 0)
+        return cls(
+            image=image,
+            present=np.array([not np.isnan(channel).all() for channel in image]),
+            label=None,
+            statistics=statistics,
+            boxes=np.stack([brain_box(brain) for brain in inside]),
+            spacing_mm=(1.0, 1.0, 1.0),
+            geometry=Geometry(np.eye(4), (width, height, depth)),
+        )
+
     @property
     def grid(self) -> Geometry:
         """Grid of `image`: over the box of `geometry`, in its orientation; `geometry` itself if not resampled."""
@@ -77,6 +99,16 @@ class Study(NamedTuple):
         """
         shown = np.asarray(self.image)[list(channels)]
         return (np.isfinite(shown) & (shown != 0)).any(axis=0)
+
+
+def brain_box(brain: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Bounding box of a mask (D, H, W), shape (2, 3), ``[start, stop)``; all 0 for an empty one."""
+    box = np.zeros((2, 3), np.int64)
+    for axis in range(3):
+        filled = np.flatnonzero(brain.any(axis=tuple(other for other in range(3) if other != axis)))
+        if filled.size:
+            box[:, axis] = filled[0], filled[-1] + 1
+    return box
 
 
 def label_dtype(spec: DataSpec) -> type[np.integer[Any]]:

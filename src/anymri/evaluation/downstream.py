@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.data.study import Study
 from anymri.evaluation import metrics
 
 if TYPE_CHECKING:
+    from anymri.inference.sliding_window import WindowSettings
     from anymri.methods import Method
 
 __all__ = ["downstream_dice", "freeze_segmenter"]
@@ -61,7 +63,7 @@ def downstream_dice(
     }
 
 
-def freeze_segmenter(method: Method, statistics: Any, window: tuple[int, int, int] | None = None) -> Segmenter:
+def freeze_segmenter(method: Method, statistics: Any, settings: WindowSettings | None = None) -> Segmenter:
     """A trained method as a segmenter of complete studies.
 
     Parameters
@@ -70,8 +72,8 @@ def freeze_segmenter(method: Method, statistics: Any, window: tuple[int, int, in
         Gives logits.
     statistics : array of float, shape (M, 8)
         Raw-intensity statistics of the subject; those of a synthesised sequence are the method's training medians.
-    window : tuple of int or None, default=None
-        Window (D, H, W); None = the method's own.
+    settings : WindowSettings or None, default=None
+        None = the whole volume, or the method's own window.
 
     Returns
     -------
@@ -95,23 +97,12 @@ def freeze_segmenter(method: Method, statistics: Any, window: tuple[int, int, in
     medians = cast(torch.Tensor, method.median_statistics)[0]
 
     def segment(completed: Image) -> Mapping[str, Mask]:
-        volume = torch.from_numpy(np.ascontiguousarray(completed, np.float32))
-        boxes = torch.from_numpy(np.stack([_box(channel) for channel in np.asarray(completed)]))
         known = torch.as_tensor(np.asarray(statistics, np.float32)).clone()
         unknown = known.isnan().any(1)
         known[unknown] = medians[unknown].to(known)
         every = method.spec.modalities
-        found = predict_subject(
-            method, volume, known, boxes, [every], window=window, outputs=("logits",), precision="32"
-        )
+        study = Study.from_arrays(np.ascontiguousarray(completed, np.float32), known.numpy())
+        found = predict_subject(method, study, [every], settings, outputs=("logits",))
         return regions(found[every].probability, head, method.spec)
 
     return segment
-
-
-def _box(channel: Image) -> NDArray[np.int64]:
-    """Start and stop (2, 3) of what is not background."""
-    inside = channel != 0
-    if not inside.any():
-        return np.zeros((2, 3), np.int64)
-    return np.array([(part.start, part.stop) for part in metrics.bounding_box(inside)]).T

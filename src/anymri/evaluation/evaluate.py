@@ -18,7 +18,7 @@ from anymri.evaluation.pictures import draw_extremes
 from anymri.evaluation.saved import SavedPredictions
 from anymri.evaluation.score_subject import score_subject
 from anymri.evaluation.setup import Evaluation, EvaluationSettings, Subset
-from anymri.inference.sliding_window import SubjectPrediction
+from anymri.inference.sliding_window import SubjectPrediction, WindowSettings
 from anymri.methods import Method, PerSubsetModels
 from anymri.progress import progress_bar
 from anymri.types import UserError
@@ -121,13 +121,9 @@ def evaluate(
         If model, cache, split, a subset or a subject is unknown, they do not fit together, the device is not there, or
         nothing can be scored.
     """
-    _check(overlap, batch_size, window)
     asked = EvaluationSettings(
         outputs=outputs,
-        batch_size=batch_size,
-        precision=precision,
-        overlap=overlap,
-        window=window,
+        windows=WindowSettings(window=window, overlap=overlap, batch_size=batch_size, precision=precision),
         device=device,
         hd95=hd95,
         synthesis=synthesis,
@@ -161,13 +157,6 @@ def _saved_facts(work: Evaluation) -> dict[str, Any]:
         "grid": "of the cache" if work.reference is None else "of the reference cache",
         "completed": "z-scores inside the brain of the given sequences, 0 outside; synthetic",
     }
-
-
-def _check(overlap: float, batch_size: int, window: tuple[int, int, int] | None) -> None:
-    if not 0 <= overlap < 1 or batch_size < 1:
-        raise UserError(f"overlap {overlap}, batch size {batch_size}: give a share from 0 to below 1 and at least 1")
-    if window is not None and (len(window) != 3 or min(window) < 1):
-        raise UserError(f"window {window}: give three sizes in voxels (D, H, W), each at least 1")
 
 
 def _score_subjects(work: Evaluation, parts: Path, progress: bool) -> list[dict[str, Any]]:

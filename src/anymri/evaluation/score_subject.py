@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 
 from anymri.data.study import Study
 from anymri.evaluation.baselines import BASELINES, Moments, collect_moments, fill_in
@@ -109,14 +108,7 @@ def predict_entry(
     """Predictions of one cached subject, subset by subset."""
     if not subsets:
         return iter(())
-    tensors = (
-        torch.from_numpy(np.asarray(study.image, dtype=np.float32)),
-        torch.from_numpy(np.asarray(study.statistics)),
-        torch.from_numpy(np.asarray(study.boxes)),
-    )
-    return iterate_subject(
-        work.method, tensors, list(subsets), work.window, outputs=outputs, subject_id=study.subject_id
-    )
+    return iterate_subject(work.method, study, list(subsets), work.windows, outputs=outputs)
 
 
 def _outputs(work: Evaluation, labelled: bool) -> tuple[str, ...]:

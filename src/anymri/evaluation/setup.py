@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,10 +38,7 @@ class EvaluationSettings:
     """What to score and how to predict; see `evaluate`."""
 
     outputs: tuple[str, ...] | None = None
-    batch_size: int = 1
-    precision: Literal["auto", "32", "bf16"] = "auto"
-    overlap: float = 0.5
-    window: tuple[int, int, int] | None = None
+    windows: WindowSettings = field(default_factory=WindowSettings)
     device: str = "auto"
     hd95: bool = True
     synthesis: bool = True
@@ -166,15 +163,9 @@ class Evaluation:
         return str(self.extra.get("run") or self.method.name)
 
     @property
-    def window(self) -> WindowSettings:
-        """How volumes are cut."""
-        size = self.asked.window or self.extra.get("window")
-        return WindowSettings(
-            window=tuple(size) if size else None,
-            batch_size=self.asked.batch_size,
-            precision=self.asked.precision,
-            overlap=self.asked.overlap,
-        )
+    def windows(self) -> WindowSettings:
+        """How volumes are cut; in windows of the training's size unless another was asked for."""
+        return self.asked.windows.trained_as(self.extra)
 
     def subsets_of(self, subject: str) -> list[Subset]:
         """Subsets that lie within what the subject has."""
@@ -203,10 +194,10 @@ class Evaluation:
             ),
             "settings": {
                 "spacing_mm": list(self.cache.spacing_mm),
-                "window": list(self.window.window or ()),
-                "overlap": self.window.overlap,
-                "batch_size": self.asked.batch_size,
-                "precision": self.asked.precision,
+                "window": list(self.windows.window or ()),
+                "overlap": self.windows.overlap,
+                "batch_size": self.windows.batch_size,
+                "precision": self.windows.precision,
                 "device": device_of(self.method).type,
             },
             "versions": {"anymri": __version__, "torch": torch.__version__, "numpy": np.__version__},

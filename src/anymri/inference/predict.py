@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from anymri.inference.output.raw_result import make_raw_result
 from anymri.inference.output.result import LabelScheme, Result, View, label_scheme
 from anymri.inference.output.write import write_result
 from anymri.inference.restore import Restored, restore_prediction, restore_raw
-from anymri.inference.sliding_window import Precision, SubjectPrediction, predict_subject
+from anymri.inference.sliding_window import Precision, SubjectPrediction, WindowSettings, predict_subject
 from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions, unknown_warnings
 from anymri.inference.trust.quality import check_quality
 from anymri.inference.trust.same_head import check_same_head
@@ -196,14 +196,13 @@ def predict_study(
     if check_labels == "strict":
         refuse_wrong_labels(sequences, volumes)
     doubts += [f"{MODALITIES[code].long_name} {text}." for code, text in sequences.sentences.items()]
-    options: dict[str, Any] = {"window": opened.extra.get("window"), "precision": precision}
-    tensors = (torch.from_numpy(study.image), torch.from_numpy(study.statistics), torch.from_numpy(study.boxes))
-    prediction = predict_subject(opened.method, *tensors, [subset], outputs=outputs, **options)[subset]
+    windows = WindowSettings(precision=precision).trained_as(opened.extra)
+    prediction = predict_subject(opened.method, study, [subset], windows, outputs=outputs)[subset]
     trust = _trust(prediction, study, opened, subset)
     if sequences.record:
         trust["sequence_check"] = sequences.record
     if samples:
-        trust["sample_agreement"] = _draw_samples(opened, tensors, subset, samples, options)
+        trust["sample_agreement"] = _draw_samples(opened, study, subset, samples, windows)
     restored, extra = restore_prediction(prediction, study, volumes, spec), None
     if prepared is not None:
         restored, labels_elsewhere = restore_raw(restored, prepared, prediction.head, spec)
@@ -265,14 +264,15 @@ def _trust(prediction: SubjectPrediction, study: Study, model: Model, subset: tu
 
 
 def _draw_samples(
-    model: Model, tensors: tuple[Any, Any, Any], subset: tuple[str, ...], samples: int, options: dict[str, Any]
+    model: Model, study: Study, subset: tuple[str, ...], samples: int, windows: WindowSettings
 ) -> dict[str, float]:
     drawn = []
     head = model.method.head
     if head is None:
         return {}
     for number in range(samples):
-        part = predict_subject(model.method, *tensors, [subset], outputs=("logits",), sample=number, **options)[subset]
+        settings = replace(windows, sample=number)
+        part = predict_subject(model.method, study, [subset], settings, outputs=("logits",))[subset]
         drawn.append(part.box_probability)
     return sample_agreement(drawn, head, model.method.spec)
 

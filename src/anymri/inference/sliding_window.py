@@ -8,16 +8,18 @@ which in aligned studies are nearly all of them, share them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from anymri.data.study import Study
 from anymri.inference.device import device_of, has_bf16
 from anymri.inference.kernels import SameKernels
 from anymri.inference.subject import SubjectPrediction
@@ -68,6 +70,11 @@ class WindowSettings:
         Steps of an iterative sampler; None = the method's own number.
     gradients : bool, default=False
         Whether what is predicted can be differentiated by the image, for explanations; costs memory.
+
+    Raises
+    ------
+    UserError
+        If overlap, batch size or window are out of range.
     """
 
     window: tuple[int, int, int] | None = None
@@ -79,17 +86,27 @@ class WindowSettings:
     steps: int | None = None
     gradients: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1 or self.batch_size < 1:
+            raise UserError(
+                f"overlap {self.overlap}, batch size {self.batch_size}: give a share from 0 to below 1 and at least 1"
+            )
+        if self.window is not None and (len(self.window) != 3 or min(self.window) < 1):
+            raise UserError(f"window {self.window}: give three sizes in voxels (D, H, W), each at least 1")
+
+    def trained_as(self, extra: Mapping[str, Any]) -> WindowSettings:
+        """These settings with the window of the training, which weights store in `extra`, unless one is set."""
+        size = self.window or extra.get("window")
+        return replace(self, window=tuple(size) if size else None)
+
 
 def predict_subject(
     method: Any,
-    image: Tensor,
-    statistics: Tensor,
-    boxes: Tensor,
+    study: Study,
     subsets: Sequence[Subset],
+    settings: WindowSettings | None = None,
     *,
     outputs: tuple[str, ...] | None = None,
-    subject_id: str = "",
-    **settings: Any,
 ) -> dict[Subset, SubjectPrediction]:
     """Predict one subject for several subsets at once.
 
@@ -97,20 +114,15 @@ def predict_subject(
     ----------
     method : Method or PerSubsetModels
         In evaluation mode.
-    image : Tensor of float32, shape (M, D, H, W)
-        Cached z-scores; background 0, NaN where a modality is absent.
-    statistics : Tensor of float32, shape (M, len(STATISTICS))
-        Raw-intensity statistics; NaN where absent.
-    boxes : Tensor of int, shape (M, 2, 3)
-        Brain box of each modality, start and stop in voxels; (0, 0) where absent.
+    study : Study
+        Preprocessed or from the cache; its `subject_id` seeds samples. Tensors in the place of its arrays are taken as
+        they are, so that gradients can reach the image.
     subsets : sequence of tuple of str
         Subsets to show, each within what the subject has.
+    settings : WindowSettings or None, default=None
+        None = the whole volume in one window.
     outputs : tuple of {"logits", "image", "class_logits", "modality_logits"} or None, default=None
         What to compute; None = all the method gives.
-    subject_id : str, default=""
-        Seeds samples.
-    **settings
-        Fields of `WindowSettings`.
 
     Returns
     -------
@@ -124,29 +136,19 @@ def predict_subject(
     UserError
         If synthesised intensities cannot be brought back to z-scores.
     """
-    chosen = WindowSettings(**settings)
-    return dict(
-        iterate_subject(method, (image, statistics, boxes), subsets, chosen, outputs=outputs, subject_id=subject_id)
-    )
+    return dict(iterate_subject(method, study, subsets, settings, outputs=outputs))
 
 
 def iterate_subject(
     method: Any,
-    subject: tuple[Tensor, Tensor, Tensor],
+    study: Study,
     subsets: Sequence[Subset],
-    settings: WindowSettings,
+    settings: WindowSettings | None = None,
     *,
     outputs: tuple[str, ...] | None = None,
-    subject_id: str = "",
 ) -> Iterator[tuple[Subset, SubjectPrediction]]:
-    """`predict_subject` as a generator that holds at most 16 subsets at a time.
-
-    Parameters
-    ----------
-    subject : tuple of Tensor
-        ``image, statistics, boxes`` as in `predict_subject`.
-    """
-    work = _Subject(method, subject, settings, outputs, subject_id)
+    """`predict_subject` as a generator that holds at most 16 subsets at a time."""
+    work = _Subject(method, study, settings or WindowSettings(), outputs)
     for first in range(0, len(subsets), SUBSETS_AT_A_TIME):
         chunk = [work.spec.parse_subset(subset) for subset in subsets[first : first + SUBSETS_AT_A_TIME]]
         yield from zip(chunk, work.predict(chunk), strict=True)
@@ -244,21 +246,21 @@ class _Subject:
     def __init__(
         self,
         method: Any,
-        subject: tuple[Tensor, Tensor, Tensor],
+        study: Study,
         settings: WindowSettings,
         outputs: tuple[str, ...] | None,
-        subject_id: str,
     ) -> None:
-        image, statistics, self.boxes = subject
+        image = _as_float32(study.image)
+        statistics, self.boxes = torch.as_tensor(study.statistics), torch.as_tensor(study.boxes)
         if method.training:
             raise ValueError("the method is in training mode; call method.eval() before predicting")
         if image.ndim != 4 or image.shape[0] != len(method.spec.modalities):
             raise ValueError(f"image of shape {tuple(image.shape)}; expected ({len(method.spec.modalities)}, D, H, W)")
-        self.method, self.settings, self.subject_id = method, settings, subject_id
+        self.method, self.settings, self.subject_id = method, settings, study.subject_id
         self.spec: DataSpec = method.spec
         self.outputs = tuple(outputs) if outputs is not None else tuple(method.outputs)
         self.device = device_of(method)
-        self.image = image.to(self.device, torch.float32)
+        self.image = image.to(self.device)
         self.median = _median_statistics(method, "image" in self.outputs).to(self.device)
         self.shape = tuple(image.shape[1:])
         self.window = _window_size(method, settings.window, self.shape)
@@ -403,6 +405,11 @@ class _Subject:
             class_probability=None if sums.classes is None else (sums.classes / sums.windows).cpu(),
             modality_probability=None if sums.modalities is None else (sums.modalities / sums.windows).cpu(),
         )
+
+
+def _as_float32(image: Any) -> Tensor:
+    """Tensor of an array, mapped from the disk or not, or the tensor itself."""
+    return image.float() if isinstance(image, Tensor) else torch.from_numpy(np.asarray(image, dtype=np.float32))
 
 
 def _window_size(method: Any, window: Sequence[int] | None, shape: Sequence[int]) -> tuple[int, ...]:

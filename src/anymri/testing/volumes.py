@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from anymri.data.study import Study
 from anymri.inference.kernels import SameKernels
-from anymri.inference.sliding_window import predict_subject
+from anymri.inference.sliding_window import WindowSettings, predict_subject
 from anymri.protocol.method import Method
 from anymri.testing.batches import brains, size_for
 from anymri.testing.candidate import Candidate
@@ -21,18 +23,16 @@ __all__ = ["CHECKS"]
 BATCHED = 1e-5
 
 
-def _volume(method: Method) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
+def _volume(method: Method) -> tuple[Study, WindowSettings]:
     """Two windows along the last axis, a brain of its own for every modality, intensity statistics."""
     window = size_for(method)
     modalities = len(method.spec.modalities)
     shape = (*window[:2], window[2] + window[2] // 2)
     inside = brains(1, modalities, shape)[0]
     image = torch.where(inside, torch.randn(inside.shape, generator=torch.Generator().manual_seed(5)), 0.0)
-    places = [brain.nonzero() for brain in inside]
-    boxes = torch.stack([torch.stack([voxels.amin(0), voxels.amax(0) + 1]) for voxels in places])
     statistics = torch.arange(1.0, 1 + len(STATISTICS)).expand(modalities, -1).clone()
     method.median_statistics = statistics[None].clone()
-    return (image, statistics, boxes), window
+    return Study.from_arrays(image.numpy(), statistics.numpy()), WindowSettings(window=window)
 
 
 def _chosen(method: Method, rows: Tensor) -> list[tuple[str, ...]]:
@@ -43,11 +43,11 @@ def _chosen(method: Method, rows: Tensor) -> list[tuple[str, ...]]:
 
 def all_subsets_at_once_are_the_plain_loop_bit_for_bit(candidate: Candidate) -> None:
     method = candidate.build()
-    subject, window = _volume(method)
+    study, settings = _volume(method)
     subsets = _chosen(method, candidate.rows)
-    together = predict_subject(method, *subject, subsets, window=window, precision="32")
+    together = predict_subject(method, study, subsets, settings)
     for subset in subsets:
-        alone = predict_subject(method, *subject, [subset], window=window, precision="32")[subset]
+        alone = predict_subject(method, study, [subset], settings)[subset]
         for key in ("probability", "image"):
             words = f"{key} of {'+'.join(subset)} depends on the subsets predicted with it"
             demand_same(getattr(together[subset], key), getattr(alone, key), words)
@@ -55,8 +55,7 @@ def all_subsets_at_once_are_the_plain_loop_bit_for_bit(candidate: Candidate) -> 
 
 def several_windows_at_a_time_agree_to_rounding(candidate: Candidate) -> None:
     method = candidate.build()
-    (image, _, _), window = _volume(method)
-    width = window[-1]
+    image, width = torch.from_numpy(_volume(method)[0].image), size_for(method)[-1]
     windows = torch.stack([image[..., :width], image[..., -width:], image[..., 1 : width + 1]])
     row = candidate.rows[0] if "logits" not in method.outputs else candidate.rows[-1]
     available = row.expand(3, -1)
@@ -74,11 +73,10 @@ def several_windows_at_a_time_agree_to_rounding(candidate: Candidate) -> None:
 
 def a_volume_in_batches_of_windows_is_the_volume_one_window_at_a_time(candidate: Candidate) -> None:
     method = candidate.build()
-    subject, window = _volume(method)
+    study, settings = _volume(method)
     subsets = _chosen(method, candidate.rows)
-    options: dict[str, Any] = {"window": window, "overlap": 0.7, "precision": "32"}
-    single = predict_subject(method, *subject, subsets, **options)
-    several = predict_subject(method, *subject, subsets, batch_size=3, **options)
+    single = predict_subject(method, study, subsets, replace(settings, overlap=0.7))
+    several = predict_subject(method, study, subsets, replace(settings, overlap=0.7, batch_size=3))
     for subset in subsets:
         for key in ("probability", "image"):
             first, second = getattr(single[subset], key), getattr(several[subset], key)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from anymri.config import RunConfig
+from anymri.inference.sliding_window import WindowSettings
 from anymri.methods import StepContext
 from anymri.protocol.weights_file import fit_buffers
 from anymri.training.checkpoint import CheckpointStore
@@ -42,6 +43,8 @@ __all__ = ["train"]
 
 #: Least time between two drawings of progress.png, in seconds.
 DRAW_EVERY_S = 20.0
+#: Overlap of windows at validation; little, for speed.
+VALIDATION_OVERLAP = 0.25
 
 
 def train(config: RunConfig, out: Path | str, *, resume: bool = True, progress: bool = True) -> Path:
@@ -254,9 +257,10 @@ class _Loop:
 
     def _validate(self, stage: Stage) -> dict[str, dict[str, float]]:
         subjects, window = self.plan.validation_subjects, window_of(self.plan, stage)
+        windows = WindowSettings(window=window, overlap=VALIDATION_OVERLAP, precision=self.precision)
         metric = validation_metric(self.method)
         with self.average.applied() if self.average else nullcontext():
-            scores = validate(self.method, self.plan.cache, subjects, window, self.precision)
+            scores = validate(self.method, self.plan.cache, subjects, windows)
             values = [value for by_region in scores.values() for value in by_region.values()]
             mean = sum(values) / len(values) if values else None
             if stage.select == "best" and mean is not None and (self.best is None or mean > self.best["score"]):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from anymri.data.cache import Cache
 from anymri.data.study import Study
 from anymri.methods import Method
+
+if TYPE_CHECKING:
+    from anymri.inference.sliding_window import WindowSettings
 
 __all__ = ["validate", "validation_metric"]
 
@@ -23,8 +26,7 @@ def validate(
     method: Method,
     cache: Cache,
     subjects: tuple[str, ...],
-    window: tuple[int, int, int] | None,
-    precision: Literal["32", "bf16"],
+    settings: WindowSettings,
 ) -> dict[str, dict[str, float]]:
     """Predict every validation subject from every subset it has.
 
@@ -35,9 +37,7 @@ def validate(
     cache : Cache
     subjects : tuple of str
         With label maps, if the method segments.
-    window : tuple of int or None
-        Window (D, H, W), the one trained with; windows overlap by a quarter, for speed.
-    precision : {"32", "bf16"}
+    settings : WindowSettings
 
     Returns
     -------
@@ -45,9 +45,6 @@ def validate(
         Subset name to region to Dice, or to a sequence that exists and is not shown to PSNR (dB, in its brain); means
         over subjects. Empty without `validation_metric`.
     """
-    import numpy as np
-    import torch
-
     from anymri.inference.sliding_window import predict_subject
 
     metric = validation_metric(method)
@@ -59,18 +56,9 @@ def validate(
     for subject in subjects:
         study = cache.entry(subject)
         has = {code for code in spec.modalities if study.present[spec.index(code)]}
-        predicted: dict[Any, Any] = predict_subject(
-            method,
-            torch.from_numpy(np.array(study.image, dtype=np.float32)),
-            torch.from_numpy(np.array(study.statistics)),
-            torch.from_numpy(np.array(study.boxes)),
-            [subset for subset in _served(method) if has.issuperset(subset)],
-            window=window,
-            overlap=0.25,
-            outputs=("logits",) if metric == "Dice" else ("image",),
-            subject_id=subject,
-            precision=precision,
-        )
+        subsets = [subset for subset in _served(method) if has.issuperset(subset)]
+        outputs = ("logits",) if metric == "Dice" else ("image",)
+        predicted = predict_subject(method, study, subsets, settings, outputs=outputs)
         score = _dice if metric == "Dice" else _psnr
         for subset, target, value in score(method, study, predicted):
             values.setdefault(spec.subset_name(subset), {}).setdefault(target, []).append(value)
