@@ -194,7 +194,7 @@ def _as_package(root: Path, name: str, class_name: str, template: str) -> tuple[
         raise UserError(f"{name}: a Python module has this name; choose another")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"{root}: exists already; choose a new folder")
-    train = f"{_make_data()} && anymri train {name}.yaml -o {name}"
+    train = f"{_make_data()} && anymri train {name}.yaml -o run"
     recipe = RECIPE.replace("DATA", "what `anymri prepare` left in work").replace("FOLDER", "work/")
     texts = {
         "pyproject.toml": PYPROJECT.replace("DISTRIBUTION", name.replace("_", "-")),
