@@ -357,7 +357,8 @@ class Method(nn.Module, Generic[ConfigT]):
         """Move a curriculum on; does nothing unless overridden.
 
         Called after the last step of each epoch (counted from 0, as `StepContext.epoch`), in training mode and without
-        gradients, before validation and checkpoint. What later epochs need of it must be in parameters or buffers.
+        gradients, before validation and checkpoint. What later epochs need of it must be in parameters or in buffers,
+        whose sizes stay.
         """
 
     def fit(self, subjects: Iterable[Batch], ctx: StepContext) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ LOOP = (
     "anymri.training.machine",
     "anymri.training.optimization",
     "anymri.training.preparation",
+    "anymri.training.shared",
     "anymri.training.subjects",
     "anymri.training.validation",
 )

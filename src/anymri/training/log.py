@@ -11,9 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from anymri.progress import progress_bar
+import torch
+from torch import Tensor
 
-__all__ = ["ProgressBar", "RunLog", "draw_progress", "read_log"]
+from anymri.progress import progress_bar
+from anymri.types import StepOutput
+
+__all__ = ["Meter", "ProgressBar", "RunLog", "draw_progress", "read_log"]
 
 
 class RunLog:
@@ -51,6 +55,41 @@ class RunLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+class Meter:
+    """Means of an epoch's loss and terms, kept as tensors so that a GPU is never waited for.
+
+    Parameters
+    ----------
+    several_turns : bool
+        Whether terms carry the name of their turn.
+    """
+
+    def __init__(self, several_turns: bool) -> None:
+        self.several_turns = several_turns
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.last: Tensor | None = None
+
+    def add(self, turn: str, output: StepOutput) -> None:
+        """Take in what a turn gave."""
+        terms = {f"{turn}.{name}" if self.several_turns else name: value for name, value in output.logs.items()}
+        if output.loss is not None:
+            self.last = output.loss.detach()
+            terms[f" {turn}"] = self.last
+        for name, value in terms.items():
+            value = torch.as_tensor(value).detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, Any]:
+        """``loss`` (sum over turns, None if every step was skipped) and ``terms``."""
+        mean = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+        losses = {name.strip(): mean.pop(name) for name in list(mean) if name.startswith(" ")}
+        if self.several_turns:
+            mean.update({f"{turn}.loss": value for turn, value in losses.items()})
+        return {"loss": sum(losses.values()) if losses else None, "terms": mean}
 
 
 class ProgressBar:

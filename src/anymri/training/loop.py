@@ -24,7 +24,7 @@ from anymri.protocol.weights_file import fit_buffers
 from anymri.training.checkpoint import CheckpointStore
 from anymri.training.classical import fit
 from anymri.training.cohort import FurtherBatches, Volumes
-from anymri.training.log import ProgressBar, RunLog, draw_progress
+from anymri.training.log import Meter, ProgressBar, RunLog, draw_progress
 from anymri.training.machine import (
     choose_device,
     make_fabric,
@@ -35,6 +35,7 @@ from anymri.training.machine import (
 )
 from anymri.training.optimization import WeightAverage, frozen_parts, lr_factor, make_optimizer, set_lr
 from anymri.training.preparation import PreparedRun, open_run_folder, prepare, seed_from
+from anymri.training.shared import SharedStages, state_of_stage
 from anymri.training.validation import validate, validation_metric
 from anymri.training.weights import save_model, window_of
 from anymri.types import Batch, Cohort, OptimizerSettings, Role, Stage, StepOutput, UserError
@@ -111,6 +112,7 @@ class _Loop:
         self.method, self.parameters = plan.method, list(plan.method.parameters())
         self.average: WeightAverage | None = None
         self.frozen: list[torch.nn.Module] = []
+        self.shared, self.shared_key = SharedStages(out, plan), ""
         self.store = CheckpointStore(out)
         self.stage_index, self.epoch, self.steps = 0, 0, 0
         self.best: dict[str, Any] | None = None
@@ -139,8 +141,10 @@ class _Loop:
         save_model(self.plan, self.out)
 
     def _total_steps(self) -> int:
-        steps = [loader.steps_per_epoch // self.settings.accumulate for loader in self.plan.loaders]
-        return sum(stage.epochs * count for stage, count in zip(self.plan.stages, steps, strict=True))
+        return sum(map(self._stage_steps, range(len(self.plan.stages))))
+
+    def _stage_steps(self, index: int) -> int:
+        return self.plan.stages[index].epochs * (self.plan.loaders[index].steps_per_epoch // self.settings.accumulate)
 
     def _start_row(self) -> dict[str, Any]:
         return {
@@ -160,7 +164,9 @@ class _Loop:
     def _run_stage(self, state: dict[str, Any] | None) -> None:
         """Train a stage from its begin, or go on within it from a checkpoint's state."""
         stage = self.plan.stages[self.stage_index]
-        cohort, further = self._cohort(stage), self.plan.stage_subjects[self.stage_index].pools
+        if stage.shared and self.epoch == 0 and self._take_shared(stage):
+            return
+        cohort, further = self._cohort(), self.plan.stage_subjects[self.stage_index].pools
         self.further = FurtherBatches(self.plan.loaders[self.stage_index], further, self.stage_index)
         try:
             if self.epoch == 0:
@@ -184,17 +190,37 @@ class _Loop:
             if (mistake := memory_error(error, stage)) is None:
                 raise
             raise mistake from None
-        self._end_stage()
+        self._end_stage(stage)
 
-    def _cohort(self, stage: Stage) -> Cohort:
+    def _take_shared(self, stage: Stage) -> bool:
+        """End a stage at once with the weights that another run trained; False if there are none."""
+        trained = self._trained(stage)
+        start = state_of_stage(self.method, trained)
+        self.shared_key = self.shared.key(self.stage_index, start, self.shared_key)
+        if not self.shared_key or not self.shared.take(self.shared_key, trained):
+            return False
+        self.log.write({"event": "shared", "stage": stage.name, "weights": self.shared_key})
+        self.bar.say(f"stage {stage.name}: weights of another run taken, {self.shared_key}")
+        for _ in range(self._stage_steps(self.stage_index)):
+            self.steps += 1
+            self.bar.advance(f"{self.method.name} {stage.name}", None)
+        self._next_stage()
+        return True
+
+    def _trained(self, stage: Stage) -> frozenset[int]:
+        """Identities of the parameters that a stage trains."""
+        groups = [group for turn in self.method.turns(stage).values() for group in turn]
+        return frozenset(id(parameter) for group in groups for parameter in list(group["params"]))
+
+    def _cohort(self) -> Cohort:
         plan, index = self.plan, self.stage_index
         subjects, present = plan.stage_subjects[index].trained, plan.stage_subjects[index].present
 
         def show(batch: Batch, number: int) -> Batch:
             return self._shown(batch, 0.0, seed_from(self.settings.seed, "subset", "volume", index, number))
 
-        steps = plan.loaders[index].steps_per_epoch // self.settings.accumulate * stage.epochs
-        return Cohort(subjects, torch.tensor(present), Volumes(plan.cache, subjects, show), steps)
+        volumes = Volumes(plan.cache, subjects, show)
+        return Cohort(subjects, torch.tensor(present), volumes, self._stage_steps(index))
 
     @contextmanager
     def _between_steps(self, *key: int | str) -> Iterator[None]:
@@ -213,13 +239,18 @@ class _Loop:
             turns.append(_Turn(name, optimizer, settings, identities))
         return turns
 
-    def _end_stage(self) -> None:
+    def _end_stage(self, stage: Stage) -> None:
         """Keep the weights the stage is to end with; the next stage starts from them."""
         if self.best is not None:
             self.method.load_state_dict(self.best["model"])
         elif self.average is not None:
             self.average.apply()
         self.best, self.average = None, None
+        if stage.shared and self.shared_key:
+            self.shared.keep(self.shared_key, state_of_stage(self.method, self._trained(stage)))
+        self._next_stage()
+
+    def _next_stage(self) -> None:
         self.stage_index, self.epoch = self.stage_index + 1, 0
         self._checkpoint({})
 
@@ -228,7 +259,7 @@ class _Loop:
     def _run_epoch(self, stage: Stage, turns: list[_Turn], cohort: Cohort) -> None:
         loader = self.plan.loaders[self.stage_index]
         steps = loader.steps_per_epoch // self.settings.accumulate
-        begin, meter = time.perf_counter(), _Meter(len(turns) > 1)
+        begin, meter = time.perf_counter(), Meter(len(turns) > 1)
         self.module.train()
         for part in self.frozen:
             part.eval()
@@ -274,7 +305,7 @@ class _Loop:
     # ------------------------------------------------------------------------------------------- a step, its turns
 
     def _step(
-        self, stage: Stage, turns: list[_Turn], step: int, steps: int, batches: Iterator[Batch], meter: _Meter
+        self, stage: Stage, turns: list[_Turn], step: int, steps: int, batches: Iterator[Batch], meter: Meter
     ) -> None:
         share = 1 / (steps * stage.epochs)
         progress = (self.epoch * steps + step) * share
@@ -375,6 +406,7 @@ class _Loop:
                 "model": dict(self.method.state_dict()),
                 "average": self.average.state_dict() if self.average else None,
                 "best": self.best,
+                "shared": self.shared_key,
                 "optimizers": optimizer_states,
                 "scaler": self.fabric.strategy.precision.state_dict(),
                 "log_bytes": self.log.position(),
@@ -386,37 +418,8 @@ class _Loop:
         self.stage_index, self.epoch, self.steps = state["stage"], state["epoch"], state["step"]
         fit_buffers(self.method, state["model"])
         self.method.load_state_dict(state["model"])
-        self.best = state["best"]
+        self.best, self.shared_key = state["best"], state["shared"]
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
-
-
-class _Meter:
-    """Means of an epoch's loss and terms, kept as tensors so that a GPU is never waited for."""
-
-    def __init__(self, several_turns: bool) -> None:
-        self.several_turns = several_turns
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.last: Tensor | None = None
-
-    def add(self, turn: str, output: StepOutput) -> None:
-        """Take in what a turn gave; with several turns, terms carry the turn's name."""
-        terms = {f"{turn}.{name}" if self.several_turns else name: value for name, value in output.logs.items()}
-        if output.loss is not None:
-            self.last = output.loss.detach()
-            terms[f" {turn}"] = self.last
-        for name, value in terms.items():
-            value = torch.as_tensor(value).detach().float()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def means(self) -> dict[str, Any]:
-        """``loss`` (sum over turns, None if every step was skipped) and ``terms``."""
-        mean = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
-        losses = {name.strip(): mean.pop(name) for name in list(mean) if name.startswith(" ")}
-        if self.several_turns:
-            mean.update({f"{turn}.loss": value for turn, value in losses.items()})
-        return {"loss": sum(losses.values()) if losses else None, "terms": mean}
 
 
 def _rates(optimizer: Any) -> float | list[float]:

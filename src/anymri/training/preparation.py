@@ -30,7 +30,7 @@ from anymri.types import Sampler, Stage, UserError
 if TYPE_CHECKING:
     from anymri.data.cache import Cache
 
-__all__ = ["PreparedRun", "made_by_other_code", "open_run_folder", "prepare", "seed_from"]
+__all__ = ["PreparedRun", "made_by_other_code", "open_run_folder", "plain_stage", "prepare", "seed_from"]
 
 #: Fields of `Stage` that runs of earlier versions do not know.
 NEWER_FIELDS = ("needs", "subjects", "ema", "shared")
@@ -265,7 +265,9 @@ def _resolve_stages(method: Method, training: TrainingSection) -> tuple[Stage, .
     keys = ("epochs", "steps_per_epoch", "batch_size", "patch", "sampler", "augment", "foreground")
     changes = {key: getattr(training, key) for key in keys if getattr(training, key) is not None}
     stages = tuple(replace(stage, **changes) for stage in method.stages)
-    for stage in () if method.classical else stages:
+    for stage, earlier in () if method.classical else zip(stages, (None, *stages), strict=False):
+        if stage.shared and earlier is not None and not earlier.shared:
+            raise ValueError(f"{method.name}: stage {stage.name} is shared, so the stages before it must be shared too")
         if stage.patch is None and stage.batch_size != 1:
             raise UserError(f"stage {stage.name} trains on whole volumes; set training.batch_size=1 or training.patch")
         for size, step in zip(stage.patch or (), divisors(method), strict=False):
@@ -323,7 +325,7 @@ def _facts(
         "dataset_fingerprint": fingerprint,
         "training_subjects": list(training),
         "validation_subjects": list(validation),
-        "stages": [_plain_stage(stage) for stage in stages],
+        "stages": [plain_stage(stage) for stage in stages],
         "start": weights_digest(method) if config.training.init else "fresh",
         **_subject_facts(cache, method, training),
     }
@@ -335,7 +337,7 @@ def _facts(
     return {**facts, "parameters": size, "code": training_code(type(method))}
 
 
-def _plain_stage(stage: Stage) -> dict[str, Any]:
+def plain_stage(stage: Stage) -> dict[str, Any]:
     """Fields for ``run.json``; newer ones only where set, so that a run keeps the identity an older version gave it."""
     return {
         entry.name: json.loads(json.dumps(getattr(stage, entry.name)))

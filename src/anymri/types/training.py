@@ -89,10 +89,17 @@ class Stage:
         Decay, in (0, 1), of an exponential moving average of the weights: the stage is validated with it and ends with
         it. None = no average. ``training.ema`` replaces it.
 
+    shared : bool, default=False
+        Whether runs that differ in their subset alone train this stage once: the first one leaves its weights in the
+        folder ``shared`` beside the runs, the others take them. Nothing in the stage may depend on the subset: build
+        what it trains first, so that it starts alike; let `turns` not depend on `Method.start_stage`; and let the stage
+        change nothing but what it trains and buffers. It comes before stages that are not shared. Runs that start it
+        otherwise (another seed, data, code, weights) train their own.
+
     Raises
     ------
     ValueError
-        If `ema` is not in (0, 1).
+        If `ema` is not in (0, 1), or a shared stage is to end with its best weights, which depend on the subset.
     """
 
     name: str
@@ -108,10 +115,13 @@ class Stage:
     needs: Literal["complete", "any"] | tuple[str, ...] | None = None
     subjects: Literal["all", "complete", "partial"] = "all"
     ema: float | None = None
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"stage {self.name}: ema = {self.ema} is not in (0, 1)")
+        if self.shared and self.select == "best":
+            raise ValueError(f"stage {self.name}: a shared stage ends with its last weights, not its best")
 
 
 class Cohort(NamedTuple):
