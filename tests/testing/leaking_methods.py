@@ -1,4 +1,4 @@
-"""Small methods that each leak in one plausible way, and two that do not."""
+"""Small methods that each leak in one plausible way, and three that do not."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 from late_fusion import LateFusion
 from torch import nn
 
+from anymri.nn.fusion import masked_moments
 from anymri.protocol.method import zero_absent
 from anymri.protocol.request import EVERYTHING
-from anymri.types import Prediction
+from anymri.types import Prediction, StepOutput
 
 
 class Clean(LateFusion):
@@ -33,6 +34,53 @@ class EarlyFusion(LateFusion):
 
     def decode(self, features, available, request=EVERYTHING):
         return Prediction(logits=self.classifier(self.network(zero_absent(features["image"], available))))
+
+
+class Staged(LateFusion):
+    # All that a stage offers: subjects of its own, hooks, a frozen follower with dropout, a further batch, an average.
+    name = "staged"
+    __doc__ = LateFusion.__doc__
+    info = replace(LateFusion.info, untrained={r"follower\..*": "follows the classifier"})
+    presets = {
+        name: replace(preset, stages=(replace(preset.stages[0], needs=("flair",), ema=0.9),))
+        for name, preset in LateFusion.presets.items()
+    }
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        self.follower = nn.Sequential(nn.Conv3d(2 * config.width, len(self.head.channels), 1), nn.Dropout(0.5))
+        self.register_buffer("level", torch.zeros(()))
+        self.register_buffer("share", torch.ones(()))
+
+    def turns(self, stage):
+        return {"main": [{"params": [*self.encoders.parameters(), *self.classifier.parameters()]}]}
+
+    def start_stage(self, stage, cohort):
+        self.follower[0].load_state_dict(self.classifier.state_dict())
+        self.follower[0].bias += 1
+        self.level.copy_(torch.cat([self.seen(batch) for batch in cohort.volumes]).abs().mean())
+
+    def seen(self, batch):
+        return zero_absent(batch.image, batch.available)
+
+    def after_step(self, stage, turn, ctx):
+        for mine, theirs in zip(self.follower.parameters(), self.classifier.parameters(), strict=True):
+            mine.lerp_(theirs, 0.1)
+
+    def end_epoch(self, stage, epoch, cohort):
+        self.share *= 0.9
+
+    def training_step(self, batch, ctx):
+        assert self.training
+        assert not self.follower.training
+        own, complete = (super(Staged, self).training_step(one, ctx) for one in (batch, ctx.next_batch("complete")))
+        features = self.encode(batch.image, batch.available)
+        shown = [code for code in self.spec.modalities if code in features]
+        rows = batch.available[:, [self.spec.index(code) for code in shown]]
+        moments = torch.cat(masked_moments([features[code] for code in shown], rows), dim=1)
+        distance = (self.classifier(moments) - self.follower(moments).detach()).float().square().mean()
+        terms = {"own": own.loss, "complete": complete.loss, "follow": self.level.clamp(0.1, 0.5) * distance}
+        return StepOutput.of(terms, {"complete": float(self.share)})
 
 
 def brain_of(image):
@@ -139,6 +187,11 @@ class RemembersTheImage(Clean):
 # -------------------------------------------------------------------------------------------------------- training
 
 
+class MeasuresWhatIsHiddenBeforeTheStage(Staged):
+    def seen(self, batch):
+        return zero_absent(batch.image, batch.present)
+
+
 class TrainsOnEverythingPresent(Clean):
     def training_step(self, batch, ctx):
         return super().training_step(batch._replace(available=batch.present), ctx)
@@ -204,6 +257,7 @@ NOTICED_BY = {
     AveragesEverythingEncoded: "a_subset_decodes_the_same_from_more_features",
     KeepsTheFeaturesOfRowsThatLackTheModality: "a_batch_of_mixed_subsets_equals_its_rows",
     RemembersTheImage: "absent_voxels_never_reach_the_prediction",
+    MeasuresWhatIsHiddenBeforeTheStage: "hidden_sequences_teach_only_where_declared",
     TrainsOnEverythingPresent: "hidden_sequences_teach_only_where_declared",
     StandardisedByWhatIsHidden: "hidden_sequences_teach_only_where_declared",
     CountsWhatIsPresent: "hidden_sequences_teach_only_where_declared",

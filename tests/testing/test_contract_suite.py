@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from leaking_methods import NOTICED_BY, Clean, EarlyFusion
+from leaking_methods import NOTICED_BY, Clean, EarlyFusion, Staged
 
 from anymri.testing import CHECKS, check_method
 from anymri.testing.batches import POISONS, brains, make_batch, poison
 
 
-@pytest.mark.parametrize("method", [Clean, EarlyFusion])
+@pytest.mark.parametrize("method", [Clean, EarlyFusion, Staged])
 def test_a_method_that_leaks_nothing_passes(method):
     outcomes = check_method(method, quiet=True)
     assert [outcome.check for outcome in outcomes] == list(CHECKS)

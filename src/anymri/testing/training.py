@@ -16,6 +16,7 @@ from anymri.protocol.method import Method, StepContext
 from anymri.testing.batches import POISONS, SUBSETS, draw_fewer, make_batch, poison, size_for
 from anymri.testing.candidate import Candidate, only_synthesises
 from anymri.testing.expect import demand, demand_same, same
+from anymri.testing.stage import begin_stage, further_batch, needed
 from anymri.testing.training_run import incomplete, record, run_turns, without_dropout
 from anymri.training.machine import trains_in_bf16
 from anymri.types import Batch
@@ -77,7 +78,7 @@ def hidden_sequences_teach_only_where_declared(candidate: Candidate) -> None:
         kind: batch._replace(image=poison(batch.image, hidden, kind), statistics=statistics)
         for kind in ("another brain", "NaN")
     }
-    if method.needs == "any":
+    if not needed(method).any():
         others["nothing, being absent"] = _incomplete_batch(method, batch.available)
     declared = method.info.learns_from_hidden
     read: set[str] = set()
@@ -147,7 +148,7 @@ def batch_statistics_leave_out_rows_that_lack_the_sequence(candidate: Candidate)
 def _two_rows(method: Method) -> Batch:
     """Two subjects that share no sequence, as far as the method allows; without background."""
     available = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1]]).bool()
-    present = available if method.needs == "any" else torch.ones_like(available)
+    present = torch.ones_like(available) if needed(method).any() else available
     if method.subsets != "any":
         available = method.spec.available(method.subset_modalities).expand_as(available)
         present = torch.ones_like(available)
@@ -187,12 +188,18 @@ def every_logged_loss_term_is_positive_and_teaches(candidate: Candidate) -> None
 
     batch = candidate.full_batch(rows=1)
     parameters = list(method.parameters())
-    method.train()
     with patch.object(torch.Tensor, "detach", remember):
         for stage in method.stages:
-            for turn in method.turns(stage):
+            for turn in begin_stage(method, stage, batch):
                 live.clear()
-                output = method.training_step(batch, StepContext(stage, turn, progress=0.5, draw_available=draw_fewer))
+                ctx = StepContext(
+                    stage,
+                    turn,
+                    progress=0.5,
+                    draw_available=draw_fewer,
+                    next_batch=lambda role: further_batch(method, batch, role),
+                )
+                output = method.training_step(batch, ctx)
                 demand(bool(output.logs), f"{stage.name}.{turn} logs no term")
                 for term, value in output.logs.items():
                     demand(value > 0, f"{term} is {value.item():.3g}")
@@ -260,16 +267,19 @@ def _steps(method: Method, batch: Batch) -> Iterator[dict[str, float]]:
     stage = method.stages[-1]
     optimizers = {
         turn: torch.optim.Adam(groups, lr=method.optimizer_settings(stage, turn).lr)
-        for turn, groups in method.turns(stage).items()
+        for turn, groups in begin_stage(method, stage, batch).items()
     }
     for _ in range(STEPS):
         losses = {}
         for turn, optimizer in optimizers.items():
             with torch.autocast("cpu", torch.bfloat16, enabled=trains_in_bf16("cpu")):
-                loss: Any = method.training_step(batch, StepContext(stage, turn)).loss
+                ctx = StepContext(stage, turn, next_batch=lambda role: further_batch(method, batch, role))
+                loss: Any = method.training_step(batch, ctx).loss
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            with torch.no_grad():
+                method.after_step(stage, turn, ctx)
             losses[turn] = loss.item()
         yield losses
 

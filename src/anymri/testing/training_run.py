@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anymri.protocol.method import Method, StepContext
 from anymri.testing.expect import tensors
+from anymri.testing.stage import begin_stage, further_batch, needed
 from anymri.types import Batch
 
 __all__ = ["Recording", "incomplete", "record", "run_turns", "without_dropout"]
@@ -30,12 +31,14 @@ def incomplete(method: Method) -> tuple[Tensor, Tensor]:
     """
     present = torch.tensor([[0, 1, 1, 1], [1, 0, 0, 1]]).bool()
     available = torch.tensor([[0, 1, 0, 1], [1, 0, 0, 0]]).bool()
-    if method.needs == "complete":
+    if needed(method).all():
         present, available = torch.ones(1, 4, dtype=torch.bool), torch.tensor([[1, 0, 1, 0]]).bool()
+    elif any(isinstance(stage.needs, tuple) for stage in method.stages):
+        present = present | needed(method)
     if method.subsets != "any":
         own = method.spec.available(method.subset_modalities)
-        needed = own if isinstance(method.needs, str) else method.spec.available(method.needs)
-        present, available = present | needed, own.expand_as(available)
+        both = own if isinstance(method.needs, str) else method.spec.available(method.needs)
+        present, available = present | both, own.expand_as(available)
     return present, available
 
 
@@ -58,10 +61,9 @@ def run_turns(method: Method, batch: Batch, progress: float = 0.5, backward: boo
         By ``stage.turn``: ``output``, a StepOutput, and ``gradients`` by name of the parameter.
     """
     results = {}
-    method.train()
     for stage in method.stages:
         shared: dict = {}
-        for turn, groups in method.turns(stage).items():
+        for turn, groups in begin_stage(method, stage, batch).items():
             trained = {id(parameter) for group in groups for parameter in group["params"]}
             for parameter in method.parameters():
                 parameter.requires_grad_(id(parameter) in trained)
@@ -74,13 +76,14 @@ def run_turns(method: Method, batch: Batch, progress: float = 0.5, backward: boo
                 generator=torch.Generator().manual_seed(2),
                 shared=shared,
                 draw_available=lambda present: batch.available,
+                next_batch=lambda role: further_batch(method, batch, role),
             )
             output = method.training_step(batch, ctx)
             if output.loss is not None and backward:
                 output.loss.backward()
             gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
             results[f"{stage.name}.{turn}"] = {"output": output, "gradients": gradients}
-    method.requires_grad_(True)
+    method.requires_grad_(True).train()
     return results
 
 

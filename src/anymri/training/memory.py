@@ -79,7 +79,7 @@ def _step_bytes(method: Method, stage: Stage, size: Sequence[int]) -> int:
         for turn in method.turns(stage):
             for parameter in method.parameters():
                 parameter.grad = None
-            output = method.training_step(batch, StepContext(stage, turn))
+            output = method.training_step(batch, StepContext(stage, turn, next_batch=lambda role: batch))
             if output.loss is not None:
                 output.loss.backward()
     for parameter in method.parameters():
