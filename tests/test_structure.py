@@ -43,7 +43,8 @@ CIRCLES_OF_TYPES = [
     ["anymri.data.dicom.convert", "anymri.data.dicom.series", "anymri.data.dicom.slices"],
     ["anymri.data.nifti", "anymri.data.same_image"],
 ]
-#: Runs of eight or more equal lines in two files (tools/duplicates.py).
+#: Runs of eight or more equal lines in two files (tools/duplicates.py). Methods state their own settings: U-HeMIS and
+#: U-HVED repeat one training schedule, ACN and SMU-Net the end of preset `tiny` and what both take and give.
 REPEATED_PASSAGES = 2
 
 Graph = dict[str, set[str]]
@@ -268,4 +269,5 @@ def test_commands_are_followed_into_the_rooms_that_they_import(architecture: Mod
     assert "predict" in rooms["inference"].commands
     assert "train" in rooms["training"].commands
     assert "models" in rooms["zoo"].commands
+    assert "new-method" in rooms["methods"].commands  # by `from anymri import methods`
     assert "train" not in rooms["zoo"].commands

@@ -137,10 +137,11 @@ def _rooms_used(module: str, function: str) -> set[str]:
             continue
         seen.add(place)
         for source, name in _names_used(*place):
-            if _room(source) != _room(module):
-                found.add(_room(source))
-            else:
+            room = _room(f"{source}.{name}")
+            if room == _room(module):
                 todo.append((source, name))
+            else:
+                found.add(room)
     return found
 
 
