@@ -95,3 +95,20 @@ class Classifier(Small):
         scores = self.classes(torch.cat([image.mean(dim=2), image.std(dim=2)], dim=1))
         error = nn.functional.cross_entropy(scores, batch.class_label, ignore_index=-1, reduction="sum")
         return StepOutput(loss + error, {"cross_entropy": loss.detach(), "class": error.detach()})
+
+
+class OneByOne(Small):
+    """Segments a single sequence, learned from subjects that each have another one; the others are unsupervised."""
+
+    name = "one_by_one"
+    uses = ("unlabelled",)
+    presets = {"tiny": Preset((Stage("only", 6, 2, (12, 12, 12), "all", 3, unpaired=True),))}
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        labelled = batch.identity == torch.arange(len(batch.image))[:, None]
+        self.seen += [batch, ctx.next_batch("same")]
+        logits = self.predict(batch.image, labelled).logits
+        loss = cross_entropy(logits, self.head.target(batch.label, self.spec))
+        others = self.predict(batch.image, batch.available & ~labelled).logits
+        certain = -others.log_softmax(dim=1).amax(dim=1).mean()
+        return StepOutput(loss + 0.01 * certain, {"cross_entropy": loss.detach(), "certain": certain.detach()})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dummy_methods
 import pytest
+import torch
 from small_cohort import write_cache
 
 from anymri import methods
@@ -16,7 +17,8 @@ from anymri.evaluation.seen import image_signatures
 from anymri.protocol.weights_file import read_header
 from anymri.training import preparation, train
 from anymri.training.log import read_log
-from anymri.types import GLIOMA, UserError
+from anymri.training.memory import StepMemory
+from anymri.types import GLIOMA, Stage, UserError
 
 
 @pytest.fixture
@@ -174,3 +176,42 @@ def test_what_a_method_uses_must_be_known_of_some_subject(config, made, tmp_path
     ):
         train(config("site_levels", ["p3"], {"cache": str(told_cache)}), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+# -------------------------------------------------------------------------------------------------------- unpaired
+
+
+def test_a_stage_can_train_on_sequences_of_different_subjects(config, made, tmp_path):
+    subjects = ["p0", "p1", "p2", "p4"]
+    run = train(config("one_by_one", subjects), tmp_path / "run", progress=False)
+    assert len(made[0].seen) == 2 * 6 * 3
+    for batch, again in zip(made[0].seen[::2], made[0].seen[1::2], strict=True):
+        for row in range(2):
+            numbers = batch.identity[row, batch.present[row]].tolist()
+            assert row in numbers
+            assert len(set(numbers)) == len(numbers) >= 3  # p1 has no T2: nobody may be left for it
+            assert batch.labelled[row] == (batch.subject_ids[row] != "p4")
+        assert again.subject_ids[:2] == batch.subject_ids[:2]
+        assert not torch.equal(again.image.nan_to_num(), batch.image.nan_to_num())
+    errors = [row["terms"]["cross_entropy"] for row in read_log(run)[1:]]
+    assert errors[-1] < errors[0]
+    twice = train(config("one_by_one", subjects), tmp_path / "twice", progress=False)
+    assert (twice / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_unpaired_stages_need_a_patch_and_two_subjects(config, made, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="unpaired rows need two subjects, p0 is alone"):
+        preparation.prepare(config("one_by_one", ["p0"]))
+    whole = methods.Preset((Stage("only", 1, 1, None, "all", unpaired=True),))
+    monkeypatch.setattr(methods.get_method("one_by_one"), "presets", {"tiny": whole})
+    with pytest.raises(UserError, match=r"stage only mixes sequences of different subjects; set training\.patch"):
+        preparation.prepare(config("one_by_one", ["p0", "p2"]))
+
+
+def test_memory_of_a_step_is_told_of_every_one_of_them(made):
+    for cls in vars(dummy_methods).values():
+        if isinstance(cls, type) and issubclass(cls, dummy_methods.Small):
+            method = cls(cls.Config(preset="tiny"), GLIOMA)
+            if cls is dummy_methods.OneByOne:
+                continue  # asks the loop for a further batch
+            assert StepMemory(method, method.presets["tiny"].stages[0]).gib((16, 16, 16), 2) > 0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anymri.data.augment import AUGMENTATIONS, Crop
+from anymri.data.unpaired import UnpairedCrop, draw_sources, one_sequence
 from anymri.types import UNLABELLED, Batch, UserError, Where
 
 if TYPE_CHECKING:
@@ -48,11 +49,14 @@ class PatchLoader:
     foreground : float, default=1/3
         Share of crops centred on a labelled voxel: of a label drawn from those the subject has, with equal
         probability, a random voxel.
+    unpaired : bool, default=False
+        Whether every modality of a row comes from another subject, see `anymri.data.unpaired.draw_sources`; each is
+        cropped and augmented on its own, within its own brain.
 
     Raises
     ------
     UserError
-        If there is no subject or the augmentation is unknown.
+        If there is no subject, one alone for unpaired rows, or the augmentation is unknown.
     ValueError
         If whole volumes are asked for with another batch size than 1.
 
@@ -73,9 +77,12 @@ class PatchLoader:
         *,
         steps_per_epoch: int | None = None,
         foreground: float = 1 / 3,
+        unpaired: bool = False,
     ) -> None:
         if not subject_ids:
             raise UserError("no subject to load; check the split, its fold and its part")
+        if unpaired and len(set(subject_ids)) < 2:
+            raise UserError(f"unpaired rows need two subjects, {subject_ids[0]} is alone; check the split")
         if augment not in AUGMENTATIONS:
             raise UserError(f"unknown augmentation {augment!r}; known: {', '.join(AUGMENTATIONS)}")
         if patch is None and batch_size != 1:
@@ -87,6 +94,7 @@ class PatchLoader:
         self.seed = seed
         self.augment = augment
         self.foreground = foreground
+        self.unpaired = unpaired
         self.steps_per_epoch = steps_per_epoch or -(-len(self.subject_ids) // batch_size)
         self._studies: dict[str, Study] = {}
         self._voxels: dict[str, list[NDArray[np.int64]]] = {}
@@ -114,11 +122,22 @@ class PatchLoader:
 
     def crops(self, subject_ids: Sequence[str], *key: int | str) -> Batch:
         """A batch of the given subjects, cropped and augmented by random numbers that depend on the key alone."""
-        crops = []
-        for row, subject_id in enumerate(subject_ids):
-            self.cache.verify(subject_id)  # at its first use; later calls cost nothing
-            crops.append(self._crop(self._study(subject_id), _generator(self.seed, "crop", *key, row)))
-        return _collate(crops, self.cache, self._labels)
+        make = self._unpaired_row if self.unpaired else self._row
+        return _collate([make(name, *key, row) for row, name in enumerate(subject_ids)], self.cache, self._labels)
+
+    def _row(self, subject_id: str, *key: int | str) -> Crop:
+        self.cache.verify(subject_id)  # at its first use; later calls cost nothing
+        return self._crop(self._study(subject_id), _generator(self.seed, "crop", *key))
+
+    def _unpaired_row(self, subject_id: str, *key: int | str) -> UnpairedCrop:
+        present = {name: self._study(name).present for name in self.subject_ids}
+        sources = draw_sources(subject_id, present, self.subject_ids, _generator(self.seed, "unpaired", *key))
+        crops = {}
+        for channel, name in sources.items():
+            self.cache.verify(name)
+            study = one_sequence(self._study(name), channel, label=name == subject_id)
+            crops[channel] = self._crop(study, _generator(self.seed, "crop", *key, channel))
+        return UnpairedCrop(crops, len(present[subject_id]))
 
     def batches(self, stage_index: int, epoch: int, start: int = 0, prefetch: int = 3) -> Iterator[Batch]:
         """The batches of an epoch in order, prepared by a background thread.
@@ -207,14 +226,15 @@ def volume_batch(cache: Cache, subject_id: str) -> Batch:
     return _collate([crop], cache, crop.label is not None)
 
 
-def _collate(crops: list[Crop], cache: Cache, labels: bool) -> Batch:
+def _collate(crops: Sequence[Crop | UnpairedCrop], cache: Cache, labels: bool) -> Batch:
     """One batch of the crops; `labels`: whether any subject of the cohort has a label map."""
     present = torch.stack([crop.present for crop in crops])
     where = Where(
         origin=torch.stack([torch.as_tensor(crop.origin, dtype=torch.int64) for crop in crops]),
-        volume_shape=torch.tensor([crop.volume_shape for crop in crops], dtype=torch.int64),
-        flipped=torch.tensor([crop.flipped for crop in crops]),
+        volume_shape=torch.stack([torch.as_tensor(crop.volume_shape, dtype=torch.int64) for crop in crops]),
+        flipped=torch.stack([torch.as_tensor(crop.flipped) for crop in crops]),
     )
+    names, identity = _identity(crops, present)
     images = [crop.image for crop in crops]
     return Batch(
         # A whole volume is not copied once more.
@@ -224,10 +244,23 @@ def _collate(crops: list[Crop], cache: Cache, labels: bool) -> Batch:
         available=present.clone(),
         statistics=torch.stack([crop.statistics for crop in crops]),
         where=where,
-        subject_ids=tuple(crop.subject_id for crop in crops),
+        subject_ids=names,
+        identity=identity,
         site=_places(cache.sites, [crop.study.site for crop in crops]),
         class_label=_places(cache.class_labels, [crop.study.class_label for crop in crops]),
     )
+
+
+def _identity(crops: Sequence[Crop | UnpairedCrop], present: Tensor) -> tuple[tuple[str, ...], Tensor]:
+    """Names of the subjects, those of the rows first, and the place among them of each channel's subject."""
+    names = [crop.subject_id for crop in crops]
+    identity = torch.where(present, torch.arange(len(crops))[:, None], -1)
+    for row, crop in enumerate(crops):
+        for channel, name in crop.others.items() if isinstance(crop, UnpairedCrop) else ():
+            if name not in names:
+                names.append(name)
+            identity[row, channel] = names.index(name)
+    return tuple(names), identity
 
 
 def _places(names: Sequence[str], found: Sequence[str]) -> Tensor:
@@ -235,7 +268,7 @@ def _places(names: Sequence[str], found: Sequence[str]) -> Tensor:
     return torch.tensor([names.index(name) if name in names else -1 for name in found])
 
 
-def _label(crop: Crop) -> Tensor:
+def _label(crop: Crop | UnpairedCrop) -> Tensor:
     return torch.full(crop.image.shape[1:], UNLABELLED) if crop.label is None else crop.label.long()
 
 

@@ -83,7 +83,10 @@ def make_batch(
     statistics = torch.where(present[..., None], statistics, torch.nan)
     corner, shape = torch.zeros(rows, 3, dtype=torch.int64), torch.tensor([size] * rows)
     where = Where(corner, shape, torch.zeros(rows, 3, dtype=torch.bool))
-    return Batch(image, label, present, available, statistics, where, tuple(f"subject{i}" for i in range(rows)))
+    names, numbers = tuple(f"subject{i}" for i in range(rows)), torch.arange(rows)
+    identity = torch.where(present, numbers[:, None], -1)
+    first = torch.zeros_like(numbers)
+    return Batch(image, label, present, available, statistics, where, names, identity, site=first, class_label=first)
 
 
 def poison(image: Tensor, channels: Tensor, kind: str) -> Tensor:

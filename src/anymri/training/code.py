@@ -12,8 +12,10 @@ __all__ = ["training_code"]
 #: Modules that weights depend on besides the method's own: crops, subsets, augmentation, steps and what is kept.
 LOOP = (
     "anymri.data.augment",
+    "anymri.data.hiding",
     "anymri.data.loading",
     "anymri.data.samplers",
+    "anymri.data.unpaired",
     "anymri.training.classical",
     "anymri.training.cohort",
     "anymri.training.loop",

@@ -69,7 +69,7 @@ class FurtherBatches:
             If no training subject has the role.
         """
         if role == "same":
-            return self.loader.crops(batch.subject_ids, self.stage_index, epoch, step, role, call)
+            return self.loader.crops(batch.subject_ids[: len(batch.image)], self.stage_index, epoch, step, role, call)
         if role not in self.drawing:
             self.drawing[role] = self._loader(role)
         # A second batch of a step goes on where the first ones of the epoch end, so that subjects do not repeat.
@@ -88,4 +88,5 @@ class FurtherBatches:
             augment=self.loader.augment,
             steps_per_epoch=self.loader.steps_per_epoch,
             foreground=self.loader.foreground,
+            unpaired=self.loader.unpaired,
         )

@@ -71,7 +71,7 @@ class StepMemory:
 
 def _step_bytes(method: Method, stage: Stage, size: Sequence[int]) -> int:
     """Highest number of bytes that one training step holds beside the weights."""
-    batch = _made_up_batch(method, size)
+    batch = _made_up_batch(method, size, stage.unpaired)
     weights = [*method.parameters(), *method.buffers()]
     known = {int(tensor.untyped_storage()._cdata) for tensor in weights}
     method.train()
@@ -87,11 +87,14 @@ def _step_bytes(method: Method, stage: Stage, size: Sequence[int]) -> int:
     return live.peak
 
 
-def _made_up_batch(method: Method, size: Sequence[int]) -> Batch:
+def _made_up_batch(method: Method, size: Sequence[int], unpaired: bool) -> Batch:
     channels = len(method.spec.modalities)
     generator = torch.Generator().manual_seed(0)
     present = torch.ones(1, channels, dtype=torch.bool)
-    where = Where(torch.zeros(1, 3, dtype=torch.int64), torch.tensor([list(size)]), torch.zeros(1, 3, dtype=torch.bool))
+    corner, number = torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    where = Where(corner, torch.tensor([list(size)]), corner.bool())
+    if unpaired:
+        where = Where(*(value[:, None].expand(1, channels, 3) for value in where))
     label = torch.zeros(1, *size, dtype=torch.int64)
     for value in method.spec.labels.values():
         label[:, value::7] = value
@@ -102,5 +105,8 @@ def _made_up_batch(method: Method, size: Sequence[int]) -> Batch:
         available=present.clone(),
         statistics=torch.ones(1, channels, len(STATISTICS)),
         where=where,
-        subject_ids=("made-up",),
+        subject_ids=("made-up", *(f"made-up {channel}" for channel in range(1, channels) if unpaired)),
+        identity=torch.arange(channels)[None] * unpaired,
+        site=number,
+        class_label=number,
     )

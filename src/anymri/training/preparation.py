@@ -268,13 +268,13 @@ def _resolve_stages(method: Method, training: TrainingSection) -> tuple[Stage, .
     for stage, earlier in () if method.classical else zip(stages, (None, *stages), strict=False):
         if stage.shared and earlier is not None and not earlier.shared:
             raise ValueError(f"{method.name}: stage {stage.name} is shared, so the stages before it must be shared too")
+        if stage.patch is None and stage.unpaired:
+            raise UserError(f"stage {stage.name} mixes sequences of different subjects; set training.patch")
         if stage.patch is None and stage.batch_size != 1:
             raise UserError(f"stage {stage.name} trains on whole volumes; set training.batch_size=1 or training.patch")
         for size, step in zip(stage.patch or (), divisors(method), strict=False):
             if size % step:
                 raise UserError(f"training.patch holds {size}; {method.name} needs multiples of {step}")
-        if stage.unpaired:
-            raise UserError(f"stage {stage.name} mixes modalities of different subjects, which is not supported yet")
     return stages
 
 
@@ -289,6 +289,7 @@ def _loader(cache: Cache, subjects: tuple[str, ...], stage: Stage, settings: Tra
         seed=settings.seed,
         augment=stage.augment,
         foreground=stage.foreground,
+        unpaired=stage.unpaired,
         steps_per_epoch=steps * settings.accumulate,
     )
 

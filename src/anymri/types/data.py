@@ -173,12 +173,17 @@ class Where(NamedTuple):
 
     Attributes
     ----------
-    origin : Tensor of int64, shape (B, 3)
+    origin : Tensor of int64, shape (B, 3), or (B, M, 3) of unpaired batches
         First voxel of the window (D, H, W); negative inside padding.
-    volume_shape : Tensor of int64, shape (B, 3)
+    volume_shape : Tensor of int64, shape (B, 3), or (B, M, 3) of unpaired batches
         Shape of the whole volume.
-    flipped : Tensor of bool, shape (B, 3)
+    flipped : Tensor of bool, shape (B, 3), or (B, M, 3) of unpaired batches
         Axes that augmentation mirrored.
+
+    Notes
+    -----
+    Where modalities of a row come from different subjects (`Stage.unpaired`), each has a place of its own in a volume
+    of its own; 0 and False where not present.
     """
 
     origin: Tensor
@@ -203,6 +208,12 @@ class Batch(NamedTuple):
         Raw-intensity statistics of each modality's own brain; NaN where not present.
     where : Where or None
     subject_ids : tuple of str
+        Subject of each row: label, site and class are its. Of unpaired batches followed by the further subjects that
+        channels come from.
+    identity : Tensor of int64, shape (B, M), or None
+        Place in `subject_ids` of the subject that each channel comes from, -1 where not present. A paired row has one
+        number, its own (the row's). In an unpaired row no number comes twice, and the channel with the row's own is the
+        one that the label map belongs to. None in batches made by hand.
     site, class_label : Tensor of int64, shape (B,), or None
         Place of each subject's site and class in the cohort's sorted lists of names (`anymri.data.cache.Cache.sites`
         and `class_labels`), -1 where unknown or where the method does not name it in `uses`. None in batches made by
@@ -216,6 +227,7 @@ class Batch(NamedTuple):
     statistics: Tensor
     where: Where | None = None
     subject_ids: tuple[str, ...] = ()
+    identity: Tensor | None = None
     site: Tensor | None = None
     class_label: Tensor | None = None
 

@@ -73,7 +73,7 @@ class Stage:
     steps_per_epoch : int or None, default=None
         Optimiser steps an epoch; None = one pass over the subjects.
     unpaired : bool, default=False
-        Whether modalities of a batch row may come from different subjects.
+        Whether every modality of a batch row comes from another subject, see `Batch.identity`.
     select : {"last", "best"}, default="last"
         Which weights the stage ends with; ``best`` by mean validation Dice, or PSNR of a method that only
         makes images.
