@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from leaking_methods import NOTICED_BY, Clean, EarlyFusion, Staged
 
-from anymri.testing import CHECKS, check_method
+from anymri.testing import CHECKS, Candidate, check_method
 from anymri.testing.batches import POISONS, brains, make_batch, poison
+from anymri.types import GLIOMA
 
 
 @pytest.mark.parametrize("method", [Clean, EarlyFusion, Staged])
@@ -39,9 +41,54 @@ def test_declaring_what_is_not_so_is_noticed():
         assert "info." in outcome.words
 
 
-def test_every_sequence_of_a_test_image_has_a_brain_of_its_own():
-    import torch
+def test_the_window_has_few_slices_where_the_network_takes_them():
+    class NeedsSixteen(Clean):
+        def training_step(self, batch, ctx):
+            assert min(batch.image.shape[2:]) >= 16
+            return super().training_step(batch, ctx)
 
+    assert Candidate(Clean).size == Candidate(Clean).training_size == (8, 16, 16)
+    candidate = Candidate(NeedsSixteen)
+    assert candidate.size == (8, 16, 16)
+    assert candidate.training_size == (16, 16, 16)
+
+
+@pytest.mark.parametrize("size", [(4, 32, 32), (8, 16, 16), (16, 16, 16)])
+def test_every_label_lies_in_every_window(size):
+    everything = torch.ones(1, 4, dtype=torch.bool)
+    batch = make_batch(size, everything, everything)
+    assert batch.label.unique().tolist() == [0, *sorted(GLIOMA.labels.values())]
+
+
+def test_a_term_teaches_if_any_parameter_learns_from_it():
+    class Logs(Clean):
+        term = staticmethod(lambda weights: weights[0].square().sum())
+
+        def training_step(self, batch, ctx):
+            output = super().training_step(batch, ctx)
+            added = self.term([parameter for parameter in self.parameters() if parameter.ndim > 1])
+            return output._replace(loss=output.loss + added, logs={**output.logs, "added": added.detach()})
+
+    class TeachesNothing(Logs):
+        term = staticmethod(lambda weights: 1 + 0 * sum(weight.sum() for weight in weights))
+
+    class TeachesFarAway(Logs):
+        # Only the first weights get a gradient, and all others are nearer to the term.
+        @staticmethod
+        def term(weights):
+            first = weights[0]
+            for _ in range(12):
+                first = 1.1 * first
+            return first.square().sum() + 0 * sum(weight.sum() for weight in weights[1:])
+
+    check = "every_logged_loss_term_is_positive_and_teaches"
+    assert [check_method(method, only=check, quiet=True)[0].words for method in (TeachesFarAway, TeachesNothing)] == [
+        "",
+        "added teaches no parameter",
+    ]
+
+
+def test_every_sequence_of_a_test_image_has_a_brain_of_its_own():
     everything = torch.ones(2, 4, dtype=torch.bool)
     image = make_batch((16,) * 3, everything, everything, background=True).image
     inside = (image != 0).flatten(0, 1)

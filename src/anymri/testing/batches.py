@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
@@ -9,7 +12,7 @@ from anymri.nn.fusion import spread
 from anymri.protocol.method import Method, divisors
 from anymri.types import GLIOMA, STATISTICS, Batch, DataSpec, Where
 
-__all__ = ["POISONS", "SUBSETS", "brains", "draw_fewer", "make_batch", "poison", "size_for"]
+__all__ = ["POISONS", "SUBSETS", "brains", "draw_fewer", "make_batch", "poison", "size_for", "smallest_size"]
 
 #: All 15 subsets of the glioma sequences as rows.
 SUBSETS = torch.stack([GLIOMA.available(subset) for subset in GLIOMA.subsets()])
@@ -20,9 +23,28 @@ POISONS = ("NaN", "zeros", "another brain")
 
 
 def size_for(method: Method) -> tuple[int, int, int]:
-    """A small window the method accepts."""
+    """A small window the method accepts: twice what it must be a multiple of along every axis."""
     depth, height, width = (max(16, 2 * step) for step in divisors(method))
     return method.patch or (depth, height, width)
+
+
+def smallest_size(method: Method, accepts: Callable[[tuple[int, int, int]], bool]) -> tuple[int, int, int]:
+    """Fewer slices than `size_for`, at less cost, if the network computes something finite from so few.
+
+    Parameters
+    ----------
+    method : Method
+    accepts : callable
+        Tries a size: whether the result is finite. An error means no.
+    """
+    usual = size_for(method)
+    within_slices = method.spatial_dims == 2
+    flat = (4 if within_slices else max(8, divisors(method)[0]), *usual[1:])
+    if within_slices or method.patch is None:
+        with suppress(Exception):  # a kernel or padding larger than the deepest level
+            if accepts(flat):
+                return flat
+    return usual
 
 
 def brains(rows: int, modalities: int, size: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -73,7 +95,9 @@ def make_batch(
     image = torch.randn((rows, modalities, *size), generator=generator)
     label = torch.zeros((rows, *size), dtype=torch.int64)
     for depth, value in enumerate(spec.labels.values()):
-        inner = tuple(slice(n // 4 + depth, 3 * n // 4 - depth) for n in size)
+        # Few slices are the same for every label, which then lie within one another along the other axes.
+        shrinks = (min(depth, max(n // 4 - 1, 0)) for n in size)
+        inner = tuple(slice(n // 4 + shrink, 3 * n // 4 - shrink) for n, shrink in zip(size, shrinks, strict=True))
         label[(slice(None), *inner)] = value
     image = image + 0.5 * label[:, None]  # something to learn
     if background:

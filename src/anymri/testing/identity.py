@@ -9,7 +9,7 @@ from typing import Any
 
 from anymri.data.samplers import SAMPLERS
 from anymri.protocol.method import Method, divisors
-from anymri.testing.candidate import Candidate, predict
+from anymri.testing.candidate import Candidate, predict_pair
 from anymri.testing.expect import demand, demand_same
 from anymri.types import GLIOMA
 
@@ -17,14 +17,16 @@ __all__ = ["CHECKS"]
 
 
 def saved_weights_predict_the_same(candidate: Candidate) -> None:
-    method, image, rows = candidate.build(), candidate.image[:3], candidate.rows[:3]
+    method = candidate.method
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         method.save(path, extra={"window": [16, 16, 16]})
         again = type(method).load(path, GLIOMA)
         demand([file.name for file in Path(folder).iterdir()] == [path.name], "saving leaves other files")
     demand(again.config == method.config, "the configuration is not saved as it is")
-    demand_same(predict(again, image, rows), predict(method, image, rows), "loaded weights predict something else")
+    demand_same(
+        predict_pair(candidate, method=again), candidate.once(predict_pair), "loaded weights predict something else"
+    )
 
 
 def a_method_says_who_it_is(candidate: Candidate) -> None:

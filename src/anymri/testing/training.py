@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import SkipTest
@@ -13,11 +14,11 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anymri.protocol.method import Method, StepContext
-from anymri.testing.batches import POISONS, SUBSETS, draw_fewer, make_batch, poison, size_for
+from anymri.testing.batches import POISONS, SUBSETS, draw_fewer, make_batch, poison
 from anymri.testing.candidate import Candidate, only_synthesises
 from anymri.testing.expect import demand, demand_same, same
 from anymri.testing.stage import begin_stage, further_batch, needed
-from anymri.testing.training_run import incomplete, record, run_turns, without_dropout
+from anymri.testing.training_run import Recording, incomplete, modules_that_predict, record, run_turns, without_dropout
 from anymri.training.machine import trains_in_bf16
 from anymri.types import Batch
 
@@ -26,10 +27,10 @@ __all__ = ["CHECKS"]
 STEPS = 20
 
 
-def _incomplete_batch(method: Method, present: Tensor | None = None) -> Batch:
+def _incomplete_batch(candidate: Candidate, present: Tensor | None = None) -> Batch:
     """Subjects that lack sequences, and are shown fewer than they have; NaN where not present."""
-    usual, available = incomplete(method)
-    return make_batch(size_for(method), usual if present is None else present, available, background=True)
+    usual, available = incomplete(candidate.method)
+    return make_batch(candidate.training_size, usual if present is None else present, available, background=True)
 
 
 def _trained(candidate: Candidate, batch: Batch, backward: bool = True) -> dict[str, dict]:
@@ -50,7 +51,7 @@ def _trained(candidate: Candidate, batch: Batch, backward: bool = True) -> dict[
 
 def what_is_not_present_never_reaches_loss_or_gradients(candidate: Candidate) -> None:
     """Nor running statistics: three contents of the channels that do not exist, one result."""
-    batch = _incomplete_batch(candidate.method)
+    batch = _incomplete_batch(candidate)
     first = _trained(candidate, batch)
     for turn, result in first.items():
         if "loss" in result:
@@ -66,7 +67,7 @@ def what_is_not_present_never_reaches_loss_or_gradients(candidate: Candidate) ->
 def hidden_sequences_teach_only_where_declared(candidate: Candidate) -> None:
     """A sequence that is present but not shown changes no loss term but those of `info.learns_from_hidden`."""
     method = candidate.method
-    batch = _incomplete_batch(method)
+    batch = _incomplete_batch(candidate)
     hidden = batch.present & ~batch.available
     if method.classical:
         # Trained once for all subsets, or on `needs` alone.
@@ -79,7 +80,7 @@ def hidden_sequences_teach_only_where_declared(candidate: Candidate) -> None:
         for kind in ("another brain", "NaN")
     }
     if not needed(method).any():
-        others["nothing, being absent"] = _incomplete_batch(method, batch.available)
+        others["nothing, being absent"] = _incomplete_batch(candidate, batch.available)
     declared = method.info.learns_from_hidden
     read: set[str] = set()
     unread: set[str] = set()
@@ -104,30 +105,28 @@ def hidden_sequences_teach_only_where_declared(candidate: Candidate) -> None:
 
 def the_label_is_a_target_and_never_an_input(candidate: Candidate) -> None:
     """What the modules that predict compute in a training step is the same whatever the label."""
-    method = _by_gradients(candidate)
-    batch = candidate.full_batch(method, rows=1)
+    batch, first = candidate.once(_two_rows), candidate.once(_recording)
     assert batch.label is not None
-    other = torch.where(batch.label == 0, next(iter(method.spec.labels.values())), 0)
-    recordings = (record(method, given).outputs for given in (batch, batch._replace(label=other)))
-    for (name, first), (_, second) in zip(*recordings, strict=True):
-        demand_same(first, second, f"{name} computes something else with another label")
+    other = torch.where(batch.label == 0, next(iter(candidate.method.spec.labels.values())), 0)
+    second = _record(candidate, batch._replace(label=other))
+    for (name, ours), (_, theirs) in zip(first.outputs, second.outputs, strict=True):
+        demand_same(ours, theirs, f"{name} computes something else with another label")
 
 
 def rows_of_a_batch_do_not_meet(candidate: Candidate) -> None:
     """Another second subject changes nothing of the first, unless `info.couples_rows` says why it may."""
-    method = _by_gradients(candidate)
-    batch = _two_rows(method)
+    batch, recording = candidate.once(_two_rows), candidate.once(_recording)
     changed = batch.image.clone()
     changed[1] = changed[1].flip(-1) * 1.5
     coupled = None
-    recordings = (record(method, given).outputs for given in (batch, batch._replace(image=changed)))
-    for (name, first), (_, second) in zip(*recordings, strict=True):
+    other = _record(candidate, batch._replace(image=changed))
+    for (name, first), (_, second) in zip(recording.outputs, other.outputs, strict=True):
         # Wherever the batch axis lies, at least the first row's half of the numbers stays.
         demand(first.shape == second.shape, f"{name}: the shape depends on another row's values")
         if 2 * same(first, second).sum() < first.numel():
             coupled = name
             break
-    if method.info.couples_rows:
+    if candidate.cls.info.couples_rows:
         demand(coupled is not None, "info.couples_rows is declared, but rows do not meet")
     else:
         demand(coupled is None, f"{coupled} lets one row change another, as batch statistics do")
@@ -135,24 +134,39 @@ def rows_of_a_batch_do_not_meet(candidate: Candidate) -> None:
 
 def batch_statistics_leave_out_rows_that_lack_the_sequence(candidate: Candidate) -> None:
     """Zeros that stand for an absent sequence enter no batch normalisation, declared or not."""
-    method = _by_gradients(candidate)
-    if not any(isinstance(module, _BatchNorm) for module in method.modules()):
+    if not any(isinstance(module, _BatchNorm) for module in candidate.method.modules()):
         return
-    batch = _two_rows(method)
-    recordings = (record(method, given).normalised for given in (batch, batch._replace(image=1.5 * batch.image + 1)))
-    for (name, first), (_, second) in zip(*recordings, strict=True):
+    batch, recording = candidate.once(_two_rows), candidate.once(_recording)
+    other = _record(candidate, batch._replace(image=1.5 * batch.image + 1))
+    for (name, first), (_, second) in zip(recording.normalised, other.normalised, strict=True):
         for a, b in zip(first, second, strict=True):
             demand(not same(a, b).all(), f"{name} normalises a row that comes from nothing shown with the others")
 
 
-def _two_rows(method: Method) -> Batch:
+def _two_rows(candidate: Candidate) -> Batch:
     """Two subjects that share no sequence, as far as the method allows; without background."""
+    method = candidate.method
     available = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1]]).bool()
     present = torch.ones_like(available) if needed(method).any() else available
     if method.subsets != "any":
         available = method.spec.available(method.subset_modalities).expand_as(available)
         present = torch.ones_like(available)
-    return make_batch(size_for(method), present, available)
+    return make_batch(candidate.training_size, present, available)
+
+
+def _recorded(candidate: Candidate) -> tuple[Method, set[str]]:
+    """The method that takes all recorded steps, and which of its modules predict."""
+    method = _by_gradients(candidate)
+    return method, modules_that_predict(method, candidate.once(_two_rows))
+
+
+def _record(candidate: Candidate, batch: Batch) -> Recording:
+    return record(*candidate.once(_recorded), batch)
+
+
+def _recording(candidate: Candidate) -> Recording:
+    """Of `_two_rows` as they are."""
+    return _record(candidate, candidate.once(_two_rows))
 
 
 def _by_gradients(candidate: Candidate) -> Method:
@@ -163,10 +177,10 @@ def _by_gradients(candidate: Candidate) -> Method:
 
 
 def gradients_reach_every_parameter_that_is_not_declared_untrained(candidate: Candidate) -> None:
-    method = candidate.build()
+    method = candidate.method
     reached = {
         key
-        for result in ({} if method.classical else run_turns(method, candidate.full_batch(rows=1))).values()
+        for result in ({} if method.classical else candidate.full_run()).values()
         for key, gradient in result["gradients"].items()
         if gradient.abs().sum() > 0
     }
@@ -210,30 +224,46 @@ def every_logged_loss_term_is_positive_and_teaches(candidate: Candidate) -> None
 def _teaches(term: Tensor, parameters: Sequence[Tensor]) -> bool:
     if not term.requires_grad:
         return False
-    gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-    return any(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients)
+    # Gradients of the nearest parameters cost little, and nearly always decide.
+    for some in (_nearest(term, parameters), parameters):
+        gradients = torch.autograd.grad(term, some, retain_graph=True, allow_unused=True)
+        if any(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients):
+            return True
+    return False
+
+
+def _nearest(term: Tensor, parameters: Sequence[Tensor], count: int = 4) -> list[Tensor]:
+    """The parameters that a term depends on over the fewest operations."""
+    wanted = {id(parameter) for parameter in parameters}
+    found: list[Tensor] = []
+    waiting, seen = deque([term.grad_fn]), {term.grad_fn}
+    while waiting and len(found) < count:
+        node: Any = waiting.popleft()
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) in wanted:
+            found.append(leaf)
+        new = {nxt for nxt, _ in node.next_functions if nxt is not None} - seen
+        waiting.extend(new)
+        seen |= new
+    return found or list(parameters)
 
 
 def the_drawn_subset_decides_what_is_learned_from(candidate: Candidate) -> None:
-    method = candidate.build()
-    if method.classical or method.subsets != "any":
+    if candidate.cls.classical or candidate.method.subsets != "any":
         raise SkipTest("no subset is drawn")
-    present = torch.ones(1, 4, dtype=torch.bool)
-    few, many = (
-        run_turns(method, make_batch(size_for(method), present, row[None], background=True), backward=False)
-        for row in SUBSETS[[1, 12]]
-    )
+    batch = candidate.full_batch(rows=1)._replace(available=SUBSETS[[1]])
+    few, many = run_turns(candidate.build(), batch, backward=False), candidate.full_run()
     for turn, result in few.items():
         demand(result["output"].loss != many[turn]["output"].loss, f"{turn}: the subset drawn changes nothing")
 
 
 def bfloat16_autocast_trains(candidate: Candidate) -> None:
-    method = _by_gradients(candidate)
     # Without AMX oneDNN's weight gradients of small volumes read memory nobody wrote.
     if not trains_in_bf16("cpu"):
         raise SkipTest("no bfloat16 in hardware")
+    method = _by_gradients(candidate)
     with torch.autocast("cpu", torch.bfloat16):
-        results = run_turns(method, _incomplete_batch(method))
+        results = run_turns(method, _incomplete_batch(candidate))
     for turn, result in results.items():
         demand(result["output"].loss.isfinite(), f"{turn}: the loss is not finite")
         demand(result["output"].loss.dtype == torch.float32, f"{turn}: the loss is not in 32 bits")
@@ -263,10 +293,10 @@ def twenty_steps_on_one_batch_lower_the_loss(candidate: Candidate) -> None:
 
 
 def _steps(method: Method, batch: Batch) -> Iterator[dict[str, float]]:
-    """Loss of every turn, step by step."""
+    """Loss of every turn, step by step; the last turn learns from it only if another step is asked for."""
     stage = method.stages[-1]
     optimizers = {
-        turn: torch.optim.Adam(groups, lr=method.optimizer_settings(stage, turn).lr)
+        turn: torch.optim.Adam(groups, lr=method.optimizer_settings(stage, turn).lr, fused=True)
         for turn, groups in begin_stage(method, stage, batch).items()
     }
     for _ in range(STEPS):
@@ -275,13 +305,14 @@ def _steps(method: Method, batch: Batch) -> Iterator[dict[str, float]]:
             with torch.autocast("cpu", torch.bfloat16, enabled=trains_in_bf16("cpu")):
                 ctx = StepContext(stage, turn, next_batch=lambda role: further_batch(method, batch, role))
                 loss: Any = method.training_step(batch, ctx).loss
+            losses[turn] = loss.item()
+            if len(losses) == len(optimizers):
+                yield losses
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             with torch.no_grad():
                 method.after_step(stage, turn, ctx)
-            losses[turn] = loss.item()
-        yield losses
 
 
 CHECKS: tuple[Any, ...] = (

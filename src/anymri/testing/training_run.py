@@ -18,7 +18,7 @@ from anymri.testing.expect import tensors
 from anymri.testing.stage import begin_stage, further_batch, needed
 from anymri.types import Batch
 
-__all__ = ["Recording", "incomplete", "record", "run_turns", "without_dropout"]
+__all__ = ["Recording", "incomplete", "modules_that_predict", "record", "run_turns", "without_dropout"]
 
 
 def incomplete(method: Method) -> tuple[Tensor, Tensor]:
@@ -117,25 +117,26 @@ class Recording(NamedTuple):
     normalised: list[tuple[str, Tensor]]
 
 
-def record(method: Method, batch: Batch) -> Recording:
+def modules_that_predict(method: Method, batch: Batch) -> set[str]:
+    """Names of the modules that `Method.predict` calls; teachers, discriminators and auxiliary heads are others."""
+    used: set[str] = set()
+    with torch.inference_mode(), _listening(method, lambda name, module, taken, given: used.add(name)):
+        method.predict(batch.image, batch.available, batch.where)
+    return used
+
+
+def record(method: Method, used: set[str], batch: Batch) -> Recording:
     """Run one training step of every turn and remember what the modules that predict gave.
 
     Parameters
     ----------
     method : Method
         Put back to the weights and running statistics it came with.
+    used : set of str
+        From `modules_that_predict`; the others may look at more.
     batch : Batch
-
-    Notes
-    -----
-    The modules that predict are those that `Method.predict` calls; teachers, discriminators and auxiliary heads may
-    look at more.
     """
     before = {key: value.clone() for key, value in method.state_dict().items()}
-    used: set[str] = set()
-    method.eval()
-    with torch.inference_mode(), _listening(method, lambda name, module, taken, given: used.add(name)):
-        method.predict(batch.image, batch.available, batch.where)
     recording = Recording([], [])
 
     def remember(name: str, module: nn.Module, taken: Any, given: Any) -> None:
