@@ -70,7 +70,7 @@ def in_head(case: Path, code: str, generator: np.random.Generator) -> tuple[Volu
 
 
 def check_heads(data: Path, cases: int) -> None:
-    """Print a row a case and sequence."""
+    """Print a row per case and sequence."""
     scores: dict[str, list[float]] = {code: [] for code in CODES}
     for number, case in enumerate(sorted((data / "brats2021").iterdir())[:cases]):
         for code in CODES:

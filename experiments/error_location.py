@@ -2,7 +2,7 @@
 
     python experiments/error_location.py RUN --cache CACHE --split two.json --part train --subset t1c+flair
 
-Prints one line a subject; windows as in training, half overlapping. "Near" is within two voxels of the reference.
+Prints one line per subject; windows as in training, half overlapping. "Near" is within two voxels of the reference.
 """
 
 from __future__ import annotations

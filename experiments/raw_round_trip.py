@@ -43,7 +43,7 @@ def dice(one: np.ndarray, other: np.ndarray) -> str:
 
 
 def main() -> None:
-    """Print a row a study and sequence."""
+    """Print a row per study and sequence."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder of raw studies")
     print("study sequence spacing | there, each ball | back, each ball")

@@ -1,4 +1,4 @@
-"""The settings of one training run: YAML plus ``--set key=value``, validated once.
+"""Run configuration: settings of one training run, YAML plus ``--set key=value``, validated once.
 
 Nothing but this module reads a run's YAML, and nothing after it checks types again.
 """
@@ -42,7 +42,7 @@ _Text = BeforeValidator(lambda value: str(value) if isinstance(value, int) else 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSection:
-    """Which method, in which size.
+    """Method of a run, and its size.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class MethodSection:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSection:
-    """Which subjects. Relative paths start at the working directory.
+    """Subjects of a run. Relative paths start at the working directory.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class DataSection:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSection:
-    """How to train. None takes the value of the method's own stages.
+    """Training settings. None takes the value of the method's own stages.
 
     Parameters
     ----------

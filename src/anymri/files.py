@@ -1,4 +1,4 @@
-"""Atomic files: either whole or not there."""
+"""Atomic files: written whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one registry of MRI sequences and contrasts ("modalities")."""
+"""Registry of MRI sequences and contrasts ("modalities")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hash the source code that a number depends on, so that stale numbers are found.
+"""Source-code hashes: what a number depends on, so that stale numbers are found.
 
 Sources are read, never imported or run. Comments, docstrings, layout and what a method says of itself (``info``) do not
 count; everything else of a module does, and so do the modules of the same package that it imports.

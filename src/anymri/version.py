@@ -1,3 +1,3 @@
-"""Version of anymri: the one place that says it."""
+"""Version of anymri."""
 
 __version__ = "0.1.0"

@@ -26,7 +26,7 @@ from anymri.types import UserError
 
 @pytest.fixture
 def results(dice_rows, table_writer, tmp_path):
-    """Four methods; the one with one network a subset has networks for the single sequences only."""
+    """Four methods; the one with one network per subset has networks for the single sequences only."""
     paths = [table_writer(tmp_path / f"{name}.parquet", dice_rows(name)) for name in ("threshold", "u_hved", "rfnet")]
     rows = [
         {**row, "run": f"nnunet-{row['subset']}"} for row in dice_rows("nnunet_per_subset") if "+" not in row["subset"]

@@ -54,7 +54,7 @@ def deleted(three, tmp_path_factory) -> dict[str, Cache]:
 def _open(name: str, cache: Cache, three, subsets=SUBSETS) -> Evaluation:
     """Registry method with seeded random weights; what training would fill in is plausible.
 
-    A system with one network a subset is the family of those for `subsets`.
+    A system with one network per subset is the family of those for `subsets`.
     """
 
     def build(**config):

@@ -16,8 +16,8 @@ LAYERS = {
     "one voxel": (nn.Conv3d(32, 8, 1), (32, 4, 4, 4)),
     "slices": (nn.Conv2d(12, 16, 3, padding=1, padding_mode="reflect"), (12, 8, 8)),
     "transposed": (nn.ConvTranspose3d(96, 48, 2, stride=2), (96, 2, 2, 2)),
-    "product of one vector a window": (nn.Linear(32, 1), (32,)),
-    "sigmoid of one vector a window": (nn.Sigmoid(), (4,)),
+    "product of one vector per window": (nn.Linear(32, 1), (32,)),
+    "sigmoid of one vector per window": (nn.Sigmoid(), (4,)),
 }
 
 

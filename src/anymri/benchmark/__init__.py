@@ -1,1 +1,1 @@
-"""The report over results tables, and the demonstration."""
+"""Benchmark: plan, run, statistics and report of many methods on the same data; and the demonstration."""

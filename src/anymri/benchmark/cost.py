@@ -1,4 +1,4 @@
-"""What the networks of a benchmark cost: one window encoded and decoded, for all sequences and for each alone.
+"""Cost of a benchmark's networks: one window encoded and decoded, for all sequences and for each alone.
 
 `anymri cost` measures; `anymri report --cost` and a benchmark that finds ``cost.csv`` in its folder show it beside the
 accuracy. Seconds belong to one machine and are never in ``results.parquet``.
@@ -41,7 +41,7 @@ def measure_runs(
     Returns
     -------
     DataFrame
-        The fields of `anymri.evaluation.complexity.Cost` and ``run``, one row a run and subset: unless every subset
+        The fields of `anymri.evaluation.complexity.Cost` and ``run``, one row per run and subset: unless every subset
         is asked for, all sequences together and each alone, as far as the network serves them.
     """
     import pandas as pd

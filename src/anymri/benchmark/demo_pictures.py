@@ -1,4 +1,4 @@
-"""Subjects from each subset of their sequences: what was given, what was filled in, what was segmented."""
+"""Demonstration pictures: a subject in every subset of its sequences, what was given, filled in and segmented."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class SubsetPictures:
 
 @dataclass
 class _Subject:
-    """How all rows of one subject look: slice, box and grey ranges are the same."""
+    """Slice, box and grey ranges that all rows of one subject share."""
 
     study: Study
     spec: DataSpec

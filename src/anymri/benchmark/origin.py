@@ -1,4 +1,4 @@
-"""Whether a results table was made by the code that is here now."""
+"""Origin of a results table: made by the code that is here now, or by other code."""
 
 from __future__ import annotations
 

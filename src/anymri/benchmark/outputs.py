@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: one results table, the report, statistics, worth of sequences."""
+"""Benchmark outputs: one results table, the report, statistics, worth of sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark runs: methods x folds x seeds (x subsets, for systems with one network each), from one YAML file.
+"""Benchmark plan: methods x folds x seeds (x subsets, for systems with one network each), from one YAML file.
 
 Nothing is trained here. A cell is one training and its evaluation; its name is a hash of all that changes its numbers,
 so that a plan can be interrupted, started again and extended, and what is done stays done.
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSection:
-    """How every model of the plan is scored; the parameters of `anymri.evaluation.evaluate`.
+    """Evaluation settings for every model of a plan; the parameters of `anymri.evaluation.evaluate`.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class EvaluationSection:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodEntry:
-    """One column of the table.
+    """One method of a plan, a column of the table.
 
     Parameters
     ----------

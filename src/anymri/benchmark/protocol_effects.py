@@ -1,4 +1,4 @@
-"""What every protocol's rules do to the same predictions: one model, one data set, all protocols.
+"""Protocol effects: the same predictions of one model scored by the rules of every protocol.
 
 `anymri protocols` is the command.
 """

@@ -1,7 +1,7 @@
 """Run a benchmark's cells, one after the other or as Ray tasks; what is done stays done, what fails is told.
 
-A folder of results holds ``plan.yaml`` (what was asked last), ``runs/`` (one folder a training), ``results/`` (one
-table a cell), ``failed/`` (one text a failed cell), ``results.parquet`` (all tables in one), ``report.html`` and
+A folder of results holds ``plan.yaml`` (what was asked last), ``runs/`` (one folder per training), ``results/`` (one
+table per cell), ``failed/`` (one text per failed cell), ``results.parquet`` (all tables in one), ``report.html`` and
 ``log.jsonl`` (when what began and ended, the only file with times in it).
 """
 
@@ -36,7 +36,7 @@ TRIAL_STEPS = 2
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a plan.
+    """Outcome of a plan.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def _check(cell: Cell) -> None:
 
 
 def estimate_seconds(cells: list[Cell], out: Path, say: Callable[[str], None] = lambda _: None) -> dict[str, float]:
-    """Seconds of a cell by `Cell.kind`, from two training steps a stage and one scored subject of each kind.
+    """Seconds of a cell by `Cell.kind`, from two training steps per stage and one scored subject of each kind.
 
     Kinds of which a cell is done are read from the log. A kind that cannot be tried is NaN; the run itself will say
     why. Trials are written to a temporary folder.

@@ -1,4 +1,4 @@
-"""What of a plan is done, by the code that is here now or by other code, and how long the rest takes.
+"""State of a plan: what is done, by the code that is here now or by other code, and how long the rest takes.
 
 What other code made is marked or made anew, never passed off as new.
 """

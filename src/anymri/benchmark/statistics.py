@@ -196,7 +196,7 @@ def summarise(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean and interval of every method: one row a subset and one, ``mean``, over all subsets.
+    """Mean and interval of every method: one row per subset and one, ``mean``, over all subsets.
 
     Parameters
     ----------

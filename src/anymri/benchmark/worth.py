@@ -1,4 +1,4 @@
-"""What is each sequence worth? Shapley values over the table of all subsets, and the gain of acquiring one more.
+"""Worth of each sequence: Shapley values over the table of all subsets, and the gain of acquiring one more.
 
 The value of a set of sequences is the mean Dice that a method reaches with it. With nothing at all a method can only
 predict nothing: v(nothing) is the Dice of an empty prediction, 0, or 1 for a subject without the region.

@@ -1,4 +1,4 @@
-"""The verbs that compare methods: benchmark, report, cost, protocols."""
+"""Benchmark verbs: benchmark, report, cost, protocols."""
 
 from __future__ import annotations
 

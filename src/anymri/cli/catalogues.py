@@ -1,4 +1,4 @@
-"""The verbs that list what there is: methods, cite, models."""
+"""Catalogue verbs: methods, cite, models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs on data: index, split, preprocess, cache, plan, prepare, datasets."""
+"""Data verbs: index, split, preprocess, cache, plan, prepare, datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb that starts a method: file, test, recipe and table line, or a package of its own."""
+"""Verb new-method: file, test, recipe and table line, or a package of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb that makes digital patients."""
+"""Verb phantom: make digital patients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb that predicts one study, aligned brains or as the scanner made it."""
+"""Verb predict: segment and complete one study, aligned brains or as the scanner made it."""
 
 from __future__ import annotations
 

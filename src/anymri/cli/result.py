@@ -1,4 +1,4 @@
-"""What is said of a prediction on the terminal."""
+"""Terminal summary of a prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs train, curves, evaluate and demo."""
+"""Training verbs: train, curves, evaluate and demo."""
 
 from __future__ import annotations
 

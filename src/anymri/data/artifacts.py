@@ -1,4 +1,4 @@
-"""Voxels and slices that no tissue can have made, found in one image and replaced from its own neighbourhood.
+"""Artifact repair: voxels and slices that no tissue can have made, replaced from their own neighbourhood.
 
 Three kinds: values beyond an empty gap far outside all others (a hot voxel, a marker burnt in, the type's lowest
 value), many voxels at the very end of the type's range amid ordinary ones (saturation), and slices much brighter or

@@ -1,4 +1,4 @@
-"""Random changes of a training crop. Background stays exactly 0, brain voxels never become 0, absent stays NaN.
+"""Augmentation of training crops: background stays exactly 0, brain voxels never become 0, absent stays NaN.
 
 Arithmetic is NumPy's, one thread: sums must not depend on the number of threads, or resuming would not be exact.
 """

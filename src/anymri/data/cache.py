@@ -1,4 +1,4 @@
-"""The preprocessed data set on disk: one memory-mapped array and one JSON sidecar per subject.
+"""Cache of a preprocessed data set on disk: one memory-mapped array and one JSON sidecar per subject.
 
 A subject exists once its sidecar does: it is written last. The format is fixed in ``docs/reference/formats.md``.
 """

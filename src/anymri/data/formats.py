@@ -1,4 +1,4 @@
-"""Where an image lies, and every format but plain NIfTI.
+"""Image formats other than plain NIfTI, and where an image lies.
 
 A path may end in a selector, ``#`` and comma-separated items, so that one cell of ``subjects.csv`` says all that is
 needed to read it::
@@ -8,7 +8,7 @@ needed to read it::
     masks#*=1                 label map in which every value but 0 means 1
 
 What is opened, besides NIfTI: ``.mha .mhd .nrrd .nhdr``, a folder with one DICOM series, and a folder of PNG masks,
-one a slice, beside the DICOM series they were drawn on.
+one per slice, beside the DICOM series they were drawn on.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _own_locale() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Source:
-    """A path taken apart.
+    """Parts of a path to an image.
 
     Parameters
     ----------
@@ -404,7 +404,7 @@ def write_foreign(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
 def write_dicom(
     folder: Path, array: NDArray[np.int16], geometry: Geometry, series: str, names: str = "IMG-{:04d}.dcm"
 ) -> None:
-    """Write a DICOM series, one file a slice along the third native axis; not atomic.
+    """Write a DICOM series, one file per slice along the third native axis; not atomic.
 
     Parameters
     ----------
@@ -460,7 +460,7 @@ def _identifier(text: str) -> str:
 
 
 def write_png_masks(folder: Path, label: NDArray[np.uint8], geometry: Geometry, names: str) -> None:
-    """Write a label map as PNG files, one a slice along the third native axis; not atomic.
+    """Write a label map as PNG files, one per slice along the third native axis; not atomic.
 
     Parameters
     ----------

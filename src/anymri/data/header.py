@@ -1,4 +1,4 @@
-"""What a NIfTI header says of the grid: mended where other readers mend it, doubted where it contradicts itself.
+"""Voxel grid of a NIfTI header: mended where other readers mend it, doubted where it contradicts itself.
 
 Everything that was mended or doubted becomes a sentence. What cannot be a scan at all is refused by `check_affine`.
 """

@@ -1,4 +1,4 @@
-"""The table of subjects: made from a folder, written, read, and counted."""
+"""Subject table: made from a folder, written, read, and counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the cache to batches: crops, augmentation and prefetching, as a pure function of seed, epoch and step.
+"""Batch loading from the cache: crops, augmentation and prefetching, a pure function of seed, epoch and step.
 
 Whether a run was interrupted cannot be seen in its batches: `PatchLoader.batch` keeps no state between calls.
 """

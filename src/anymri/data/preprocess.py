@@ -1,4 +1,4 @@
-"""From raw skull-stripped volumes to the cache: each modality by its own brain, none by another.
+"""Preprocessing of skull-stripped volumes to the cache: each modality by its own brain, none by another.
 
 The own brain of a modality are its voxels that are finite and not 0. Box, statistics and z-scores come from these
 voxels of this modality alone, so that a study with a sequence deleted gives bitwise the same other channels.
@@ -44,7 +44,7 @@ MIN_BACKGROUND = 0.05
 
 @dataclass
 class PreprocessReport(os.PathLike[str]):
-    """What a run of `preprocess` did; usable wherever a path is, as the path of the cache.
+    """Report of a run of `preprocess`; usable wherever a path is, as the path of the cache.
 
     Parameters
     ----------

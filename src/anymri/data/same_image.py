@@ -1,4 +1,4 @@
-"""Whether two files hold one image: copied, rescaled, cast to another type, cropped, padded or stored in another order.
+"""Same-image check of two files: copied, rescaled, cast to another type, cropped, padded or stored in another order.
 
 Two acquisitions, even of one sequence, differ by their noise; with the best of scanners that is several per cent of
 the spread of grey values, and T1-weighted images before and after contrast agent differ by more than half of it. What

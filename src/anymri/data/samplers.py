@@ -287,13 +287,13 @@ def _count(present: Tensor) -> Tensor:
 
 
 def _integers(stop: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform integers in [0, stop), one a row."""
+    """Uniform integers in [0, stop), one per row."""
     draw = torch.rand(len(stop), generator=generator, dtype=torch.float64)
     return torch.minimum((draw * stop).long(), stop - 1)
 
 
 def _choose(present: Tensor, size: Tensor, generator: torch.Generator) -> Tensor:
-    """`size` present modalities a row without replacement: those with the smallest random keys."""
+    """`size` present modalities per row without replacement: those with the smallest random keys."""
     keys = torch.rand(present.shape, generator=generator, dtype=torch.float64)
     keys = keys.masked_fill(~present.cpu(), 2.0)
     rank = keys.argsort(dim=1).argsort(dim=1)

@@ -1,4 +1,4 @@
-"""The specification of a cohort, kept beside its table: ``subjects.csv`` and ``subjects.dataset.yaml``."""
+"""Specification of a cohort, kept beside its table: ``subjects.csv`` and ``subjects.dataset.yaml``."""
 
 from __future__ import annotations
 

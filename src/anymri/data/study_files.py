@@ -1,7 +1,7 @@
-"""Which files of a folder are the sequences of one study.
+"""Study files: which files of a folder are the sequences of one study.
 
 A folder is read as what it is named as: a BIDS data set, subject or session; cases of nnU-Net; a flat folder whose
-names are understood word by word; a known layout with folders of its own; a folder a sequence. One that holds several
+names are understood word by word; a known layout with folders of its own; a folder per sequence. One that holds several
 studies is refused with their names. Whatever image is not used is named, with the reason.
 """
 

@@ -1,4 +1,4 @@
-"""What the voxels of a file hold: scaled, checked after the cast, with one value, exactly 0, for background.
+"""Voxel values of a file: scaled, checked after the cast, with one value, exactly 0, for background.
 
 Programs write background in three other ways, all read as 0 here: as the stored level next to 0 where slope and
 intercept leave no level at 0, as one constant of about that size in a floating-point file, and as NaN around the brain.

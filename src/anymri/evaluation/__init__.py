@@ -1,4 +1,4 @@
-"""Scoring: metrics, the evaluator that fills the results table, and trivial baselines of synthesis."""
+"""Evaluation: metrics, the evaluator that fills the results table, and trivial baselines of synthesis."""
 
 from anymri.evaluation.evaluate import evaluate
 

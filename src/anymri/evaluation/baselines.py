@@ -1,4 +1,4 @@
-"""Two trivial ways to fill in a missing sequence, which every synthesis method must beat.
+"""Synthesis baselines: two trivial ways to fill in a missing sequence, which every method must beat.
 
 *Copy the best available*: the available sequence that was most like the target on the training subjects.
 *Linear regression*: voxel by voxel from the available sequences to the target, fitted on the brain voxels of the

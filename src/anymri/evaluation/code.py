@@ -1,4 +1,4 @@
-"""The code that scored a model, and what is told of how it was trained."""
+"""Hash of the code that scored a model, and what is told of how it was trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method costs: parameters, floating-point operations, time and memory, for each subset of sequences.
+"""Cost of a method: parameters, floating-point operations, time and memory, for each subset of sequences.
 
 Encoding and decoding are measured apart, because a study is encoded once and decoded for every subset of interest.
 """

@@ -1,4 +1,4 @@
-"""The one evaluator: every subset of every subject, each window encoded once, one long table of results.
+"""Evaluator: every subset of every subject, each window encoded once, one long table of results.
 
 A subject enters the row of a subset only if it has all of the subset's sequences. An interrupted evaluation goes on
 where it stopped: finished subjects wait in ``<out stem>.parts/``.

@@ -1,4 +1,4 @@
-"""Was a model trained on this very study? Decided by what the images hold, not by how they are called."""
+"""Detect subjects seen in training, by image content, not id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation, checked and ready to run: a model, a data set and what is asked of them."""
+"""Evaluation setup: a model, a data set and what is asked of them, checked and ready to run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Subset = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """What to score and how to predict; see `evaluate`."""
+    """Evaluation settings: what to score and how to predict; see `evaluate`."""
 
     outputs: tuple[str, ...] | None = None
     windows: WindowSettings = field(default_factory=WindowSettings)

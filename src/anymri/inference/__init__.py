@@ -1,4 +1,4 @@
-"""From a study to a result: windows, labels, restoring, trust, report."""
+"""Inference from a study to a result: windows, labels, restoring, trust, report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a network computes, and in which arithmetic."""
+"""Device and precision that a network computes with."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Sizes = int | Sequence[int]
 
 
 class SameKernels(TorchFunctionMode):
-    """Within this context a window is computed alike in a batch of any size, in fp32 on a processor.
+    """Context in which a window is computed alike in a batch of any size, in fp32 on a processor.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class SameKernels(TorchFunctionMode):
     Notes
     -----
     Convolutions go to oneDNN always, transposed ones never (PyTorch has no public call for theirs). Products and
-    sigmoids of one vector a window are computed row by row: a product of one row adds in another order, and the last
+    sigmoids of one vector per window are computed row by row: a product of one row adds in another order, and the last
     few numbers of a sigmoid are not rounded as those that fill a vector register. Everything else is left alone, and
     so is everything on a GPU.
     """

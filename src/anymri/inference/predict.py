@@ -1,4 +1,4 @@
-"""One study in, one result out: segmentation, completed sequences, how far to trust them."""
+"""Prediction of one study: segmentation, completed sequences, how far to trust them."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def _view(restored: Restored, head: Head | None, spec: DataSpec) -> View:
 
 
 def _volumes_ml(view: View, spec: DataSpec, regions: Sequence[str]) -> dict[str, float | None]:
-    """Volumes as anybody can count them in the segmentation file."""
+    """Region volumes counted in the output label map."""
     if view.label is None:
         return {}
     counts = np.bincount(view.label.ravel(), minlength=1 + max((255, *spec.labels.values())))

@@ -1,4 +1,4 @@
-"""Prediction of whole volumes by windows: each window encoded once, decoded for every requested subset.
+"""Sliding-window prediction of whole volumes: each window encoded once, decoded for every requested subset.
 
 Windows tile the brain box of the modalities that a subset shows, grown outwards to a coarse grid, so that nothing
 about an absent modality, not even its brain box, can reach the result. Subsets that come to the same windows,
@@ -48,7 +48,7 @@ BOX_STEP = 8
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSettings:
-    """How a volume is cut into windows.
+    """Window settings: how a volume is cut into windows.
 
     Parameters
     ----------

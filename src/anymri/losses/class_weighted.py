@@ -35,7 +35,7 @@ def weighted_cross_entropy(probability: Tensor, target: Tensor, floor: float = 0
     p, g = prepare(probability, target)
     count = g.sum(tuple(range(2, g.ndim)), keepdim=True)
     weight = 1 - count / count.sum(dim=1, keepdim=True).clamp_min(1)
-    # One logarithm a voxel, of its own class.
+    # One logarithm per voxel, of its own class.
     entropy = -((weight * g).sum(dim=1) * (p * g).sum(dim=1).clamp(floor, 1).log())
     counted = ~target[:, 0].isnan()
     return entropy.mean() if counted.all() else entropy.sum() / counted.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""The review's equation (1) as a loss."""
+"""Review Dice loss: equation (1) of the review by Azad et al. (2025)."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def prepare(probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_of_rows(values: Tensor, target: Tensor) -> Tensor:
-    """Mean of one value a row and channel over the rows that have a label map.
+    """Mean of one value per row and channel over the rows that have a label map.
 
     Parameters
     ----------

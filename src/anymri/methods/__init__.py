@@ -1,4 +1,4 @@
-"""All methods by name. One visible table; other packages add theirs by the entry point group ``anymri.methods``.
+"""Methods by name: one visible table; other packages add theirs by the entry point group ``anymri.methods``.
 
 Listing and citing read ``catalogue.json``, which ``tools/write_methods_reference.py`` writes from the classes: neither
 imports torch or builds a network.

@@ -1,4 +1,4 @@
-"""What to cite for a method, as BibTeX.
+"""BibTeX entries to cite for a method.
 
 Full titles and authors of the published systems are listed here, everything else (identifiers, year) comes from the
 method's `MethodInfo`; of a method that is not listed, e.g. a plug-in's, that alone makes the entry.

@@ -1,4 +1,4 @@
-"""What a method's own code says of its settings, stages and optimisers, as plain values for people and scripts."""
+"""Description of a method's settings, stages and optimisers, as plain values for people and scripts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def preset_stages(methods: dict[str, Method]) -> dict[str, list[dict[str, Any]]]
     Parameters
     ----------
     methods : dict of str to Method
-        One instance a preset; their weights are not looked at.
+        One instance per preset; their weights are not looked at.
     """
     return {
         preset: [_stage(method, number) for number in range(len(method.stages))] for preset, method in methods.items()

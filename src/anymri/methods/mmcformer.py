@@ -161,7 +161,7 @@ class _Reconstruction(nn.Module):
 
 
 class _Seen(NamedTuple):
-    """What one path gives: logits (B, C, *S), contexts, prompts (B, P, C) and the last decoder level's input."""
+    """Outputs of one path: logits (B, C, *S), contexts, prompts (B, P, C) and the last decoder level's input."""
 
     logits: Tensor
     contexts: list[Tensor]

@@ -34,7 +34,7 @@ Axes = tuple[int, int, int]
 
 
 class Topology(NamedTuple):
-    """What nnU-Net's rules decide about a network, finest level first.
+    """Network topology by nnU-Net's rules, finest level first.
 
     Attributes
     ----------

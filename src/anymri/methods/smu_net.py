@@ -72,7 +72,7 @@ class SMUNetConfig(MethodConfig):
 
 
 class _Paired(NamedTuple):
-    """What one path gives: logits, style and content."""
+    """Outputs of one path: logits, style and content."""
 
     logits: Tensor
     style: Tensor

@@ -116,8 +116,8 @@ class StackedConv(nn.Module):
 
     Notes
     -----
-    A convolution over stacked channels is the sum of one convolution per modality. Written as a sum, a modality that
-    nobody has costs nothing, and weights follow the modality instead of its place in the stack.
+    Equivalent to one convolution per modality, summed; modalities absent from the whole batch are skipped, and weights
+    are named by modality instead of by place in the stack.
     """
 
     def __init__(

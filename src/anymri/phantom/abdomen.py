@@ -173,7 +173,7 @@ def generate_abdomens(
     spacing_mm : float, default=3.0
         Isotropic voxel size, 1 to 8.
     layout : {"chaos", "duke_liver"}, default="chaos"
-        ``chaos``: two studies a patient, T1-DUAL and T2-SPIR. ``duke_liver``: the T1 images in and out of phase, a
+        ``chaos``: two studies per patient, T1-DUAL and T2-SPIR. ``duke_liver``: the T1 images in and out of phase, a
         series each, and the liver alone as a label.
     workers : int, default=1
         Processes.

@@ -145,7 +145,7 @@ def write_subjects(
     Parameters
     ----------
     out : Path
-        Folder of the data set; created. Holds a folder a subject and ``provenance/<subject>.json``.
+        Folder of the data set; created. Holds a folder per subject and ``provenance/<subject>.json``.
     indices : iterable of int
     seed : int
     settings : PhantomSettings
@@ -174,7 +174,7 @@ def write_subjects(
     if settings.modalities is None:
         settings = replace(settings, modalities=chosen.modalities)
     if settings.unaligned and chosen.dataset != "folder":
-        raise UserError(f"phantom: the layout {layout} has one grid a study; write unaligned studies as a folder")
+        raise UserError(f"phantom: the layout {layout} has one grid per study; write unaligned studies as a folder")
     check_strengths(settings.artifacts, settings.sequences)
     missing = _check_missing(missing, settings.sequences)
     _check_sequences(chosen, settings.sequences, missing)

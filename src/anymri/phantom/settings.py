@@ -1,4 +1,4 @@
-"""What a phantom data set is made of: grid, settings and their checks."""
+"""Phantom settings: grid, choices and their checks."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _STORED = {0: (2, 1, 0), 1: (2, 0, 1), 2: (1, 0, 2)}
 
 @dataclass(frozen=True)
 class Placement:
-    """How one sequence was measured.
+    """Placement of one sequence as it was measured.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ _MIDDLE_MM, _EDGE_MM = 12.0, 1.0
 
 @dataclass(frozen=True)
 class Variation:
-    """What one subject's brain has of its own.
+    """Anatomical variation of one subject's brain.
 
     Parameters
     ----------

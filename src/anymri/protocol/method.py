@@ -93,7 +93,7 @@ ConfigT = TypeVar("ConfigT", bound=MethodConfig)
 
 @dataclass(frozen=True, kw_only=True)
 class MethodInfo:
-    """Who a method is.
+    """Facts about a method: name, family, source, deviations.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ class Preset:
 
 
 class StepContext:
-    """What the loop tells a training step.
+    """Context that the loop hands to a training step.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ __all__ = ["EVERYTHING", "Request"]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What `Method.decode` is to compute.
+    """Request of one prediction: what `Method.decode` is to compute.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ __all__ = ["Header", "fill_weights", "fit_buffers", "read_header", "weights_dige
 
 
 class Header(NamedTuple):
-    """What a weights file says of itself.
+    """Header of a weights file.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 def check_method(
     method: str | type[Method], config: dict[str, Any] | None = None, only: str = "", quiet: bool = False
 ) -> list[Outcome]:
-    """Run the contract suite on one method and print a line a check.
+    """Run the contract suite on one method and print a line per check.
 
     Parameters
     ----------

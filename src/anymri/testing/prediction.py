@@ -231,7 +231,7 @@ def _per_modality(candidate: Candidate, method: Method, permuted: Method) -> lis
     """Weights that hold sequences along an axis instead of by name: key, axis, sequences there, their new order.
 
     They are the ones whose shape grows with the number of sequences: of the specification, or of the own subset of a
-    system with one network per subset. An axis may hold several entries a sequence, one sequence after the other.
+    system with one network per subset. An axis may hold several entries per sequence, one sequence after the other.
     """
     more = [*method.spec.modalities, "dwi"]
     spec = DataSpec(tuple(more), labels=method.spec.labels, regions=method.spec.regions)

@@ -1,4 +1,4 @@
-"""Checks over whole volumes: encoding once for all subsets gives what one prediction a subset gives."""
+"""Checks over whole volumes: encoding once for all subsets gives what one prediction per subset gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code that trained a network."""
+"""Hash of the code that trained a network."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ __all__ = ["Meter", "ProgressBar", "RunLog", "draw_progress", "read_log"]
 
 
 class RunLog:
-    """Append-only log of a run, one JSON object a line; also written to TensorBoard where that is installed.
+    """Append-only log of a run, one JSON object per line; also written to TensorBoard where that is installed.
 
     Parameters
     ----------

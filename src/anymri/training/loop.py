@@ -1,4 +1,4 @@
-"""The one training loop: stage, epoch, step, turn.
+"""Training loop: stage, epoch, step, turn.
 
 Random numbers follow from (seed, stage, epoch, step, micro-batch, rank) alone, so a run that was killed and
 started again ends in the same weights as an unbroken one.

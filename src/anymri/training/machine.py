@@ -42,10 +42,9 @@ def choose_device(settings: TrainingSection) -> tuple[str, Literal["32", "bf16"]
 
 
 def trains_in_bf16(device: str) -> bool:
-    """Whether gradients are right in bfloat16 here: on a CPU only with AMX, as it seems.
+    """Whether training in bfloat16 gives correct gradients on a device: on a CPU only with AMX.
 
-    With AVX-512 alone, as without it, oneDNN's weight gradients of very small volumes were seen to hold memory that
-    nobody wrote. Prediction is not concerned.
+    Without AMX, oneDNN weight gradients of very small volumes contained uninitialised memory; inference is unaffected.
     """
     if device == "cpu":
         return bool(torch.cpu.get_capabilities().get("amx_bf16", False))

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much a training step needs."""
+"""Memory that there is, and memory that a training step needs."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ FEWEST_TO_SPLIT = 5
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """What was decided, and why.
+    """Training plan: what was decided, and why.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ __all__ = ["StageSubjects", "choose_subjects", "labelled", "part_of_split", "rep
 
 
 class StageSubjects(NamedTuple):
-    """Who takes part in one stage.
+    """Subjects that take part in one stage.
 
     Attributes
     ----------

@@ -169,7 +169,7 @@ UNLABELLED = -1
 
 
 class Where(NamedTuple):
-    """Where windows lie in their volumes, in voxels, for methods that need absolute position.
+    """Position of windows in their volumes, in voxels, for methods that need absolute position.
 
     Attributes
     ----------
@@ -192,7 +192,7 @@ class Where(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a training step or `Method.fit` sees.
+    """Batch of subjects for a training step or `Method.fit`.
 
     Attributes
     ----------

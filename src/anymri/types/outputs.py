@@ -166,7 +166,7 @@ Features = dict[str, Any]
 
 
 class Prediction(NamedTuple):
-    """What `Method.decode` gives; a part that was not asked for or does not exist is None.
+    """Output of `Method.decode`; a part that was not asked for or does not exist is None.
 
     Attributes
     ----------

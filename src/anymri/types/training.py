@@ -15,7 +15,7 @@ __all__ = ["Cohort", "OptimizerSettings", "Role", "Sampler", "Stage", "StepOutpu
 
 
 class StepOutput(NamedTuple):
-    """What `Method.training_step` gives.
+    """Output of `Method.training_step`.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class Stage:
 
 
 class Cohort(NamedTuple):
-    """Who takes part in a stage, for `Method.start_stage` and `Method.end_epoch`.
+    """Subjects of a stage, for `Method.start_stage` and `Method.end_epoch`.
 
     Attributes
     ----------

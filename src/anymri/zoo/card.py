@@ -1,4 +1,4 @@
-"""What is known about a bundled model: its card, and what the card says was measured."""
+"""Model cards: what is known about a bundled model, and what was measured."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RegionScore:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What is known about a bundled model; the front matter of its Markdown card.
+    """Model card of a bundled model; the front matter of its Markdown card.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The benchmark's report: one self-contained HTML page of results tables."""
+"""Benchmark report: one self-contained HTML page of results tables."""
 
 from anymri.benchmark.report.build import build_report
 from anymri.benchmark.report.tables import read_results, table3

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["cost_figure", "cost_points", "pareto_front"]
 
 #: Measure of cost to the title of its panel.
-MEASURES = {"parameters": "parameters (millions)", "seconds": "seconds a window", "peak_mb": "peak memory (MiB)"}
+MEASURES = {"parameters": "parameters (millions)", "seconds": "seconds per window", "peak_mb": "peak memory (MiB)"}
 WIDTH, HEIGHT, GAP, LEFT, TOP = 300, 300, 74, 46, 32
 
 

@@ -1,4 +1,4 @@
-"""How the columns of a table were made: subjects learned from, subjects left out, and whose code it was."""
+"""Provenance of table columns: subjects learned from, subjects left out, and whose code it was."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNTRAINED = tuple(name for name in BASELINES if name != "threshold")
 
 @dataclass(frozen=True)
 class Making:
-    """How the networks of one column were made.
+    """Provenance of the networks of one column.
 
     Parameters
     ----------

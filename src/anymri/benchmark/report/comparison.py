@@ -148,7 +148,7 @@ def _ticks(x0: float, plot: float, limits: tuple[int, int], span: tuple[float, f
 
 
 def rank_figure(scores: dict[str, pd.DataFrame]) -> str:
-    """Critical-difference diagrams (Demšar 2006), one a region: mean ranks, and bars over what cannot be told apart.
+    """Critical-difference diagrams (Demšar 2006), one per region: mean ranks, and bars over what cannot be told apart.
 
     Thick bars join methods by Holm-corrected Wilcoxon tests, thin ones by Nemenyi's critical difference.
 

@@ -63,7 +63,7 @@ def heat_map(results: Results) -> str:
     Returns
     -------
     str
-        One ``<svg>`` element if the panels fit side by side, else one a row of panels, which a printed page can keep
+        One ``<svg>`` element if the panels fit side by side, else one per row of panels, which a printed page can keep
         whole.
     """
     table = table3(results)

@@ -100,7 +100,7 @@ def _short(region: str) -> str:
 
 
 def _ranking_table(results: Results, trainings: dict[str, tuple[float, float]]) -> str:
-    """A row a method, the best mean first: means with intervals, subjects, seeds, parameters, training time."""
+    """One row per method, the best mean first: means with intervals, subjects, seeds, parameters, training time."""
     frame, regions = results.frame[results.frame["metric"] == "dice"], region_order(results)
     compared = comparable(results)
     scores = compared_scores(results, compared)
@@ -148,7 +148,7 @@ def _subset_table(results: Results, region: str) -> str:
 
 
 def _provenance_table(results: Results, trainings: dict[str, tuple[float, float]]) -> str:
-    """A row a run."""
+    """One row per run."""
     rows = []
     for entry in provenance(results):
         versions = ", ".join(f"{name} {value}" for name, value in sorted(entry["versions"].items()))

@@ -1,4 +1,4 @@
-"""Means with intervals, paired tests and ranks, as a Markdown page."""
+"""Statistics page: means with intervals, paired tests and ranks, as Markdown."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALL_PAIRS = 5
 
 @dataclass(frozen=True)
 class _Unit:
-    """How numbers are printed: Dice in per cent, or PSNR in dB."""
+    """Unit in which numbers are printed: Dice in per cent, or PSNR in dB."""
 
     factor: float
     digits: int

@@ -1,4 +1,4 @@
-"""Which sequence a brain image looks like, by its anatomy alone: no file name and no header is asked."""
+"""Appearance of a brain image: which sequence it looks like by anatomy alone, without file name or header."""
 
 from anymri.data.appearance.judge import Appearance, judge_appearance
 

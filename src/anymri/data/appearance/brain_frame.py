@@ -1,4 +1,4 @@
-"""Small copies of brain images and their place in the frame of an average brain: everything on voxels of 4 mm.
+"""Brain frame: small copies of brain images, placed in the frame of an average brain with voxels of 4 mm.
 
 The frame is found from the brain's surface alone, so it is the same for every sequence. A brain that is cut off or has
 a large tumour still fits within a few millimetres, which is enough for tissue averages.

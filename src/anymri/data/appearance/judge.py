@@ -1,4 +1,4 @@
-"""Which of T1, T2 and FLAIR a brain image looks like: a linear classifier on the numbers of `measures`.
+"""Sequence classifier: T1, T2 or FLAIR, by a linear function of the numbers of `measures`.
 
 Its coefficients are fitted to digital phantoms alone, as `experiments/sequence_judge.py` does. The weight of the
 penalty, the clipping and the limits of the decision were set with real studies in view, so figures on those are
@@ -36,7 +36,7 @@ LEAST = 1600
 
 
 class Appearance(NamedTuple):
-    """What an image looks like.
+    """Sequence that an image looks like.
 
     Attributes
     ----------

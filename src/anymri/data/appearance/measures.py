@@ -1,4 +1,4 @@
-"""Numbers that tell sequences apart: how bright the tissues are against each other, where the image is bright or dark.
+"""Image measures that tell sequences apart: brightness of tissues against each other, and where an image is bright.
 
 Nothing here changes when an image is multiplied by a number or shifted by one. Tissue is found by maps of an average
 brain alone and by a mixture that starts from them; the numbers on the image minus its own local mean do not see a

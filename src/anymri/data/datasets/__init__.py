@@ -1,4 +1,4 @@
-"""The data set layouts that can be read and written, one module each. One visible table."""
+"""Data set layouts that can be read and written, one module each, in one visible table."""
 
 from __future__ import annotations
 

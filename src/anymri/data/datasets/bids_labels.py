@@ -1,4 +1,4 @@
-"""Which label map of a BIDS data set is one of lesions.
+"""Lesion maps among the label maps of a BIDS data set.
 
 Most ``dseg`` and ``mask`` files are of tissue, anatomy or the brain. One of lesions is told by its name
 (``label-lesion``, ``label-L``, ``desc-tumor``), by the names in the table or JSON file beside it, or by the derivative

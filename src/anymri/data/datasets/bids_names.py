@@ -1,4 +1,4 @@
-"""What a file of a BIDS data set is, by its entities, its suffix and the JSON file beside it.
+"""BIDS file names: what a file is, by its entities, its suffix and the JSON file beside it.
 
 ``T1w`` is t1, after contrast agent t1c: ``ce-gadolinium``, ``acq-post``, ``acq-postcontrast``; ``ce-none`` and
 ``acq-pre`` say that none was given. ``acq-mprage_T1w`` is mprage where something asks for that, else t1.

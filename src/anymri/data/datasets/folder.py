@@ -1,4 +1,4 @@
-"""Any data set whose files can be told apart by their names.
+"""Folder layout: any data set whose files can be told apart by their names.
 
 Without patterns, a subject is a folder with files named by our codes: ``<subject>/t1.nii.gz``, ``t1c.nii.gz``, ...
 and, if there is one, ``seg.nii.gz``.

@@ -1,4 +1,4 @@
-"""What is known of a data set: names, labels, terms of use, traps; and the specifications that several share."""
+"""Data set facts: names, labels, terms of use, traps; and the specifications that several share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """ISLES 2015: sub-acute stroke lesions (SISS) and the penumbra of acute strokes (SPES).
 
-A folder a subject, named by a number, with one folder per sequence and one uncompressed NIfTI file in it::
+One folder per subject, named by a number, with one folder per sequence and one uncompressed NIfTI file in it::
 
     SISS2015_Training/1/VSD.Brain.XX.O.MR_DWI.70613/VSD.Brain.XX.O.MR_DWI.70613.nii     also Flair T1 T2; OT = label map
     SPES2015_Training/1/VSD.Brain.XX.O.MR_Tmax.12345/VSD.Brain.XX.O.MR_Tmax.12345.nii   also CBF CBV DWI T1c T2 TTP

@@ -1,4 +1,4 @@
-"""Layouts in which a subject is a folder and a file is named by its sequence; what writers of all layouts share."""
+"""Folder layouts: a subject is a folder, a file is named by its sequence; what writers of all layouts share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _nobody_knows(subject_id: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """One folder a subject, files named ``<folder><separator><suffix>.nii.gz`` or ``<suffix>.nii.gz``.
+    """One folder per subject, files named ``<folder><separator><suffix>.nii.gz`` or ``<suffix>.nii.gz``.
 
     Parameters
     ----------

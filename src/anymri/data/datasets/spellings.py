@@ -1,4 +1,4 @@
-"""Which sequence a file, a folder or a channel is, by the words of its name.
+"""Spellings of sequences: which one a file, folder or channel is, by the words of its name.
 
 A name is cut into words (``AX T2 FLAIR 3mm``, ``t1_post_contrast``, ``patientT1w``, ``t1gd``), in any letter case; the
 words for sequences, contrast agent and its negation decide, all others are passed over. Nothing is guessed: a name
@@ -129,7 +129,7 @@ _SPLITTABLE = (
 
 
 class Reading(NamedTuple):
-    """What a name says.
+    """Sequence that a name says.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""From a DICOM study to one image per sequence: which series is what, and why; which are left out, and why.
+"""DICOM study to one image per sequence: which series is what, which are left out, and why.
 
 `headers` reads files, `study` holds apart people and studies, `words`, `contrast` and `classify` tell what a series is,
 `slices` puts frames in order, `series` brings it together and chooses, `convert` reads the voxels.

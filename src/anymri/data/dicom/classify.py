@@ -1,4 +1,4 @@
-"""What sequence a series is, by image type, words and times of its header; the times are held against the words."""
+"""Series classification: the sequence by image type, words and times of the header; times are held against words."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _FLAVOURS = {"T1": "t1", "T2": "t2", "FLUID_ATTENUATED": "flair", "PROTON_DENSIT
 
 
 class Judgement(NamedTuple):
-    """What a header makes of a series.
+    """Judgement of a series by its header.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Whether contrast agent was given, by the words of a header, in any order and several languages."""
+"""Contrast agent: whether it was given, by the words of a header, in any order and several languages."""
 
 from __future__ import annotations
 

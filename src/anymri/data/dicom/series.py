@@ -1,4 +1,4 @@
-"""The series of a study: parted into acquisitions, told by their headers, and one chosen for each sequence."""
+"""Series of a study: split into acquisitions, classified by their headers, one chosen for each sequence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One person and one study: folders that hold more are refused, or a choice is asked for."""
+"""Choice of one study: folders with several people or studies are refused, or a choice is asked for."""
 
 from __future__ import annotations
 

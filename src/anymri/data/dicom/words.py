@@ -1,4 +1,4 @@
-"""What the words of a series description name: a kind of scan or a sequence; several languages and vendors."""
+"""Words of series descriptions: the kind of scan or sequence that they name; several languages and vendors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Words", "either", "fold", "read_words"]
 
 
 class Words(NamedTuple):
-    """What a description says.
+    """Meaning of one description.
 
     Attributes
     ----------

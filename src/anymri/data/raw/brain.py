@@ -1,4 +1,4 @@
-"""Which voxels of a head are brain: the average brain as prior, grey values learnt from the image itself.
+"""Brain mask of a head: the average brain as prior, grey values learnt from the image itself.
 
 Works with any single sequence, since nothing is assumed of how bright a tissue is.
 """
@@ -35,7 +35,7 @@ BRIDGE_MM = 4.0
 
 
 class BrainEstimate(NamedTuple):
-    """What is known of a head after the estimate.
+    """Brain estimate of one head.
 
     Attributes
     ----------

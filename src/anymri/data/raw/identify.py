@@ -1,4 +1,4 @@
-"""Which sequence an image is, by how bright CSF and grey matter are: for series whose header says nothing."""
+"""Sequence of an image by how bright CSF and grey matter are, for series whose header says nothing."""
 
 from __future__ import annotations
 

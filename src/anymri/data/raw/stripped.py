@@ -1,4 +1,4 @@
-"""Whether an image shows a brain without its skull, as every model here expects, or a whole head.
+"""Skull-stripping check: whether an image shows a brain alone, as every model here expects, or a whole head.
 
 Seen from the middle outwards a head is bright brain, dark skull, bright scalp. That order needs no air: it is there
 too when the air was set to 0, the face was cut away or the field of view is tight.

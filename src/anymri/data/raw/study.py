@@ -39,7 +39,7 @@ BOX_MM = ((-90.0, -126.0, -90.0), (90.0, 92.0, 96.0))
 
 @dataclass(frozen=True, kw_only=True)
 class RawOptions:
-    """What to do with a raw study.
+    """Options for preparing a raw study.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether the steps of a raw study succeeded, by figures that do not depend on the sequence.
+"""Success checks of the steps of a raw study, by figures that do not depend on the sequence.
 
 Mutual information alone cannot say it: its scale differs between sequences, and a bottle of water has as much of it
 with the average head as a child's head has, since the outline takes part.

@@ -1,4 +1,4 @@
-"""Scores of probabilities: calibration error, Brier score, and the soft Dice of the review's equation (1)."""
+"""Calibration metrics: calibration error, Brier score, and the soft Dice of the review's equation (1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of whole-subject classes: area under the ROC curve and balanced accuracy."""
+"""Classification metrics of whole subjects: area under the ROC curve and balanced accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lesion-wise scores in the style of BraTS 2023: every lesion counts the same, however large it is.
+"""Lesion-wise metrics in the style of BraTS 2023: every lesion counts the same, however large it is.
 
 The rules are those of the challenge's public evaluation program (rachitsaluja/BraTS-2023-Metrics):
 

@@ -1,4 +1,4 @@
-"""Score predictions under any protocol, and show what each protocol's quirks do to the same predictions."""
+"""Protocol replay: score predictions under any protocol, and show what its quirks do to them."""
 
 from __future__ import annotations
 

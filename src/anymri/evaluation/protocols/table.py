@@ -99,7 +99,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Windows:
-    """How volumes are predicted.
+    """Windows by which volumes are predicted.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""What a prediction gives, and its folder: result, files, report."""
+"""Prediction output: result, files in a folder, report."""

@@ -1,4 +1,4 @@
-"""What a prediction of a raw study adds to a result: every native grid, transforms, provenance, a picture to check."""
+"""Raw-study result: what it adds to a result, every native grid, transforms, provenance, a picture to check."""
 
 from __future__ import annotations
 

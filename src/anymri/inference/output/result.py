@@ -59,7 +59,7 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a prediction gives.
+    """Result of one prediction.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""All axial slices of a study, one picture file per sequence, for scrolling through them in the report."""
+"""Scrollable slices of a study: one picture file per sequence, for the report."""
 
 from __future__ import annotations
 

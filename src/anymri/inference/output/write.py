@@ -1,4 +1,4 @@
-"""The folder of a result on disk: whole or not there, the same bytes each time."""
+"""Result folder on disk: whole or not there, the same bytes each time."""
 
 from __future__ import annotations
 

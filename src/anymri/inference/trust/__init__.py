@@ -1,1 +1,1 @@
-"""How far a study and its result can be trusted: checks of the input, and the doubt that the result carries."""
+"""Trust in a study and its result: checks of the input, and the doubt that the result carries."""

@@ -1,4 +1,4 @@
-"""Whether contrast agent shows between two T1 images of one head: vessels, sinuses, choroid plexus, some tumours."""
+"""Contrast enhancement between two T1 images of one head: vessels, sinuses, choroid plexus, some tumours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured with the sequences of a study on cases the model had not seen, and what follows for its result."""
+"""Measured accuracy with the sequences of a study, on cases the model had not seen, and what follows from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that hold no MR image of a brain: label maps, tissue maps, computed tomography, noise."""
+"""No-image check: files that hold no MR image of a brain but label maps, tissue maps, computed tomography, noise."""
 
 from __future__ import annotations
 

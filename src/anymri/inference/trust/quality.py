@@ -1,4 +1,4 @@
-"""Plain checks of what was handed in: things that do not stop a prediction but make it less trustworthy."""
+"""Input checks that warn but do not stop a prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the files of a stripped study show one head in one position: anatomy must fit better than its mirror image.
+"""Same-head check of a stripped study's files: their anatomy must fit better than its mirror image.
 
 Two sequences of one head have their edges in the same places and directions, whatever their contrast. How well edges
 of two heads fit in a common space depends on the space and on the sharpness of the images; but then one fits the

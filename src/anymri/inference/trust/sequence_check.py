@@ -1,4 +1,4 @@
-"""Whether every image is the sequence it was given as; judged by the image, never by its name or header."""
+"""Sequence check: whether an image is the sequence it was given as, by the image, never by name or header."""
 
 from __future__ import annotations
 

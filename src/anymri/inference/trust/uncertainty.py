@@ -1,4 +1,4 @@
-"""How far to trust a prediction, by the model's own probabilities; none of it is calibrated."""
+"""Uncertainty of a prediction by the model's own probabilities; none of it is calibrated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From tissue to signal: the MR physics of every sequence and map, and randomised contrast.
+"""Contrast of phantoms: the MR physics of every sequence and map, and randomised contrast.
 
 `tissues` holds the constants, `protocol` how sequences are run, `signal` the equations, `perfusion` the maps of blood
 supply, `randomised` contrast drawn at random; `images` puts them together.

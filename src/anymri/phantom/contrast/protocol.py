@@ -32,7 +32,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """One sequence.
+    """Protocol of one sequence.
 
     Parameters
     ----------

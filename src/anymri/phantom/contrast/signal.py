@@ -38,7 +38,7 @@ __all__ = [
 #: Protons' frequency in MHz a tesla, and how far fat's main peak lies below water in ppm.
 _GAMMA_MHZ_T, _FAT_PPM = 42.577, 3.5
 
-#: A number, or one a voxel.
+#: A number, or one per voxel.
 Value = float | np.ndarray
 
 

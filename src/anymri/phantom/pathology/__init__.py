@@ -1,4 +1,4 @@
-"""What disease adds to the anatomy: tissue shares of every voxel and the label map, one module per disease.
+"""Pathology of phantoms: tissue shares of every voxel and the label map, one module per disease.
 
 A pathology acts twice: a plan says where it sits and how it pushes healthy tissue aside, before the anatomy is
 rendered; growing fills it in afterwards, following the rendered tissue.

@@ -23,7 +23,7 @@ class Focus:
     radii_mm : ndarray of float64, shape (3,)
         Half axes.
     axes : ndarray of float64, shape (3, 3)
-        Direction of each half axis, one a row; by default D, H, W.
+        Direction of each half axis, one per row; by default D, H, W.
     """
 
     centre_mm: np.ndarray
