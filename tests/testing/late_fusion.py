@@ -114,7 +114,7 @@ class LateFusion(Method[LateFusionConfig]):
             "dice": dice_plain(self.head.probability(logits.float()), target),
             "cross_entropy": cross_entropy(logits, target),
         }
-        return StepOutput(torch.stack(list(terms.values())).sum(), {key: term.detach() for key, term in terms.items()})
+        return StepOutput.of(terms)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """Adam."""
