@@ -2,7 +2,7 @@
 
 PyTorch picks a convolution's program by the size of the batch: on a processor, one window in fp32 goes through its own
 matrix product unless it is large, several go through oneDNN. The two add in another order, so a window's logits
-depended on its company by up to 1e-4 of their standard deviation, and a single window took up to ten times as long.
+depended on its batch by up to 1e-4 of their standard deviation, and a single window took up to ten times as long.
 """
 
 from __future__ import annotations

@@ -303,7 +303,7 @@ def _volumes_ml(view: View, spec: DataSpec, regions: Sequence[str]) -> dict[str,
 
 
 def _file_name(image: Image) -> str:
-    """Last part of an image's path; what others call a place stays out of results."""
+    """File name of an image; names of folders stay out of results."""
     if isinstance(image, (str, Path)):
         return Path(image).name
     return Path(image.source).name if isinstance(image, Volume) else "image in memory"

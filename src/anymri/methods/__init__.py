@@ -272,7 +272,7 @@ def subset_handling(cls: type[Method]) -> str:
 
 
 def __getattr__(name: str) -> Any:
-    """Names of the protocol: they need torch, which whoever only lists methods need not wait for."""
+    """Names of the protocol, imported on first use because they need torch."""
     if name in __all__ or name == "read_header":
         # Spelt out, so that `source_code` finds the module that a name is from.
         from anymri.protocol.method import (  # noqa: F401

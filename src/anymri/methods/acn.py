@@ -30,7 +30,7 @@ from anymri.types import (
 
 __all__ = ["ACN", "ACNConfig", "entropy_map"]
 
-#: The discriminators' two answers.
+#: Labels of the two paths for the discriminators.
 FULL, MISSING = 0.0, 1.0
 
 
@@ -158,7 +158,7 @@ class ACN(PerSubset[ACNConfig]):
     the full path's coarsest features with a learned variance, and by two discriminators that tell the paths apart by
     entropy maps and by features. Prediction uses the missing path alone.
 
-    The four sigmoid channels are the labels and the background; no segmentation loss reads the background's.
+    The four sigmoid channels are the labels and the background; the background channel enters no segmentation loss.
 
     Authors' checkpoints hold kernels for arrays (x, y, z); they are turned to (z, y, x) on import. Channels of the
     full path there: t1, t2, flair, t1c.
@@ -188,10 +188,10 @@ class ACN(PerSubset[ACNConfig]):
             "no auto-encoder branch: its loss is switched off in the release",
             "scaled to [0, 1] by each modality's range inside its own brain",
             "crops lie in the brain's box; theirs anywhere in the volume",
-            "rate and consistency's weight move every step; theirs every epoch, and the rate is 0 in the last",
-            "no dropout in prediction; in the release the missing path never leaves training mode",
+            "learning rate and consistency weight change every step; theirs every epoch, with rate 0 in the last",
+            "no dropout in prediction; the release scores the missing path and picks its checkpoint with dropout on",
             "the last epoch, not the best one on the evaluation set by Dice without a threshold",
-            "the network sees windows of the volume; theirs one central crop",
+            "prediction by windows over the whole volume; theirs from one central crop",
             "preset tiny: the consistency's weight rises to 1.1 by the end (published: to 10 in 20 of 300 epochs)",
             "preset tiny: 70 % of its small crops are centred on a label; the published ones, far larger, anywhere",
             "preset tiny: learning rate 0.002, 20 times the published one, for 1500 steps",
@@ -203,7 +203,7 @@ class ACN(PerSubset[ACNConfig]):
     presets = {
         "paper": Preset((Stage("train", 300, 1, (128, 192, 160), "all", augment="mirror", foreground=0.0),)),
         "tiny": Preset(
-            # The published crop holds nearly the whole brain, so the tumour too. A small one has to be put there: Dice
+            # The published crop holds nearly the whole brain, so the tumour too. A small one is centred on it: Dice
             # has no gradient for a class that a crop lacks, and such a class may end up everywhere.
             (Stage("train", 30, 1, (48,) * 3, "all", steps_per_epoch=50, augment="mirror", foreground=0.7),),
             {
@@ -212,8 +212,8 @@ class ACN(PerSubset[ACNConfig]):
                 "entropy_widths": (8, 16, 32),
                 "knowledge_widths": (32, 48),
                 "lr": 2e-3,
-                # The published 20 epochs are some 5000 steps, three times this training. Sooner, the consistency pins
-                # both paths together before they have learned anything.
+                # The published 20 epochs are some 5000 steps, three times this training. Rising faster, consistency
+                # makes the paths agree before they have learned anything.
                 "ramp": 3.0,
             },
         ),

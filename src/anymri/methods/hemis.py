@@ -67,7 +67,7 @@ class _BackEnd(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.second(F.relu(self.first(x))))
-        # Features are not negative, so zeros at the far edges never win.
+        # Features are not negative, so zero padding at the far edges is never the maximum.
         return F.max_pool3d(F.pad(x, (0, 1, 0, 1)), (1, 2, 2), stride=1)
 
 

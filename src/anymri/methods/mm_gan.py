@@ -181,7 +181,7 @@ class MMGAN(Method[MMGANConfig]):
             "the curriculum admits all subsets of a size at once; the released code only a part",
             "slices are padded to 256 x 256; theirs are resized from the box around the brain in all sequences",
             "divided by the mean of each sequence's own brain, not of the box around all four with its background",
-            "patients mix; theirs come one after the other with all their slices",
+            "batches mix patients; the released loader gives all slices of one patient after the other",
         ),
         untrained={r"discriminator\.levels\.[1-9]\.bias": "an instance norm follows and removes it; not added"},
         learns_from_hidden={
@@ -271,7 +271,7 @@ class MMGAN(Method[MMGANConfig]):
         else:
             with torch.no_grad():
                 completed = torch.where(shown, batch.image, self._synthesise(batch.image, available))
-            # A real channel is real in a completed stack too.
+            # Real channels of a completed stack are labelled real.
             label = available.repeat_interleave(batch.image.shape[2], dim=0)[..., None, None].float()
             terms = {
                 "real": least_squares(self.discriminator(real, real), 1.0),

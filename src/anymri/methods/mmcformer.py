@@ -232,7 +232,7 @@ class MMCFormer(PerSubset[MMCFormerConfig]):
     the coarsest level (MSP); the gradient reaches both. The full path also reconstructs all images from the last
     decoder level's input and its tokens. Prediction uses the missing path alone.
 
-    The four sigmoid channels are the labels and the background; no segmentation loss reads the background's.
+    The four sigmoid channels are the labels and the background; the background channel enters no segmentation loss.
 
     Authors' weights hold arrays (z, x, y); they are turned to (z, y, x) on import.
 
@@ -256,13 +256,13 @@ class MMCFormer(PerSubset[MMCFormerConfig]):
         deviations=(
             "scaled to [0, 1] by each modality's range inside its own brain",
             "crops lie in the brain's box; theirs anywhere in the volume",
-            "rate and consistency's weight move every step; theirs every epoch, and the rate is 0 in the last",
-            "one voxel of padding per level at every size, as the release has at its own",
+            "learning rate and consistency weight change every step; theirs every epoch, with rate 0 in the last",
+            "one voxel of padding per level at every size, as the release has at its own size",
             "layers that are never called and the MS-SSIM option are left out",
-            "the agreement is taken for each row of a batch",
+            "agreement losses are computed per row of a batch",
             "threshold 0.5 and no post-processing; the released evaluation has its own thresholds, closing and filling",
             "the last epoch, not the best one on the evaluation set",
-            "the network sees windows of the volume; theirs one central crop",
+            "prediction by windows over the whole volume; theirs from one central crop",
             "preset tiny: the consistency's weight rises to 1.1 by the end (published: to 10 in 20 of 200 epochs)",
             "preset tiny: 70 % of its small crops are centred on a label; the published ones, far larger, anywhere",
             "preset tiny: learning rate 0.002, 20 times the published one, for 1500 steps",
@@ -274,15 +274,15 @@ class MMCFormer(PerSubset[MMCFormerConfig]):
     presets = {
         "paper": Preset((Stage("train", 200, 1, (128, 192, 160), "all", augment="mirror", foreground=0.0),)),
         "tiny": Preset(
-            # The published crop holds nearly the whole brain, so the tumour too. A small one has to be put there: Dice
+            # The published crop holds nearly the whole brain, so the tumour too. A small one is centred on it: Dice
             # has no gradient for a class that a crop lacks, and such a class may end up everywhere.
             (Stage("train", 30, 1, (48,) * 3, "all", steps_per_epoch=50, augment="mirror", foreground=0.7),),
             {
                 "widths": (16, 24, 40),
                 "decoder_widths": (16, 24),
                 "lr": 2e-3,
-                # The published 20 epochs are some 5000 steps, three times this training. Sooner, the consistency pins
-                # both paths together before they have learned anything.
+                # The published 20 epochs are some 5000 steps, three times this training. Rising faster, consistency
+                # makes the paths agree before they have learned anything.
                 "ramp": 3.0,
             },
         ),

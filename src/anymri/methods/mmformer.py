@@ -210,7 +210,7 @@ class MmFormer(Method[MmFormerConfig]):
             "0 outside the brain, not the z-score of 0",
             "reflect padding as written; the authors' PyTorch 1.2 padded with zeros (padding='zeros')",
             "augmentation of the training loop instead of slice-wise intensity changes and rotation to 10 degrees",
-            "windows of prediction as of all methods; theirs are 64 voxels apart",
+            "prediction windows as of all methods; theirs are 64 voxels apart",
             "batch size 1, the script's default; the released job sets 8 on four GPUs",
             "position tables are resized for windows of other sizes than 128",
             "the learning rate falls every step, not every epoch",

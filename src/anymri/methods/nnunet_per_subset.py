@@ -233,7 +233,7 @@ class NnUNetPerSubset(PerSubset[NnUNetPerSubsetConfig]):
             "a third of all windows is centred on a label; theirs one of every two contains foreground",
             "z-score inside each modality's own brain, not the common one of the channels",
             "the learning rate falls every step, not every epoch",
-            "one network; theirs the mean of five folds'",
+            "one network instead of the mean of five folds' networks",
             "windows of prediction weigh alike unless weighting='gaussian'; none is mirrored; no post-processing",
         ),
         untrained={

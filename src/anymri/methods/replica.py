@@ -366,7 +366,7 @@ class Replica(PerSubset[ReplicaConfig]):
             forest.take(self._grow(others or samples, seed))
             forests.append(forest)
         for number, (atlas, guide) in enumerate(zip(atlases, guides, strict=True)):
-            # As at prediction: without a look at the target's brain.
+            # As in prediction: the target's brain is not used.
             at = self._at_scales(atlas[0].sources)[scale]
             made.append(self._synthesise(forests[number % folds], at, guide, scale))
         return made
@@ -382,7 +382,7 @@ def _halve(images: Tensor) -> Tensor:
     weights = torch.exp(-0.5 * torch.arange(-3, 4, device=images.device) ** 2)
     weights = weights / weights.sum()
     x = images[:, None]
-    # In 32 bits whatever the caller's arithmetic: trees compare with what they were grown from.
+    # In 32 bits even under autocast: thresholds of the trees are 32-bit.
     with torch.autocast(images.device.type, enabled=False):
         for axis in range(3):
             shape, margin = [1] * 5, [0] * 6

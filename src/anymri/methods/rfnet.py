@@ -109,7 +109,7 @@ class RFNet(Method[RFNetConfig]):
             "0 outside the brain, not the z-score of 0",
             "reflect padding as written; the authors' PyTorch 1.2 padded with zeros (padding='zeros')",
             "augmentation of the training loop instead of slice-wise intensity changes and rotation to 10 degrees",
-            "windows of prediction as of all methods; theirs are 40 voxels apart",
+            "prediction windows as of all methods; theirs are 40 voxels apart",
             "the learning rate falls every step, not every epoch",
             "small enhancing tumours are left as predicted; their test may drop them",
         ),

@@ -29,7 +29,7 @@ from anymri.types import (
 
 __all__ = ["SMUNet", "SMUNetConfig", "style_distance"]
 
-#: The discriminator's two answers.
+#: Labels of the two paths for the discriminator.
 FULL, MISSING = 0.0, 1.0
 #: Size that the discriminator's last kernel spans.
 LAST_KERNEL = (2, 3, 2)
@@ -147,8 +147,8 @@ class SMUNet(PerSubset[SMUNetConfig]):
     probabilities, contents (voxel by voxel) and Gram matrices of styles, whose gradients reach both; a discriminator of
     styles teaches the missing path alone. Prediction uses the missing path alone.
 
-    The four sigmoid channels are the labels and the background; no loss reads the background's, so it stays as it
-    started and no region is made of it.
+    The four sigmoid channels are the labels and the background; no loss includes the background channel, so it
+    keeps its initial weights and makes no region.
 
     Authors' checkpoints hold kernels for arrays (x, y, z); they are turned to (z, y, x) on import. Channels there:
     flair, t1, t1c, t2, and the authors list the available ones first.
@@ -177,10 +177,10 @@ class SMUNet(PerSubset[SMUNetConfig]):
             "Gram matrices by row; the release mixes rows with channels, which batches of one do not tell apart",
             "scaled to [0, 1] by each modality's range inside its own brain",
             "crops lie in the brain's box; theirs anywhere in the volume",
-            "rate and consistency's weight move every step; theirs every epoch, and the rate is 0 in the last",
+            "learning rate and consistency weight change every step; theirs every epoch, with rate 0 in the last",
             "no dropout in prediction; the release never leaves training mode",
             "threshold 0.5; the released evaluation takes 0.4",
-            "the network sees windows of the volume; theirs one crop",
+            "prediction by windows over the whole volume; theirs from one crop",
             "preset tiny: the consistency's weight rises to 1.1 by the end (published: to 10 in 20 of 250 epochs)",
             "preset tiny: 70 % of its small crops are centred on a label; the published ones, far larger, anywhere",
             "preset tiny: learning rate 0.002, 20 times the published one, for 1500 steps",
@@ -192,7 +192,7 @@ class SMUNet(PerSubset[SMUNetConfig]):
     presets = {
         "paper": Preset((Stage("train", 250, 1, (128, 192, 160), "all", augment="mirror", foreground=0.0),)),
         "tiny": Preset(
-            # The published crop holds nearly the whole brain, so the tumour too. A small one has to be put there: Dice
+            # The published crop holds nearly the whole brain, so the tumour too. A small one is centred on it: Dice
             # has no gradient for a class that a crop lacks, and such a class may end up everywhere.
             (Stage("train", 30, 1, (48,) * 3, "all", steps_per_epoch=50, augment="mirror", foreground=0.7),),
             {
@@ -200,8 +200,8 @@ class SMUNet(PerSubset[SMUNetConfig]):
                 "blocks": (1, 1, 1, 1),
                 "discriminator_widths": (16,),
                 "lr": 2e-3,
-                # The published 20 epochs are some 5000 steps, three times this training. Sooner, the consistency pins
-                # both paths together before they have learned anything.
+                # The published 20 epochs are some 5000 steps, three times this training. Rising faster, consistency
+                # makes the paths agree before they have learned anything.
                 "ramp": 3.0,
             },
         ),

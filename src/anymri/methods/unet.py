@@ -245,7 +245,7 @@ class UNet(Method[UNetConfig]):
             x = self.up[i](torch.cat([self.enlarge[i](x), skips[i]], dim=1), available)
             if i < count:
                 features.append(x)
-        # A network of one level has no way up.
+        # A network of one level has no decoder.
         return features[::-1] or [x]
 
     # ---------------------------------------------------------------------------------------------------- training

@@ -92,7 +92,7 @@ class ModalityWeights(nn.Module):
         self.mean = nn.ModuleDict({code: nn.Linear(channels, hidden, bias=False) for code in codes})
         self.share = nn.Linear(1, hidden)
         self.weight = nn.ModuleDict({code: nn.Linear(hidden, 1) for code in codes})
-        # As one layer over all modalities and the share would start.
+        # Initialised like one layer over all modalities and the share.
         inputs = len(codes) * channels + 1
         for layer in (*self.mean.values(), self.share):
             nn.init.normal_(layer.get_parameter("weight"), std=math.sqrt(2 / inputs))
@@ -204,7 +204,7 @@ class RegionFusionDecoder(nn.Module):
         """Logits (B, K, *S) and the region maps (B, K, *S / 2^level), finest first, from `keep_available`'s levels."""
         last = len(self.levels)
         maps = [self.maps[last](kept[last], None)]
-        # Regions are learned by their own loss: fusing must not bend them.
+        # Detached: region maps are trained by their own loss only.
         flow = self.fusions[last](kept[last], maps[0].detach())
         for i in reversed(range(last)):
             level = self.levels[i]

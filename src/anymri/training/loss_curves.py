@@ -50,7 +50,7 @@ def read_terms(run: Path) -> tuple[list[float], dict[str, list[float]]]:
 def draw_loss_curves(runs: Mapping[str, Path], out: Path) -> Path:
     """Draw the loss terms of several runs, each divided by its own first mean.
 
-    Terms of any scale so show whether they still fall; the heights of two panels cannot be compared.
+    So terms of any scale show whether they still fall; the heights of two panels cannot be compared.
 
     Parameters
     ----------

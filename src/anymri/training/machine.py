@@ -74,7 +74,7 @@ def seed_generators(seed: int, device: str) -> None:
 
 @contextmanager
 def one_process(folder: Path) -> Iterator[None]:
-    """Let no second process train in the same run folder; a process that dies lets go of it.
+    """Lock a run folder against a second training process; the lock ends with the process.
 
     Raises
     ------

@@ -252,7 +252,7 @@ def _row_cells(
     wide: pd.DataFrame, counts: pd.DataFrame, subset: str, region: str, columns: list[str]
 ) -> list[dict[str, Any]]:
     values = wide.loc[subset, region].reindex(columns)
-    # One cell read in training would win by memory: it takes no part in the comparison.
+    # A cell with subjects seen in training takes no part in the comparison.
     fair = values.copy()
     row = []
     for column in columns:

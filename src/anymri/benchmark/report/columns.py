@@ -14,7 +14,7 @@ __all__ = ["OTHER_CODE", "UNKNOWN_CODE", "Making", "column_heads", "column_makin
 
 OTHER_CODE = "made by other code"
 UNKNOWN_CODE = "code not recorded"
-#: Rows that nobody trains: what synthesis is held against.
+#: Untrained baselines that synthesis is compared with.
 UNTRAINED = tuple(name for name in BASELINES if name != "threshold")
 
 

@@ -44,7 +44,7 @@ REGION_NAMES = {
     "tumor_core": ("TC", "Tumour core"),
     "enhancing_tumor": ("ET", "Enhancing tumour"),
 }
-#: Columns that no method fills: what a model must beat.
+#: Columns of untrained baselines, which a model must beat.
 BASELINES = ("threshold", "copy_best_available", "linear_regression")
 
 
