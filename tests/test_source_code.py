@@ -97,12 +97,21 @@ def test_without_a_file_there_is_no_hash():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_counts_its_own_modules_and_no_other_method(name):
-    found = source_modules([f"anymri.methods.{name}"])
-    assert {f"anymri.methods.{name}", "anymri.protocol.method", "anymri.types.outputs"} <= found
-    assert not found & ({f"anymri.methods.{other}" for other in METHODS} - {f"anymri.methods.{name}"})
+    modules = {key: target.partition(":")[0] for key, target in METHODS.items()}  # variants share a file
+    found = source_modules([modules[name]])
+    assert {modules[name], "anymri.protocol.method", "anymri.types.outputs"} <= found
+    assert not found & ({*modules.values()} - {modules[name]})
     assert "anymri.methods" not in found, "the table of names changes with every new method"
     loaded = {m for m in sys.modules if m.startswith(("anymri.nn.", "anymri.losses."))}
     assert {m for m in found if m.startswith(("anymri.nn.", "anymri.losses."))} <= loaded | found
+
+
+def test_names_that_the_table_of_methods_hands_on_stand_for_the_protocol(tmp_path, monkeypatch):
+    (tmp_path / "a_plug_in.py").write_text("from anymri.methods import Method, PerSubset, StepContext\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = source_modules(["a_plug_in"])
+    assert {"anymri.protocol.method", "anymri.protocol.per_subset"} <= found
+    assert "anymri.methods" not in found
 
 
 def test_losses_and_blocks_are_found_by_name():
