@@ -18,6 +18,7 @@ import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
 from anymri.errors import UserError
+from anymri.files import replace_text
 
 __all__ = [
     "DataSection",
@@ -239,9 +240,7 @@ def to_plain(config: RunConfig) -> dict[str, Any]:
 
 def write_run_config(config: RunConfig, path: Path) -> None:
     """Write the settings as YAML, atomically."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
-    temporary.replace(path)
+    replace_text(path, yaml.safe_dump(to_plain(config), sort_keys=False))
 
 
 def result_changing(config: RunConfig) -> dict[str, Any]:

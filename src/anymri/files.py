@@ -1,17 +1,21 @@
-"""Atomic files: written whole or not at all."""
+"""Atomic files and folders: written whole or not at all."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from anymri.errors import UserError
 
-__all__ = ["find_leftovers", "make_folder", "remove_leftovers", "replace_file"]
+__all__ = [
+    "RefusedWrite", "draft_folder", "find_leftovers", "make_folder", "remove_leftovers", "replace_file",
+    "replace_folder", "replace_text", "write_reason",
+]  # fmt: skip
 
 
 def make_folder(folder: str | Path) -> Path:
@@ -37,39 +41,145 @@ def make_folder(folder: str | Path) -> Path:
     return folder
 
 
+class RefusedWrite(UserError):
+    """A file or folder that the operating system does not let us write.
+
+    Parameters
+    ----------
+    path : Path
+    reason : str
+        E.g. "No space left on device".
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: cannot be written ({self.reason}); free some space or choose another folder"
+
+
 @contextmanager
-def replace_file(path: str | Path) -> Iterator[BinaryIO]:
+def replace_file(
+    path: str | Path, *, durable: bool = False, done: Callable[[str], None] = lambda step: None
+) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; it takes the name `path` only once everything is written.
 
     Parameters
     ----------
     path : path-like
         File to write; its folder must exist.
+    durable : bool, default=False
+        Whether to wait for the disk, so that the file is whole even after a power cut.
+    done : callable, optional
+        Called after each of the steps "sync" (if durable), "name" and "sync folder" (if durable).
 
     Yields
     ------
     binary file
-        Write the content here. If the block raises, nothing is left behind and an older `path` is kept.
+        Write the content here. If the block raises, nothing is left behind and an older `path` is kept. What a killed
+        process left of the same file goes.
 
     Raises
     ------
-    UserError
+    RefusedWrite
         If the operating system refuses (disk full, no permission, no such folder).
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        _remove_remains(path)
         with _create_locked(temporary) as handle:
             yield handle
             handle.flush()
+            if durable:
+                os.fsync(handle.fileno())
+                done("sync")
             temporary.replace(path)
+            done("name")
+        if durable:
+            _sync_folder(path.parent)
+            done("sync folder")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error) or type(error).__name__
-        raise UserError(f"{path}: cannot be written ({reason}); free some space or choose another folder") from None
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        raise RefusedWrite(path, write_reason(error)) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def replace_text(path: str | Path, text: str) -> None:
+    """Write a text file (UTF-8, line ends as they are) by `replace_file`.
+
+    Raises
+    ------
+    RefusedWrite
+        If the operating system refuses.
+    """
+    with replace_file(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def draft_folder(path: str | Path) -> Iterator[Path]:
+    """Make a temporary folder beside `path` that is removed at the end of the block.
+
+    Parameters
+    ----------
+    path : path-like
+        File or folder that is being written; folders above it are created.
+
+    Yields
+    ------
+    Path
+        The empty folder. What a killed process left of the same path goes.
+
+    Raises
+    ------
+    RefusedWrite
+        If the operating system refuses, here or within the block.
+    """
+    path = Path(path)
+    place = path.absolute()
+    draft = make_folder(place.parent) / f".{place.name}.{os.getpid()}.part"
+    try:
+        _remove_remains(place)
+        draft.mkdir()
+        with _lock_folder(draft):
+            yield draft
+    except (OSError, RefusedWrite) as error:
+        raise RefusedWrite(path, write_reason(error)) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def replace_folder(folder: str | Path) -> Iterator[Path]:
+    """Make a temporary folder beside `folder`; it takes the name `folder` only once the block is through.
+
+    Parameters
+    ----------
+    folder : path-like
+        New, or there already: then it is kept until the new one is complete.
+
+    Yields
+    ------
+    Path
+        Write the content here. If the block raises, nothing is left behind.
+
+    Raises
+    ------
+    RefusedWrite
+        If the operating system refuses, here or within the block.
+    """
+    with draft_folder(folder) as draft:
+        yield draft
+        _put_in_place(draft, Path(folder).absolute())
+
+
+def write_reason(error: OSError | RefusedWrite) -> str:
+    """Why something was not written, in the words of the operating system."""
+    reason = error.reason if isinstance(error, RefusedWrite) else error.strerror
+    return reason or str(error) or type(error).__name__
 
 
 def find_leftovers(folder: str | Path) -> list[Path]:
@@ -83,6 +193,58 @@ def remove_leftovers(folder: str | Path) -> list[Path]:
     for path in found:
         path.unlink(missing_ok=True)
     return found
+
+
+def _remove_remains(path: Path) -> None:
+    """Remove what killed processes left of their writing this very file or folder."""
+    start, end = f".{path.name}.", ".part"
+    names: list[str] = []
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(start) and entry.name.endswith(end)]
+    for name in names:
+        left = path.with_name(name)
+        if not name[len(start) : -len(end)].isdigit() or _is_being_written(left):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _put_in_place(draft: Path, folder: Path) -> None:
+    """Give the finished folder its name; an earlier one goes only once the new one is there."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        draft.replace(folder)
+        return
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    folder.rename(aside)
+    try:
+        draft.rename(folder)
+    except OSError:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Ask the system to put a folder's names on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder as `_create_locked` locks a file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _create_locked(path: Path) -> BinaryIO:
@@ -102,10 +264,15 @@ def _create_locked(path: Path) -> BinaryIO:
 
 
 def _is_being_written(path: Path) -> bool:
-    """Whether somebody has the file locked; where that cannot be told, yes: what lives must not be removed."""
+    """Whether somebody has it locked; where that cannot be told, yes: what lives must not be removed."""
     try:
-        with open(path, "r+b") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     except OSError:
         return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
     return False

@@ -46,6 +46,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 NAMES = {"Asked": "EvaluationSettings", "Family": "PerSubsetModels", "show": "zero_absent"}
 #: Names that left a module which is still there; the module ends with ``__getattr__ = hand_on(__name__)``.
 ATTRIBUTES = {
+    "anymri.data.datasets.layout.new_folder": "anymri.files.replace_folder",
     "anymri.data.cache.Entry": "anymri.data.study.Study",
     "anymri.methods.Family": "anymri.protocol.PerSubsetModels",
     "anymri.training.preparation.Plan": "anymri.training.preparation.PreparedRun",

@@ -30,14 +30,14 @@ from anymri.training.log import read_log
 
 methods.METHODS["hooked"] = "hooked:Hooked"
 STEPS = (
-    "write state",
-    "sync state",
-    "name state",
-    "sync folder",
-    "write pointer",
-    "sync pointer",
-    "name pointer",
-    "sync pointer's folder",
+    "state: write",
+    "state: sync",
+    "state: name",
+    "state: sync folder",
+    "pointer: write",
+    "pointer: sync",
+    "pointer: name",
+    "pointer: sync folder",
 )
 
 
@@ -72,7 +72,7 @@ def result(run: Path) -> dict[str, object]:
     """What must not depend on interruptions."""
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in read_log(run)]
     weights = hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
-    left = sorted(path.name for path in run.iterdir() if path.name.endswith(".tmp"))
+    left = sorted(path.name for path in run.iterdir() if path.name.endswith((".tmp", ".part")))
     return {
         "weights": weights,
         "log": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anymri.files import replace_file
+from anymri.files import replace_text
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def measure_runs(
 
 def write_costs(costs: pd.DataFrame, path: Path) -> None:
     """Write ``cost.csv``, whole or not at all."""
-    with replace_file(path) as file:
-        file.write(costs.to_csv(index=False, lineterminator="\n").encode())
+    replace_text(path, costs.to_csv(index=False, lineterminator="\n"))
 
 
 def read_costs(path: Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import Any
 
 from anymri.benchmark.demo_pictures import SubsetPictures
 from anymri.errors import UserError
+from anymri.files import replace_text
 
 __all__ = ["run_demo"]
 
@@ -123,9 +124,7 @@ def _show(page: Path, section: str) -> None:
     """Put a section between the table and what follows it."""
     text = page.read_text(encoding="utf-8")
     heading = next(name for name in ('<h2 id="heat">', '<h2 id="provenance">') if name in text)
-    temporary = page.with_name(page.name + ".tmp")
-    temporary.write_text(text.replace(heading, section + heading, 1), encoding="utf-8")
-    temporary.replace(page)
+    replace_text(page, text.replace(heading, section + heading, 1))
 
 
 def _train(out: Path, seed: int) -> Path:

@@ -24,6 +24,7 @@ from anymri.benchmark.state import describe_time, is_waiting, run_is_stale
 from anymri.data.cache import Cache
 from anymri.data.split import read_split
 from anymri.errors import UserError
+from anymri.files import replace_text
 from anymri.progress import progress_bar
 
 __all__ = ["Outcome", "estimate_seconds", "find_problems", "run_cell", "run_cells"]
@@ -118,7 +119,7 @@ def run_cells(
     """
     for folder in ("runs", "results", "failed"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    _write_text(out / "plan.yaml", yaml.safe_dump(json.loads(json.dumps(asdict(plan), default=str)), sort_keys=False))
+    replace_text(out / "plan.yaml", yaml.safe_dump(json.loads(json.dumps(asdict(plan), default=str)), sort_keys=False))
     waiting = [cell for cell in cells if is_waiting(cell, out, keep)]
     run = _run_with_ray if ray else _run_here
     log = _Log(out / "log.jsonl")
@@ -129,7 +130,7 @@ def run_cells(
             if problem is None:
                 note.unlink(missing_ok=True)
             else:
-                _write_text(note, problem)
+                replace_text(note, problem)
                 failed[cell.name] = problem.strip().splitlines()[-1]
             log.write(event="failed" if problem else "done", cell=cell.name, seconds=round(seconds, 1))
             done(cell, failed.get(cell.name))
@@ -294,12 +295,6 @@ class _Log:
             except ValueError:
                 continue
         return rows
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from anymri.data.datasets.layout import check_subject_id
 from anymri.data.geometry import Geometry
 from anymri.data.study import Study, label_dtype
-from anymri.files import make_folder, replace_file
+from anymri.files import make_folder, replace_file, replace_text
 from anymri.moved import hand_on
 from anymri.types import STATISTICS, DataSpec, UserError
 
@@ -360,8 +360,7 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with replace_file(path) as handle:
-        handle.write((json.dumps(content, indent=1) + "\n").encode())
+    replace_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

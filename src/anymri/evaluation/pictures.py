@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from anymri.data.study import Study
 from anymri.evaluation.score_subject import predict_entry
 from anymri.evaluation.setup import Evaluation
+from anymri.files import replace_folder
 from anymri.inference.labels import label_map
 from anymri.inference.sliding_window import SubjectPrediction
 
@@ -82,9 +83,8 @@ def draw_extremes(work: Evaluation, table: pd.DataFrame, out: Path) -> Path | No
     Path or None
         The folder; None if there is nothing to draw.
     """
-    folder, fresh = out.with_name(out.stem + ".pictures"), out.with_name(out.stem + ".pictures.tmp")
-    for old in (fresh, folder):
-        shutil.rmtree(old, ignore_errors=True)
+    folder = out.with_name(out.stem + ".pictures")
+    shutil.rmtree(folder, ignore_errors=True)
     own = table[table["method"] == work.method.name]
     wanted: dict[str, dict[tuple[str, ...], str]] = {}
     subsets = _shown_subsets(work)
@@ -93,21 +93,21 @@ def draw_extremes(work: Evaluation, table: pd.DataFrame, out: Path) -> Path | No
             wanted.setdefault(subject, {})[subset] = rank
     if not wanted:
         return None
-    fresh.mkdir()
-    index = []
+    index, drawn = [], {}
     outputs = tuple(name for name in work.method.outputs if name in ("logits", "image"))
     for subject, ranks in sorted(wanted.items()):
         study = work.cache.entry(subject)
         for subset, prediction in predict_entry(work, study, list(ranks), outputs):
             facts = _facts(work, own, subject, subset, ranks[subset])
-            drawn = _draw(work, study, subset, prediction, facts["seen_in_training"])
-            (fresh / facts["file"]).write_bytes(drawn)
+            drawn[facts["file"]] = _draw(work, study, subset, prediction, facts["seen_in_training"])
             index.append(facts)
     order = [work.spec.subset_name(subset) for subset in subsets]
     index.sort(key=lambda facts: (order.index(facts["subset"]), RANKS.index(facts["rank"])))
     legend = LEGEND + ("; below, one missing sequence, made and real." if "image" in work.method.outputs else ".")
-    (fresh / "index.json").write_text(json.dumps({"legend": legend, "pictures": index}, indent=1) + "\n")
-    fresh.replace(folder)
+    with replace_folder(folder) as draft:
+        for name, picture in drawn.items():
+            (draft / name).write_bytes(picture)
+        (draft / "index.json").write_text(json.dumps({"legend": legend, "pictures": index}, indent=1) + "\n")
     return folder
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymri.files import replace_file
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -143,12 +144,5 @@ def _as_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 def _write(path: Path, table: pa.Table) -> None:
     import pyarrow.parquet as parquet
 
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        parquet.write_table(table, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); free space or choose another place"
-        ) from None
+    with replace_file(path) as file:
+        parquet.write_table(table, file)

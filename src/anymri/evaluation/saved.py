@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 
 from anymri.data.nifti import write_image
 from anymri.data.study import Study
-from anymri.files import make_folder, replace_file
+from anymri.files import make_folder, replace_folder, replace_text
 from anymri.inference.labels import label_map
 from anymri.inference.restore import restore_image
 from anymri.inference.sliding_window import SubjectPrediction
@@ -58,8 +57,7 @@ class SavedPredictions:
             return
         if any(folder.iterdir()):
             raise UserError(f"{folder}: holds other files; choose a new folder for the predictions")
-        with replace_file(card) as file:
-            file.write((json.dumps({"identity": identity, **facts}, indent=1) + "\n").encode())
+        replace_text(card, json.dumps({"identity": identity, **facts}, indent=1) + "\n")
 
     def is_complete(self, subject: str, subsets: Sequence[Sequence[str]]) -> bool:
         """Whether all subsets of a subject are saved."""
@@ -84,20 +82,14 @@ class SavedPredictions:
         place = self._place(study.subject_id, subset)
         if place.is_dir():
             return
-        draft = place.with_name(f".{place.name}.part")
-        shutil.rmtree(draft, ignore_errors=True)
-        make_folder(draft)
         grid = study.geometry.with_shape(truth.image.shape[1:])
-        if probability is not None:
-            head = prediction.head
-            assert isinstance(head, Head)
-            write_image(draft / "segmentation.nii.gz", label_map(probability, head, self.spec), grid)
-        for code, image in self._completed(study, truth, subset, prediction).items():
-            write_image(make_folder(draft / "completed") / f"{code}_synthetic.nii.gz", image, grid, np.float32)
-        try:
-            draft.rename(place)
-        except OSError as error:
-            raise UserError(f"{place}: cannot be written ({error.strerror}); choose another folder") from None
+        with replace_folder(place) as draft:
+            if probability is not None:
+                head = prediction.head
+                assert isinstance(head, Head)
+                write_image(draft / "segmentation.nii.gz", label_map(probability, head, self.spec), grid)
+            for code, image in self._completed(study, truth, subset, prediction).items():
+                write_image(make_folder(draft / "completed") / f"{code}_synthetic.nii.gz", image, grid, np.float32)
 
     def _completed(
         self, study: Study, truth: Study, subset: Sequence[str], prediction: SubjectPrediction

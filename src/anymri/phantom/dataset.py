@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from anymri.errors import UserError
+from anymri.files import RefusedWrite, replace_text, write_reason
 from anymri.phantom.artifacts import check_strengths
 from anymri.phantom.layouts import LAYOUTS, Layout, find_layout
 from anymri.phantom.pathology import PATHOLOGY_TABLE
@@ -104,7 +104,6 @@ def _write_subject(
     dropped = _drop(subject, missing)
     images = {code: image for code, image in subject.images.items() if code not in dropped}
     record = out / "provenance" / f"{name}.json"
-    temporary = record.with_name(f".{record.name}.{os.getpid()}.part")
     try:
         label = layout.label(subject.label, settings.pathology)
         content = {**subject.parameters, "missing": dropped, "sha256": digest}
@@ -120,11 +119,9 @@ def _write_subject(
             }
         else:
             get_dataset(layout.dataset).write(out, name, images, label, (settings.spacing_mm,) * 3)
-        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-        temporary.replace(record)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
+        replace_text(record, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    except (OSError, RefusedWrite) as error:
+        reason = write_reason(error)
         raise UserError(f"{out}: cannot write {name} ({reason}); free some space or choose another folder") from None
     return index, digest
 

@@ -139,11 +139,12 @@ def write_unaligned(
     spacing_mm : float
     placements : dict of str to Placement
     """
-    from anymri.data.datasets.layout import native_grid, new_folder
+    from anymri.data.datasets.layout import native_grid
     from anymri.data.geometry import Geometry
     from anymri.data.nifti import write_image
+    from anymri.files import replace_folder
 
-    with new_folder(root / name) as folder:
+    with replace_folder(root / name) as folder:
         for code, image in images.items():
             axis = placements[code].slice_axis
             slices, affine = measure_slices(image, placements[code], spacing_mm)

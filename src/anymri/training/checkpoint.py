@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
+from anymri.files import RefusedWrite, remove_leftovers, replace_file
 from anymri.types import UserError
 
 __all__ = ["CheckpointStore"]
@@ -55,26 +55,21 @@ class CheckpointStore:
         current = pointer["current"] if pointer else None
         slot = SLOTS[1] if current and current["file"] == SLOTS[0] else SLOTS[0]
         target, pointer_path = self.folder / slot, self.folder / POINTER
-        draft, pointer_draft = target.with_suffix(".tmp"), pointer_path.with_suffix(".tmp")
-        steps: list[tuple[str, Callable[[], Any]]] = [
-            ("write state", lambda: torch.save(state, draft)),
-            ("sync state", lambda: _sync(draft)),
-            ("name state", lambda: draft.replace(target)),
-            ("sync folder", lambda: _sync(self.folder)),
-            ("write pointer", lambda: pointer_draft.write_text(json.dumps(_pointer_to(target, current)))),
-            ("sync pointer", lambda: _sync(pointer_draft)),
-            ("name pointer", lambda: pointer_draft.replace(pointer_path)),
-            ("sync pointer's folder", lambda: _sync(self.folder)),
-        ]
         try:
-            for name, step in steps:
-                step()
-                type(self).after_step(name)
-        except (OSError, RuntimeError) as error:
-            draft.unlink(missing_ok=True)
-            pointer_draft.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            self._write(target, "state", lambda file: torch.save(state, file))
+            named = json.dumps(_pointer_to(target, current)).encode()
+            self._write(pointer_path, "pointer", lambda file: file.write(named))
+        except (RefusedWrite, RuntimeError) as error:
+            reason = error.reason if isinstance(error, RefusedWrite) else str(error).splitlines()[0]
             raise UserError(f"{target}: cannot be written ({reason}); free some space and start again") from None
+
+    def _write(self, path: Path, what: str, write: Callable[[Any], Any]) -> None:
+        """Put one file in its place, on the disk before the next is begun."""
+        after = type(self).after_step
+        with replace_file(path, durable=True, done=lambda step: after(f"{what}: {step}")) as file:
+            write(file)
+            file.flush()
+            after(f"{what}: write")
 
     def read(self) -> dict[str, Any] | None:
         """Newest whole checkpoint on the CPU, or None if there is none yet.
@@ -97,7 +92,7 @@ class CheckpointStore:
         """Remove everything this store wrote; the pointer first, so that a kill leaves no dangling one."""
         for name in (POINTER, *SLOTS):
             (self.folder / name).unlink(missing_ok=True)
-            (self.folder / name).with_suffix(".tmp").unlink(missing_ok=True)
+        remove_leftovers(self.folder)
 
     def _pointer(self) -> dict[str, Any] | None:
         path = self.folder / POINTER
@@ -117,14 +112,3 @@ def _pointer_to(target: Path, previous: dict[str, Any] | None) -> dict[str, Any]
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Ask the system to put a file's content, or a folder's names, on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open folders
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from anymri.files import replace_file
 from anymri.progress import progress_bar
 from anymri.types import StepOutput
 
@@ -163,9 +164,8 @@ def draw_progress(folder: Path) -> None:
     _draw_losses(axes[0], rows)
     if validated:
         _draw_validation(axes[1], validated)
-    temporary = folder / "progress.tmp.png"
-    figure.savefig(temporary, dpi=110)
-    temporary.replace(folder / "progress.png")
+    with replace_file(folder / "progress.png") as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def _draw_losses(axis: Any, rows: list[dict[str, Any]]) -> None:

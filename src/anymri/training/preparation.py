@@ -178,13 +178,12 @@ def open_run_folder(out: Path, plan: PreparedRun, resume: bool) -> bool:
     UserError
         If `out` is a file, holds something else, or a run with other settings or data.
     """
-    from anymri.files import make_folder
+    from anymri.files import make_folder, remove_leftovers, replace_text
 
     card = out / "run.json"
     if out.is_dir() and not card.is_file():
-        foreign = [
-            path.name for path in out.iterdir() if path.name not in ("config.yaml", "config.yaml.tmp", "run.json.tmp")
-        ]
+        remove_leftovers(out)
+        foreign = [path.name for path in out.iterdir() if path.name != "config.yaml"]
         if foreign:
             raise UserError(f"{out}: holds {sorted(foreign)[0]} but no run; choose a new folder")
     make_folder(out)
@@ -199,9 +198,7 @@ def open_run_folder(out: Path, plan: PreparedRun, resume: bool) -> bool:
         print(_set_aside(out, stored["code"]), file=sys.stderr)
         make_folder(out)
     write_run_config(plan.config, out / "config.yaml")
-    temporary = card.with_name("run.json.tmp")
-    temporary.write_text(json.dumps(plan.facts, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(card)
+    replace_text(card, json.dumps(plan.facts, indent=1) + "\n")
     return False
 
 

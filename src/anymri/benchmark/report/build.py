@@ -40,6 +40,7 @@ from anymri.benchmark.report.tables import (
     table3,
 )
 from anymri.benchmark.report.text_tables import dice_csv, synthesis_csv, to_latex, to_markdown
+from anymri.files import replace_text
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -87,22 +88,16 @@ def build_report(results: Sequence[Path], out: Path, title: str | None = None, c
     read = read_results(results)
     measured = None if costs is None else read_costs(costs)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _write(out, _render(read, title or "anymri: every subset of sequences", measured))
+    replace_text(out, _render(read, title or "anymri: every subset of sequences", measured))
     has_dice, has_synthesis = bool(column_order(read)), not synthesis_table(read).empty
     if has_dice or has_synthesis:
-        _write(out.with_suffix(".md"), to_markdown(read))
-        _write(out.with_suffix(".tex"), to_latex(read))
+        replace_text(out.with_suffix(".md"), to_markdown(read))
+        replace_text(out.with_suffix(".tex"), to_latex(read))
     if has_dice:
-        _write(out.with_suffix(".csv"), dice_csv(read))
+        replace_text(out.with_suffix(".csv"), dice_csv(read))
     if has_synthesis:
-        _write(out.with_suffix(".synthesis.csv"), synthesis_csv(read))
+        replace_text(out.with_suffix(".synthesis.csv"), synthesis_csv(read))
     return out
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _render(results: Results, title: str, costs: pd.DataFrame | None) -> str:

@@ -27,7 +27,7 @@ from anymri.benchmark.report.tables import (
 from anymri.benchmark.report.text_tables import markdown_table
 from anymri.benchmark.statistics import mean_interval
 from anymri.errors import UserError
-from anymri.files import replace_file
+from anymri.files import replace_text
 
 __all__ = ["choose_subsets", "find_tables", "leaderboard_page", "read_trainings", "write_leaderboard"]
 
@@ -249,6 +249,5 @@ def write_leaderboard(
     out.parent.mkdir(parents=True, exist_ok=True)
     scores = compared_scores(results, comparable(results))
     for path, text in ((drawing, standalone(interval_figure(scores))), (out, content)):
-        with replace_file(path) as file:
-            file.write(text.encode())
+        replace_text(path, text)
     return out

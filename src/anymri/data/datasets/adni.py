@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from anymri.data.datasets.info import DatasetInfo, unlabelled_spec
-from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid, new_folder
+from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid
 from anymri.data.formats import write_dicom
+from anymri.files import replace_folder
 from anymri.types import Subject, UserError
 
 __all__ = ["INFOS", "index_adni", "write_adni"]
@@ -132,7 +133,7 @@ def write_adni(
     patient, _, day = subject_id.rpartition("_")
     folder = Path(root) / "ADNI" / patient
     for number, (code, array) in enumerate(make_arrays(volumes, None, _NAMES, {}).items()):
-        with new_folder(folder / _NAMES[code] / f"{day}_00_00_00.0" / f"I{number + 1}") as temporary:
+        with replace_folder(folder / _NAMES[code] / f"{day}_00_00_00.0" / f"I{number + 1}") as temporary:
             write_dicom(temporary, array, native_grid(array.shape, spacing_mm), f"{subject_id} {code}")
     return folder
 

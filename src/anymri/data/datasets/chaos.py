@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from anymri.data.datasets.info import DatasetInfo
-from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid, new_folder
+from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid
 from anymri.data.formats import select, write_dicom, write_png_masks
+from anymri.files import replace_folder
 from anymri.types import DataSpec, Subject, UserError
 
 __all__ = ["INFOS", "index_chaos", "write_chaos"]
@@ -111,7 +112,7 @@ def write_chaos(
     places = _PROTOCOLS[protocol]
     arrays = make_arrays(volumes, label, places, _TO_FILE)
     folder = Path(root) / "MR" / patient / protocol
-    with new_folder(folder) as temporary:
+    with replace_folder(folder) as temporary:
         for code, array in arrays.items():
             grid = native_grid(array.shape, spacing_mm)
             if code == "label":

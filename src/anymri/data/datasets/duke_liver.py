@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from anymri.data.datasets.info import DatasetInfo
-from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid, new_folder
+from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid
 from anymri.data.formats import select, write_dicom
-from anymri.files import make_folder, replace_file
+from anymri.files import make_folder, replace_file, replace_folder
 from anymri.types import DataSpec, Subject, UserError
 
 __all__ = ["INFOS", "index_duke_liver", "write_duke_liver"]
@@ -127,7 +127,7 @@ def write_duke_liver(
         raise ValueError("a subject of this layout is one series; write each sequence as a subject of its own")
     root = make_folder(root)
     folder = root / "Segmentation" / patient.zfill(4) / series
-    with new_folder(folder) as temporary:
+    with replace_folder(folder) as temporary:
         for code, array in arrays.items():
             place = temporary / ("masks" if code == "label" else "images")
             grid = native_grid(array.shape, spacing_mm)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,7 +15,8 @@ from numpy.typing import NDArray
 from anymri.data.formats import FOREIGN, select, write_foreign
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import write_image
-from anymri.files import make_folder
+from anymri.files import draft_folder, make_folder, replace_folder
+from anymri.moved import hand_on
 from anymri.types import Subject, UserError
 
 __all__ = [
@@ -28,7 +26,6 @@ __all__ = [
     "check_subject_id",
     "make_arrays",
     "native_grid",
-    "new_folder",
     "write_array",
     "write_files",
 ]
@@ -193,7 +190,7 @@ class FolderLayout:
         folder = self._folder(Path(root), subject_id)
         arrays = make_arrays(volumes, label, self.suffixes, self.label_values)
         self._check_replaceable(folder)
-        with new_folder(folder) as temporary:
+        with replace_folder(folder) as temporary:
             for code, array in arrays.items():
                 suffix = self.label_suffix if code == "label" else self.suffixes[code]
                 number = 10_000 + zlib.crc32(f"{subject_id} {code}".encode()) % 90_000
@@ -267,21 +264,6 @@ def make_arrays(
     return arrays
 
 
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` once the block is through, and is removed if it fails."""
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    make_folder(temporary)
-    try:
-        yield temporary
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def write_array(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     """Write one volume (D, H, W) in the format of its name; folders are made as needed."""
     make_folder(path.parent)
@@ -302,17 +284,12 @@ def write_files(root: Path, files: Mapping[str, NDArray[Any]], spacing_mm: tuple
     spacing_mm : tuple of float
         Voxel size along D, H, W.
     """
-    make_folder(root)
-    temporary = root / f".write.tmp-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    with draft_folder(root / next(iter(files))) as draft:
         for name, array in files.items():
-            write_array(temporary / name, array, native_grid(array.shape, spacing_mm))
+            write_array(draft / name, array, native_grid(array.shape, spacing_mm))
         for name in files:
             make_folder((root / name).parent)
-            (temporary / name).replace(root / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (draft / name).replace(root / name)
 
 
 def check_root(root: Path | str) -> Path:
@@ -379,3 +356,6 @@ def native_grid(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) 
     affine = np.diag([-width, -height, depth, 1.0])
     affine[1, 3] = (shape[1] - 1) * height
     return Geometry(affine, (shape[2], shape[1], shape[0]))
+
+
+__getattr__ = hand_on(__name__)

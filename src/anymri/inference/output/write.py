@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from anymri.data.nifti import write_image
-from anymri.files import make_folder
+from anymri.files import replace_folder
 from anymri.inference.output.raw_result import write_raw
 from anymri.inference.output.report import study_page
 from anymri.inference.output.result import (
@@ -96,19 +95,10 @@ def write_result(
     out = check_output(out, overwrite)
     if labels is not None:
         result = replace(result, label_values=label_scheme(labels, result.spec))
-    parent = make_folder(out.absolute().parent)
-    temporary = parent / f".{out.name}.{os.getpid()}.part"
-    try:
-        temporary.mkdir()
-        _write_files(result, temporary)
+    with replace_folder(out) as draft:
+        _write_files(result, draft)
         if probabilities:
-            _write_probabilities(result.view, temporary)
-        _put_in_place(temporary, out)
-    except (OSError, UserError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("(")[2].partition(")")[0] or str(error)
-        raise UserError(f"{out}: cannot be written ({reason}); free some space or choose another folder") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            _write_probabilities(result.view, draft)
     return out
 
 
@@ -179,18 +169,3 @@ def _without_nan(value: Any) -> Any:
 def _write_text(path: Path, text: str) -> None:
     with open(path, "w", encoding="utf-8", newline="\n") as handle:
         handle.write(text)
-
-
-def _put_in_place(temporary: Path, out: Path) -> None:
-    """Give the finished folder its name; an earlier result goes only once the new one is complete."""
-    if not out.is_dir() or not any(out.iterdir()):
-        temporary.replace(out)
-        return
-    aside = out.absolute().with_name(f".{out.name}.{os.getpid()}.old")
-    out.rename(aside)
-    try:
-        temporary.rename(out)
-    except OSError:
-        aside.rename(out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
