@@ -116,7 +116,7 @@ class TrainingSection:
     accumulate : int, default=1
         Micro-batches an optimiser step.
     ema : float or None, default=None
-        Decay of the exponential moving average of the weights; None = no average.
+        Decay of the exponential moving average of the weights; None = each stage's own, usually none.
     augment : str or None, default=None
         Name in `anymri.data.augment.AUGMENTATIONS`; None = the method's own.
     foreground : float or None, default=None
