@@ -24,8 +24,6 @@ LONGEST_MODULE = 450
 UNREACHABLE = {
     "anymri.benchmark.query": "for Python users: rows of results tables too large for memory",
     "anymri.cli.__main__": "python -m anymri.cli, where the script is not on the path",
-    "anymri.evaluation.downstream": "for Python users until `anymri evaluate` offers it: Dice of a frozen segmenter",
-    "anymri.evaluation.metrics.classification": "for Python users until class logits are scored",
     "anymri.evaluation.protocols.normalisation": "for Python users: intensities of published pipelines, on raw images",
     "anymri.losses.review": "for authors of methods: the review's equation (1)",
     "anymri.methods.authors": "for Python users: zoo.import_checkpoint finds a table by the name of its method",

@@ -1,11 +1,16 @@
 """Plans of benchmarks: what is read, what is refused, and what makes two cells the same."""
 
+import hashlib
+import json
+from dataclasses import asdict
+
 import pytest
 import yaml
 from small_cohort import write_cache
 
 from anymri.benchmark.plan import load_plan, plan_cells, table_path
 from anymri.benchmark.state import describe_cells, describe_time
+from anymri.config import result_changing
 from anymri.types import UserError
 
 TEXT = """
@@ -53,6 +58,27 @@ def test_a_cell_is_named_by_what_changes_its_numbers(write):
     assert {cell.name for cell in plan_cells(write(seeds=[0, 1, 2]))} > names
 
 
+def test_settings_that_came_later_leave_old_names_as_they_are(write):
+    """The hash as it was before a plan could ask for more metrics or a segmenter."""
+    cells = plan_cells(write())
+    for cell in cells:
+        how = {**asdict(cell.evaluation)}
+        del how["metrics"], how["downstream"]
+        content = json.dumps([result_changing(cell.config), how], sort_keys=True, default=str)
+        assert cell.name.endswith("-" + hashlib.sha256(content.encode()).hexdigest()[:6])
+    names = {cell.name for cell in cells}
+    subsets = {"subsets": ["flair+t1c", "t1"]}
+    assert not {cell.name for cell in plan_cells(write(evaluation={**subsets, "metrics": "full"}))} & names
+    assert {cell.name for cell in plan_cells(write(evaluation={**subsets, "downstream": "default"}))} == names, (
+        "methods that complete nothing"
+    )
+    both = (
+        write(methods=["u_hved"], evaluation=subsets),
+        write(methods=["u_hved"], evaluation={**subsets, "downstream": "default"}),
+    )
+    assert not {cell.name for cell in plan_cells(both[0])} & {cell.name for cell in plan_cells(both[1])}
+
+
 def test_one_network_a_subset_is_one_cell_a_subset(write, monkeypatch):
     from anymri.methods import get_method
 
@@ -78,6 +104,7 @@ def test_one_network_a_subset_is_one_cell_a_subset(write, monkeypatch):
         ({"training": {"epoch": 1}}, ("training.epoch", "training.epochs")),
         ({"evaluation": {"subsets": ["t7"]}}, ("evaluation.subsets", "t7")),
         ({"evaluation": {"overlap": 1}}, ("overlap",)),
+        ({"evaluation": {"metrics": "best"}}, ("evaluation.metrics", "full")),
         ({"seeds": [-1]}, ("seeds",)),
         ({"data": {"cache": "nowhere"}}, ("nowhere", "anymri preprocess")),
         ({"method": ["unet"]}, ("method",)),

@@ -107,6 +107,11 @@ def three(tmp_path_factory) -> Studies:
     return Studies(write_cache(tmp_path_factory.mktemp("three"), studies, 2.0), studies)
 
 
+@pytest.fixture(scope="session")
+def mean_class() -> type[Method]:
+    return Mean
+
+
 @pytest.fixture
 def mean_method() -> Method:
     torch.manual_seed(0)

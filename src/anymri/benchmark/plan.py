@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -32,6 +32,9 @@ __all__ = [
     "table_path",
 ]
 
+#: Settings of scoring that were added later; cells without them keep their names.
+LATER = ("metrics", "downstream")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSection:
@@ -50,6 +53,9 @@ class EvaluationSection:
     window : tuple of int or None, default=None
         Of prediction (D, H, W); None = the training's patch.
     hd95, synthesis, pictures : bool, default=True
+    metrics : {"standard", "full"}, default="standard"
+    downstream : str or None, default=None
+        Segmenter (weights file, run folder or bundled model) that is given the studies that methods complete.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FORBID
@@ -64,6 +70,8 @@ class EvaluationSection:
     hd95: bool = True
     synthesis: bool = True
     pictures: bool = True
+    metrics: Literal["standard", "full"] = "standard"
+    downstream: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,11 +267,20 @@ def _cell(
     }
     run = validate_run_config(values, f"plan, {entry.name}")
     get_method(entry.name).Config.build({**config, "preset": entry.preset})
-    how = {**asdict(plan.evaluation), "subsets": None if scored is None else tuple(scored)}
-    digest = hashlib.sha256(json.dumps([result_changing(run), how], sort_keys=True, default=str).encode()).hexdigest()
-    return Cell(
-        name=f"{run_id(run, cache.fingerprint())}-{digest[:6]}", config=run, evaluation=EvaluationSection(**how)
-    )
+    how = replace(plan.evaluation, subsets=None if scored is None else tuple(scored))
+    if "image" not in get_method(entry.name).outputs:
+        how = replace(how, downstream=None)
+    return Cell(name=f"{run_id(run, cache.fingerprint())}-{_digest(run, how)}", config=run, evaluation=how)
+
+
+def _digest(run: RunConfig, evaluation: EvaluationSection) -> str:
+    """Six digits of a hash over what changes a cell's numbers; settings that came later count where they are set."""
+    how = asdict(evaluation)
+    for name in LATER:
+        if how[name] == getattr(EvaluationSection(), name):
+            del how[name]
+    content = json.dumps([result_changing(run), how], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:6]
 
 
 def table_path(out: Path, cell: Cell) -> Path:

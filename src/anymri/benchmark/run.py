@@ -26,6 +26,7 @@ from anymri.data.split import read_split
 from anymri.errors import UserError
 from anymri.files import replace_text
 from anymri.progress import progress_bar
+from anymri.zoo import open_model
 
 __all__ = ["Outcome", "estimate_seconds", "find_problems", "run_cell", "run_cells"]
 
@@ -218,6 +219,8 @@ def _check(cell: Cell) -> None:
         raise UserError(f"{data.split}: part {part} of fold {data.fold} is empty; score another")
     if cell.evaluation.reference is not None:
         Cache(cell.evaluation.reference)
+    if cell.evaluation.downstream is not None:
+        open_model(cell.evaluation.downstream)
 
 
 def estimate_seconds(cells: list[Cell], out: Path, say: Callable[[str], None] = lambda _: None) -> dict[str, float]:

@@ -44,6 +44,13 @@ def precision(name: str) -> Any:
     return name
 
 
+def metric_set(name: str) -> Any:
+    """Check the name of a set of metrics before anything is loaded."""
+    if name not in ("standard", "full"):
+        raise UserError(f"--metrics {name}: unknown; choose standard or full")
+    return name
+
+
 def label_scheme(name: str) -> Any:
     """Check the name of a label scheme before anything is loaded."""
     from anymri.inference.output.result import LABEL_SCHEMES

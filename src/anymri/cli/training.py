@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anymri.cli.options import Device, Json, Precision, Quiet, Threads, say, use_threads, voxels
+from anymri.cli.options import Device, Json, Precision, Quiet, Threads, metric_set, say, use_threads, voxels
 from anymri.cli.options import precision as parse_precision
 from anymri.errors import UserError
 
@@ -89,6 +89,13 @@ def evaluate(
     save_predictions: Annotated[
         Path | None, typer.Option("--save-predictions", help="Folder for label maps and completed images (NIfTI).")
     ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option("--metrics", help="standard, or full: lesions, surfaces, calibration, synthesis by place."),
+    ] = "standard",
+    downstream: Annotated[
+        str | None, typer.Option("--downstream", help="Segmenter (as MODEL) that is given the completed studies.")
+    ] = None,
     precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -105,7 +112,8 @@ def evaluate(
     table = run_evaluation(
         model, data, output, split=split_file, fold=fold, part=part, subsets=subset, reference=reference,
         batch_size=batch_size, overlap=overlap, window=voxels(window, "--window"), precision=parse_precision(precision),
-        device=device, save_predictions=save_predictions, progress=not quiet,
+        device=device, save_predictions=save_predictions, progress=not quiet, metrics=metric_set(metrics),
+        downstream=downstream,
     )  # fmt: skip
     dice = table[table.metric == "dice"].groupby("target", observed=True).value.mean()
     lines = [f"{target:<18} mean Dice {value:.3f}" for target, value in dice.items()]

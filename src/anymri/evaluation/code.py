@@ -14,6 +14,9 @@ __all__ = ["scoring_code", "training_of"]
 SCORING = (
     "anymri.data.resample",
     "anymri.evaluation.baselines",
+    "anymri.evaluation.downstream",
+    "anymri.evaluation.metrics.calibration",
+    "anymri.evaluation.metrics.lesionwise",
     "anymri.evaluation.metrics.segmentation",
     "anymri.evaluation.metrics.synthesis",
     "anymri.evaluation.score_subject",

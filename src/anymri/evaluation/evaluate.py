@@ -52,6 +52,9 @@ def evaluate(
     pictures: bool = True,
     progress: bool = True,
     save_predictions: Path | None = None,
+    metrics: Literal["standard", "full"] = "standard",
+    downstream: Path | str | None = None,
+    then: Path | str | None = None,
     watch: Callable[[Study, Subset, SubjectPrediction], None] | None = None,
 ) -> pd.DataFrame:
     """Score a model on every subset of sequences of every subject.
@@ -73,7 +76,7 @@ def evaluate(
         E.g. ``["flair", "t1c+flair"]``; None = all non-empty subsets that the model serves.
     subjects : sequence of str or None, default=None
         Subject ids; they win over `split`, which then only says what the baselines are fitted on.
-    outputs : tuple of {"logits", "image"} or None, default=None
+    outputs : tuple of {"logits", "image", "class_logits"} or None, default=None
         What to score; None = all the model gives.
     reference : Path or None, default=None
         A second cache of the same files at another spacing, usually their own (``anymri preprocess`` without a
@@ -106,6 +109,15 @@ def evaluate(
         Folder to keep what is predicted, as NIfTI: ``<subject>/<subset>/segmentation.nii.gz`` and
         ``completed/<modality>_synthetic.nii.gz``, on the grid that is scored on. Subjects without a label map are
         predicted too.
+    metrics : {"standard", "full"}, default="standard"
+        ``full`` adds the metrics of `anymri.evaluation.scoring.score_regions_in_full`, and scores synthesis in the
+        tumour and outside it too.
+    downstream : path-like, str or None, default=None
+        Segmenter (as `model`) that is given every completed study: rows of metric ``downstream_dice``, for the
+        baselines of synthesis too, and for the complete real studies under the method ``complete_study``.
+    then : path-like, str or None, default=None
+        Segmenter that makes one system with `model`: the model completes each study, the segmenter segments it, and
+        all rows carry both names, e.g. ``resvit+unet``.
     watch : callable or None, default=None
         Called with the cached subject, the subset and its prediction as each is scored, e.g. to draw it; not for
         subjects that an interrupted evaluation has scored before.
@@ -127,19 +139,28 @@ def evaluate(
         device=device,
         hd95=hd95,
         synthesis=synthesis,
+        metrics=metrics,
+        downstream=None if downstream is None else str(downstream),
+        then=None if then is None else str(then),
     )
     work = Evaluation.prepare(model, cache, asked, subsets=subsets, seed=seed)
     work.reference = None if reference is None else Cache(reference)
     work.watch = watch
     work.choose_subjects(split, fold, part, subjects)
-    out = Path(out)
-    parts = _open_parts(out, work)
     if save_predictions is not None:
         work.saved = SavedPredictions(Path(save_predictions), work.identity(), _saved_facts(work), work.method.spec)
+    return _fill_table(work, Path(out), pictures, progress)
+
+
+def _fill_table(work: Evaluation, out: Path, pictures: bool, progress: bool) -> pd.DataFrame:
+    """Score all subjects and write the table with its pictures."""
+    parts = _open_parts(out, work)
     rows = _score_subjects(work, parts, progress)
     if not rows:
         shutil.rmtree(parts)
-        raise UserError(f"{cache}: nothing to score; no chosen subject has a label or a sequence to compare with")
+        raise UserError(
+            f"{work.cache.folder}: nothing to score; no chosen subject has a label or a sequence to compare with"
+        )
     table = results.write_table(out, rows, work.facts())
     if pictures:
         draw_extremes(work, table, out)

@@ -85,7 +85,7 @@ def draw_extremes(work: Evaluation, table: pd.DataFrame, out: Path) -> Path | No
     """
     folder = out.with_name(out.stem + ".pictures")
     shutil.rmtree(folder, ignore_errors=True)
-    own = table[table["method"] == work.method.name]
+    own = table[table["method"] == work.system]
     wanted: dict[str, dict[tuple[str, ...], str]] = {}
     subsets = _shown_subsets(work)
     for subset in subsets:
@@ -120,7 +120,7 @@ def _facts(work: Evaluation, own: pd.DataFrame, subject: str, subset: Sequence[s
         "run": work.run,
         "protocol": work.protocol,
         "dataset": work.dataset,
-        "method": work.method.name,
+        "method": work.system,
         "subject": subject,
         "subset": name,
         "rank": rank,

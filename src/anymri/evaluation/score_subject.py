@@ -1,19 +1,27 @@
-"""Score one subject: rows of the model for every subset, and of the synthesis baselines."""
+"""Score one subject: rows of the model for every subset, of the synthesis baselines, of segmenters that follow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from anymri.data.study import Study
 from anymri.evaluation.baselines import BASELINES, Moments, collect_moments, fill_in
-from anymri.evaluation.scoring import Score, Synthesis, score_regions, score_synthesis
-from anymri.evaluation.seen import seen_in_training
+from anymri.evaluation.downstream import complete_study
+from anymri.evaluation.scoring import (
+    Score,
+    Synthesis,
+    score_classes,
+    score_downstream,
+    score_regions,
+    score_regions_in_full,
+    score_synthesis,
+)
 from anymri.evaluation.setup import Evaluation, Subset, describe_preset
-from anymri.inference.labels import regions
+from anymri.inference.labels import region_probability, regions
 from anymri.inference.restore import restore_probability
 from anymri.inference.sliding_window import SubjectPrediction, iterate_subject
 from anymri.types import UserError
@@ -21,36 +29,154 @@ from anymri.types import UserError
 __all__ = ["predict_entry", "score_subject"]
 
 
-def score_subject(work: Evaluation, subject: str, advance: Any = lambda: None) -> Iterator[dict[str, Any]]:
-    """Rows of one subject: the model's, then those of the synthesis baselines."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A subject, and what its predictions are held against.
+
+    Parameters
+    ----------
+    study : Study
+        On the grid of the model.
+    truth : Study
+        On the grid that is scored on.
+    label : int array or None
+        Of `truth`.
+    synthesis : Synthesis or None
+        Real sequences; None where synthesis is not scored.
+    class_label : str or None
+        The subject's class, where the data have classes and the model names them.
+    """
+
+    study: Study
+    truth: Study
+    label: Any
+    synthesis: Synthesis | None
+    class_label: str | None
+
+    def on_truth(self, probability: Any) -> Any:
+        """Probability brought to the grid of `truth`."""
+        if self.truth is self.study:
+            return probability
+        return restore_probability(probability, self.study.geometry.with_shape(self.truth.image.shape[1:]))
+
+
+def score_subject(work: Evaluation, subject: str, advance: Any = lambda: None) -> Iterator[Row]:
+    """Rows of one subject: the model's, then those of the synthesis baselines and of the complete study."""
     work.cache.verify(subject)
+    case, subsets = _open_case(work, subject), work.subsets_of(subject)
+    outputs = _outputs(work, case)
+    base = _row(work, subject, work.was_seen(case.study, work.networks))
+    for subset, prediction in predict_entry(work, case.study, subsets if outputs else [], outputs):
+        if work.watch is not None:
+            work.watch(case.study, subset, prediction)
+        scores: list[Score] = []
+        probability = case.on_truth(prediction.probability) if "logits" in outputs else None
+        if work.saved is not None:
+            work.saved.write(case.study, case.truth, subset, prediction, probability)
+        if case.label is not None and probability is not None:
+            scores += _score_regions(work, case, subset, probability, work.method)
+        image = prediction.image if "image" in outputs else None
+        if case.synthesis is not None and image is not None:
+            scores += score_synthesis(case.synthesis, image.numpy(), prediction.synthesised.numpy(), subset)
+        if case.class_label is not None and prediction.class_probability is not None:
+            names = work.extra["class_label_names"]
+            scores += score_classes(prediction.class_probability.tolist(), names, case.class_label)
+        yield from _rows(work, base, subset, scores)
+        if image is not None and case.label is not None and (work.downstream or work.then):
+            made = {work.spec.modalities[i]: image[i].numpy() for i in np.flatnonzero(prediction.synthesised)}
+            yield from _score_completed(work, case, base, subset, complete_study(case.study, subset, made, work.spec))
+        advance()
+    if "image" in outputs:
+        yield from _score_baselines(work, case, subsets)
+        yield from _score_complete_study(work, case)
+
+
+def _open_case(work: Evaluation, subject: str) -> _Case:
     study = work.cache.entry(subject)
     truth = study if work.reference is None else _reference_study(work, study)
     label = None if truth.label is None else np.asarray(truth.label)
-    subsets = work.subsets_of(subject)
-    outputs = _outputs(work, label is not None)
-    scored = "image" in outputs and work.asked.synthesis
-    synthesis = Synthesis(study, work.spec) if scored else None
-    base = _row(work, subject, seen_in_training(study, work.extra, work.same_data))
-    for subset, prediction in predict_entry(work, study, subsets if outputs else [], outputs):
-        if work.watch is not None:
-            work.watch(study, subset, prediction)
-        scores: list[Score] = []
-        probability: Any = prediction.probability if "logits" in outputs else None
-        if probability is not None and truth is not study:
-            probability = restore_probability(probability, study.geometry.with_shape(truth.image.shape[1:]))
-        if work.saved is not None:
-            work.saved.write(study, truth, subset, prediction, probability)
-        if label is not None and probability is not None:
-            found = regions(probability, work.method.head, work.method.spec)
-            scores += score_regions(found, label, work.spec, truth.spacing_mm, work.asked.hd95)
-        image = prediction.image if synthesis is not None else None
-        if synthesis is not None and image is not None:
-            scores += score_synthesis(synthesis, image.numpy(), prediction.synthesised.numpy(), subset)
-        yield from ({**base, "subset": work.spec.subset_name(subset), **asdict(score)} for score in scores)
-        advance()
-    if synthesis is not None:
-        yield from _score_baselines(work, subject, synthesis, subsets)
+    scored = work.asked.synthesis and "image" in (work.asked.outputs or work.method.outputs)
+    synthesis = Synthesis(study, work.spec, work.asked.metrics == "full") if scored else None
+    known = work.then is None and study.class_label in work.extra.get("class_label_names", ())
+    return _Case(study, truth, label, synthesis, study.class_label if known else None)
+
+
+def _rows(work: Evaluation, base: Row, subset: Subset, scores: Sequence[Score]) -> Iterator[Row]:
+    for score in scores:
+        yield {**base, "subset": work.spec.subset_name(subset), **asdict(score)}
+
+
+def _score_regions(work: Evaluation, case: _Case, subset: Subset, probability: Any, method: Any) -> list[Score]:
+    """Scores of a segmentation on the grid of the truth."""
+    found = regions(probability, method.head, method.spec)
+    scores = score_regions(found, case.label, work.spec, case.truth.spacing_mm, work.asked.hd95)
+    if work.asked.metrics == "full":
+        scores += score_regions_in_full(
+            found,
+            case.label,
+            work.spec,
+            case.truth.spacing_mm,
+            probability=region_probability(probability, method.head, method.spec),
+            brain=case.truth.brain([work.spec.index(code) for code in subset]),
+        )
+    return scores
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Completed studies
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _score_completed(work: Evaluation, case: _Case, base: Row, subset: Subset, completed: Any) -> Iterator[Row]:
+    """What the segmenters make of the study that the model completed.
+
+    Raises
+    ------
+    UserError
+        If the system's first half leaves a sequence out that its second half needs.
+    """
+    yield from _score_downstream(work, case, base, subset, completed)
+    if work.then is None:
+        return
+    if completed is None:
+        shown = work.spec.subset_name(subset)
+        raise UserError(f"{work.run}: not every missing sequence is made from {shown}; take another model for it")
+    probability = case.on_truth(work.then.probability(completed, _shown_statistics(work, case, subset)))
+    yield from _rows(work, base, subset, _score_regions(work, case, subset, probability, work.then.method))
+
+
+def _score_downstream(work: Evaluation, case: _Case, base: Row, subset: Subset, completed: Any) -> Iterator[Row]:
+    """Rows of ``downstream_dice``; none where a sequence is missing that nobody made."""
+    segmenter = work.downstream
+    if segmenter is None or completed is None or case.label is None:
+        return
+    statistics, head, spec = _shown_statistics(work, case, subset), segmenter.method.head, segmenter.method.spec
+    assert head is not None
+
+    def segment(image: Any) -> Any:
+        return regions(case.on_truth(segmenter.probability(image, statistics)), head, spec)
+
+    seen = base["seen_in_training"] or work.was_seen(case.study, [segmenter.method])
+    scores = score_downstream(segment, completed, case.label, work.spec)
+    yield from _rows(work, {**base, "seen_in_training": seen}, subset, scores)
+
+
+def _shown_statistics(work: Evaluation, case: _Case, subset: Subset) -> Any:
+    """Statistics of the sequences shown; NaN for all others, also those that exist."""
+    shown = np.array([code in subset for code in work.spec.modalities])
+    return np.where(shown[:, None], case.study.statistics, np.float32("nan"))
+
+
+def _score_complete_study(work: Evaluation, case: _Case) -> Iterator[Row]:
+    """The segmenter on the real study, if it is complete: what no synthesis is expected to beat."""
+    if work.downstream is not None and case.study.present.all():
+        every = work.spec.modalities
+        base = {**_row(work, case.study.subject_id, False), **_untrained("complete_study", work)}
+        completed = complete_study(case.study, every, {}, work.spec)
+        yield from _score_downstream(work, case, base, every, completed)
 
 
 def _reference_study(work: Evaluation, study: Study) -> Study:
@@ -65,12 +191,12 @@ def _reference_study(work: Evaluation, study: Study) -> Study:
     return found
 
 
-def _row(work: Evaluation, subject: str, seen: bool) -> dict[str, Any]:
+def _row(work: Evaluation, subject: str, seen: bool) -> Row:
     return {
         "run": work.run,
         "protocol": work.protocol,
-        "preset": describe_preset(work.method),
-        "method": work.method.name,
+        "preset": " + ".join(dict.fromkeys(describe_preset(network) for network in work.networks)),
+        "method": work.system,
         "dataset": work.dataset,
         "fold": work.fold,
         "seed": work.seed,
@@ -79,21 +205,36 @@ def _row(work: Evaluation, subject: str, seen: bool) -> dict[str, Any]:
     }
 
 
-def _score_baselines(
-    work: Evaluation, subject: str, synthesis: Synthesis, subsets: list[Subset]
-) -> Iterator[dict[str, Any]]:
+def _untrained(name: str, work: Evaluation) -> Row:
+    """What rows say that are nobody's training."""
+    how = "" if work.fitted_on or name not in BASELINES else "-others"
+    return {"run": f"{name}-{work.dataset}-fold{work.fold}{how}", "preset": "", "method": name, "seed": 0}
+
+
+def _score_baselines(work: Evaluation, case: _Case, subsets: list[Subset]) -> Iterator[Row]:
+    if case.synthesis is None and work.downstream is None:
+        return
+    subject = case.study.subject_id
     others = [other for other in work.fitted_on or work.cache.subject_ids if other != subject]
     training = [_moments_of(work, other) for other in others]
-    how = "" if work.fitted_on else "-others"
+    image = np.asarray(case.study.image, np.float32)
     for name in BASELINES:
-        own = {"run": f"{name}-{work.dataset}-fold{work.fold}{how}", "preset": "", "method": name, "seed": 0}
-        base = {**_row(work, subject, False), **own}
+        base = {**_row(work, subject, False), **_untrained(name, work)}
         for subset in subsets:
-            available = {code: synthesis.reference[code] for code in subset}
-            for target in synthesis.targets(subset):
-                image = fill_in(name, training, work.spec, target, available)
-                scores = [] if image is None else synthesis.score(target, image)
-                yield from ({**base, "subset": work.spec.subset_name(subset), **asdict(score)} for score in scores)
+            available = {code: image[work.spec.index(code)] for code in subset}
+            scored = [] if case.synthesis is None else case.synthesis.targets(subset)
+            wanted = scored if work.downstream is None else work.spec.modalities
+            filled = {
+                target: fill_in(name, training, work.spec, target, available)
+                for target in wanted
+                if target not in subset
+            }
+            made = {target: image for target, image in filled.items() if image is not None}
+            for target in scored:
+                if target in made and case.synthesis is not None:
+                    yield from _rows(work, base, subset, case.synthesis.score(target, made[target]))
+            completed = None if work.downstream is None else complete_study(case.study, subset, made, work.spec)
+            yield from _score_downstream(work, case, base, subset, completed)
 
 
 def _moments_of(work: Evaluation, subject: str) -> Moments:
@@ -111,9 +252,15 @@ def predict_entry(
     return iterate_subject(work.method, study, list(subsets), work.windows, outputs=outputs)
 
 
-def _outputs(work: Evaluation, labelled: bool) -> tuple[str, ...]:
+def _outputs(work: Evaluation, case: _Case) -> tuple[str, ...]:
     """What must be computed of a subject."""
     asked = work.asked.outputs or work.method.outputs
-    saving = work.saved is not None
-    useful = {"logits": (labelled or saving) and work.method.head is not None, "image": work.asked.synthesis or saving}
+    if work.then is not None:
+        return ("image",)
+    saving, labelled = work.saved is not None, case.label is not None
+    useful = {
+        "logits": (labelled or saving) and work.method.head is not None,
+        "image": work.asked.synthesis or saving or (labelled and work.downstream is not None),
+        "class_logits": case.class_label is not None,
+    }
     return tuple(name for name in work.method.outputs if name in asked and useful.get(name, False))

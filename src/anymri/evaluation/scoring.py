@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from anymri.data.study import Study
 from anymri.evaluation import metrics
+from anymri.evaluation.downstream import Segmenter, downstream_dice
 from anymri.evaluation.metrics.calibration import brier, expected_calibration_error, review_dice
 from anymri.evaluation.metrics.lesionwise import BRATS2023, LesionRule, lesionwise
 from anymri.types import DataSpec
 
 __all__ = [
-    "NSD_TOLERANCE_MM", "Score", "Synthesis", "score_regions", "score_regions_in_full", "score_synthesis",
-    "score_synthesis_by_place",
+    "NSD_TOLERANCE_MM", "Score", "Synthesis", "score_classes", "score_downstream", "score_regions",
+    "score_regions_in_full", "score_synthesis", "score_synthesis_by_place",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -32,7 +33,7 @@ class Score:
     Parameters
     ----------
     target : str
-        Region or modality code.
+        Region, modality code or class.
     metric : str
     value : float
     unit : str
@@ -162,10 +163,15 @@ class Synthesis:
     ----------
     study : Study
     spec : DataSpec
+    by_place : bool, default=False
+        Whether to score the tumour and the brain outside it too, see `score_synthesis_by_place`.
     """
 
-    def __init__(self, study: Study, spec: DataSpec) -> None:
-        self.spec = spec
+    def __init__(self, study: Study, spec: DataSpec, by_place: bool = False) -> None:
+        self.spec, self.by_place = spec, by_place
+        self.tumor: Array | None = None
+        if study.label is not None and "whole_tumor" in spec.regions:
+            self.tumor = np.isin(study.label, spec.region_values("whole_tumor"))
         channels = {spec.modalities[channel]: channel for channel in np.flatnonzero(study.present)}
         self.reference = {code: np.asarray(study.image[channel], np.float32) for code, channel in channels.items()}
         self.brain = {code: study.brain([channel]) for code, channel in channels.items()}
@@ -178,6 +184,8 @@ class Synthesis:
     def score(self, target: str, image: Array) -> list[Score]:
         """PSNR, SSIM and MAE of one synthesised sequence (D, H, W) within the real one's brain."""
         reference, inside, width = self.reference[target], self.brain[target], self.range[target]
+        if self.by_place:
+            return score_synthesis_by_place(target, image, reference, inside, self.tumor)
         return [
             Score(target, "psnr", metrics.psnr(image, reference, inside, width), "dB"),
             Score(target, "ssim", metrics.ssim(image, reference, inside, width), "1"),
@@ -250,3 +258,49 @@ def score_synthesis_by_place(
         }
         scores += [Score(target, name + suffix, value, unit, empty) for name, (value, unit) in values.items()]
     return scores
+
+
+def score_downstream(segmenter: Segmenter, completed: Array, label: Array, spec: DataSpec) -> list[Score]:
+    """``downstream_dice`` of every region that a frozen segmenter finds in a completed study.
+
+    Parameters
+    ----------
+    segmenter : callable
+        Completed study to boolean regions by name, each of the shape of `label`.
+    completed : float array, shape (M, D, H, W)
+    label : int array, shape (D, H, W)
+        Reference label map.
+    spec : DataSpec
+        Of the reference.
+    """
+    values = {region: spec.region_values(region) for region in spec.regions}
+    found = downstream_dice(segmenter, completed, label, values, spec.ignore)
+    return [
+        Score(region, "downstream_dice", value, "1", not np.isin(label, values[region]).any())
+        for region, value in found.items()
+    ]
+
+
+def score_classes(probability: Sequence[float], names: Sequence[str], truth: str) -> list[Score]:
+    """Scores of one subject's classification; the values of a cohort follow from them.
+
+    Parameters
+    ----------
+    probability : sequence of float, length K
+    names : sequence of str, length K
+        Of the classes, in the order of `probability`.
+    truth : str
+        One of `names`.
+
+    Returns
+    -------
+    list of Score
+        ``class_probability`` of every class, `reference_empty` where it is not the subject's, and ``class_correct`` of
+        the subject's class: 1 where it is the first of the most probable, else 0.
+    """
+    scores = [
+        Score(name, "class_probability", float(value), "1", name != truth)
+        for name, value in zip(names, probability, strict=True)
+    ]
+    recognised = names[int(np.argmax(probability))] == truth
+    return [*scores, Score(truth, "class_correct", float(recognised), "1")]

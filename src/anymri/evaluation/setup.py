@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from anymri.data.cache import Cache
 from anymri.data.split import read_split
@@ -19,7 +19,9 @@ from anymri.data.study import Study
 from anymri.evaluation.baselines import Moments
 from anymri.evaluation.code import scoring_code, training_of
 from anymri.evaluation.complexity import count_parameters
+from anymri.evaluation.downstream import FrozenSegmenter
 from anymri.evaluation.saved import SavedPredictions
+from anymri.evaluation.seen import seen_in_training
 from anymri.inference.device import device_of, find_device
 from anymri.inference.sliding_window import SubjectPrediction, WindowSettings
 from anymri.methods import Method, PerSubsetModels, SubsetNotTrained
@@ -35,13 +37,28 @@ Subset = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """Evaluation settings: what to score and how to predict; see `evaluate`."""
+    """Evaluation settings: what to score and how to predict; see `evaluate`.
+
+    Raises
+    ------
+    UserError
+        If a value does not fit.
+    """
 
     outputs: tuple[str, ...] | None = None
     windows: WindowSettings = field(default_factory=WindowSettings)
     device: str = "auto"
     hd95: bool = True
     synthesis: bool = True
+    metrics: Literal["standard", "full"] = "standard"
+    downstream: str | None = None
+    then: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.metrics not in ("standard", "full"):
+            raise UserError(f"metrics {self.metrics}: unknown; choose standard or full")
+        if self.outputs is not None and "image" not in self.outputs and (self.downstream or self.then):
+            raise UserError(f"outputs {', '.join(self.outputs)}: a segmenter needs the completed study; add image")
 
 
 @dataclass
@@ -68,6 +85,10 @@ class Evaluation:
         Called with study, subset and prediction of everything that is scored.
     saved : SavedPredictions or None
         Where predictions are kept.
+    downstream : FrozenSegmenter or None
+        What it makes of completed studies is scored beside the model.
+    then : FrozenSegmenter or None
+        Second half of a system whose first half, the model, completes the study: what is scored is what it segments.
     """
 
     method: Any
@@ -83,6 +104,8 @@ class Evaluation:
     watch: Callable[[Study, Subset, SubjectPrediction], None] | None = None
     saved: SavedPredictions | None = None
     moments: dict[str, Moments] = field(default_factory=dict)
+    downstream: FrozenSegmenter | None = None
+    then: FrozenSegmenter | None = None
 
     # ------------------------------------------------------------------------------------------------ preparation
 
@@ -116,7 +139,13 @@ class Evaluation:
         _check_spacing(cache, extra)
         method.eval()
         chosen = _parse_subsets(subsets, method)
-        return cls(method, extra, cache, asked, chosen, int(extra.get("seed", seed)), fold=int(extra.get("fold", 0)))
+        seed, fold = int(extra.get("seed", seed)), int(extra.get("fold", 0))
+        work = cls(method, extra, cache, asked, chosen, seed, fold=fold)
+        if asked.downstream is not None:
+            work.downstream = _open_segmenter(asked.downstream, work)
+        if asked.then is not None:
+            work.then = _open_segmenter(asked.then, work)
+        return work
 
     def choose_subjects(self, split: Path | None, fold: int, part: str, subjects: Sequence[str] | None) -> None:
         """Decide whom to score and whom to fit the baselines on.
@@ -158,9 +187,19 @@ class Evaluation:
         return "anymri" if self.reference is None else "anymri-native"
 
     @property
+    def networks(self) -> list[Any]:
+        """The model, and the segmenter that works on what it completes."""
+        return [self.method] if self.then is None else [self.method, self.then.method]
+
+    @property
     def run(self) -> str:
-        """Name of the run that made the weights."""
-        return str(self.extra.get("run") or self.method.name)
+        """Name of the run that made the weights; of both runs where a segmenter follows."""
+        return "+".join(_run_name(network) for network in self.networks)
+
+    @property
+    def system(self) -> str:
+        """Name of the method; of both where a segmenter follows, e.g. ``resvit+unet``."""
+        return "+".join(network.name for network in self.networks)
 
     @property
     def windows(self) -> WindowSettings:
@@ -177,7 +216,7 @@ class Evaluation:
         return {
             "run": self.run,
             "protocol": self.protocol,
-            "method": self.method.name,
+            "method": self.system,
             "dataset": self.dataset,
             "fold": self.fold,
             "seed": self.seed,
@@ -187,11 +226,12 @@ class Evaluation:
             "dataset_fingerprint": self.cache.fingerprint(),
             "reference_fingerprint": self.reference.fingerprint() if self.reference else "",
             "weights": weights_digest(self.method),
-            "parameters": count_parameters(self.method),
+            "parameters": sum(count_parameters(network) for network in self.networks),
             "training": training_of(self.method),
-            "code": scoring_code(
-                type(self.method.every[0] if isinstance(self.method, PerSubsetModels) else self.method)
-            ),
+            "code": scoring_code(type(_members(self.method)[0])),
+            "metrics": self.asked.metrics,
+            "downstream": None if self.downstream is None else _segmenter_facts(self.downstream),
+            "then": None if self.then is None else _segmenter_facts(self.then),
             "settings": {
                 "spacing_mm": list(self.cache.spacing_mm),
                 "window": list(self.windows.window or ()),
@@ -209,13 +249,37 @@ class Evaluation:
         content = json.dumps([facts, asdict(self.asked), self.fitted_on], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    @cached_property
-    def same_data(self) -> bool:
-        """Whether the weights come from this data set, by fingerprint or name; True if they say nothing."""
-        stored = self.extra.get("dataset_fingerprint")
+    def was_seen(self, study: Study, networks: Sequence[Any]) -> bool:
+        """Whether one of the networks was trained on this study."""
+        return any(seen_in_training(study, network.extra, self._same_data(network)) for network in networks)
+
+    def _same_data(self, network: Any) -> bool:
+        """Whether weights come from this data set, by fingerprint or name; True if they say nothing."""
+        stored = network.extra.get("dataset_fingerprint")
         if stored is None:
             return True
-        return stored == self.cache.fingerprint() or f"-{self.dataset}-" in f"-{self.run}-"
+        return stored == self.cache.fingerprint() or f"-{self.dataset}-" in f"-{_run_name(network)}-"
+
+
+def _run_name(network: Any) -> str:
+    return str(network.extra.get("run") or network.name)
+
+
+def _members(method: Any) -> list[Method]:
+    return method.every if isinstance(method, PerSubsetModels) else [method]
+
+
+def _segmenter_facts(segmenter: FrozenSegmenter) -> dict[str, Any]:
+    """What is stored of a segmenter beside the table."""
+    method = segmenter.method
+    return {
+        "run": _run_name(method),
+        "method": method.name,
+        "preset": describe_preset(method),
+        "weights": weights_digest(method),
+        "training": training_of(method),
+        "code": scoring_code(type(method)),
+    }
 
 
 def describe_preset(method: Method | PerSubsetModels) -> str:
@@ -223,7 +287,7 @@ def describe_preset(method: Method | PerSubsetModels) -> str:
 
     Of a family, settings in which all its members agree.
     """
-    members = method.every if isinstance(method, PerSubsetModels) else [method]
+    members = _members(method)
     every = [asdict(member.config) for member in members]
     name = method.config.preset
     preset = type(members[0]).presets.get(name)
@@ -261,11 +325,48 @@ def _parse_subsets(subsets: Sequence[str] | None, method: Method | PerSubsetMode
     return [subset for subset in served if subset in chosen]
 
 
+def _other_spacing(cache: Cache, extra: dict[str, Any]) -> tuple[str, str] | None:
+    """Voxel sizes of the cache and of the training in words, where they are not the same."""
+    trained = extra.get("spacing_mm")
+    if not trained or np.allclose(cache.spacing_mm, trained, rtol=0.1):
+        return None
+    have, want = ("x".join(f"{value:g}" for value in spacing) for spacing in (cache.spacing_mm, trained))
+    return have, want
+
+
 def _check_spacing(cache: Cache, extra: dict[str, Any]) -> None:
     """Refuse a cache whose voxel size is not the one the weights were trained with."""
-    trained = extra.get("spacing_mm")
-    if trained and not np.allclose(cache.spacing_mm, trained, rtol=0.1):
-        have, want = ("x".join(f"{value:g}" for value in spacing) for spacing in (cache.spacing_mm, trained))
+    if other := _other_spacing(cache, extra):
+        have, want = other
         raise UserError(
             f"{cache.folder}: has {have} mm voxels, the model was trained at {want} mm; preprocess again at that"
         )
+
+
+def _open_segmenter(model: str, work: Evaluation) -> FrozenSegmenter:
+    """Open a segmenter of the studies that the model of an evaluation completes.
+
+    Raises
+    ------
+    UserError
+        If it is unknown, does not segment complete studies like these, or is the very model.
+    """
+    method, spec = open_model(model), work.spec
+    full = spec.subset_name(spec.modalities)
+    if method.spec.modalities != spec.modalities:
+        reason = f"takes {', '.join(method.spec.modalities)}, the data have {', '.join(spec.modalities)}"
+        raise UserError(f"{model}: {reason}; choose a segmenter of these modalities")
+    if method.subsets != "any" and full not in method.subsets:
+        raise UserError(f"{model}: serves {', '.join(method.subsets)}, not complete studies; choose another segmenter")
+    if isinstance(method, PerSubsetModels):
+        method = cast(Method, cast(nn.ModuleList, method.members[full])[0])
+    if method.head is None or not set(method.spec.regions) & set(spec.regions):
+        raise UserError(f"{model}: segments none of {', '.join(spec.regions)}; choose a model that does")
+    if other := _other_spacing(work.cache, method.extra):
+        raise UserError(f"{model}: was trained at {other[1]} mm, the data have {other[0]} mm; choose another segmenter")
+    if "image" not in work.method.outputs:
+        raise UserError(f"{work.method.name}: completes no sequences that {model} could segment; leave the latter out")
+    if weights_digest(method) in {weights_digest(member) for member in _members(work.method)}:
+        raise UserError(f"{model}: is the very model that is evaluated; choose another segmenter")
+    method.to(device_of(work.method))
+    return FrozenSegmenter(method, work.asked.windows.trained_as(method.extra))

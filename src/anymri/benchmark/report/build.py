@@ -21,6 +21,7 @@ from anymri.benchmark.report.comparison import (
     scatter_figure,
 )
 from anymri.benchmark.report.figures import curve_figure, heat_map
+from anymri.benchmark.report.further_metrics import further_sections
 from anymri.benchmark.report.published_numbers import published_groups, single_sequence_table
 from anymri.benchmark.report.tables import (
     BASELINES,
@@ -132,6 +133,8 @@ def _content(results: Results, title: str, costs: pd.DataFrame | None) -> dict[s
         "published": published_groups(results) if columns else [],
         "enhancing": _enhancing(results) if "enhancing_tumor" in regions and "t1c" in results.modalities else [],
         "synthesis": _synthesis(results),
+        "downstream": _tables(results, "downstream_dice") if column_order(results, "downstream_dice") else [],
+        "further": further_sections(results),
         "pictures": pictures,
         "legend": legend,
         "provenance": [{**entry, "details": _details(entry)} for entry in entries],
@@ -195,10 +198,10 @@ def _seen_note(results: Results) -> str:
 # --------------------------------------------------------------------------------------------------------------
 
 
-def _tables(results: Results) -> list[dict[str, Any]]:
-    """The Dice table; several where it would be too wide."""
-    columns, regions = column_order(results), region_order(results)
-    wide, counts, seen = table3(results), cells(results), _seen_by_column(results)
+def _tables(results: Results, metric: str = "dice") -> list[dict[str, Any]]:
+    """The table of a Dice; several where it would be too wide."""
+    columns, regions = column_order(results, metric), region_order(results, metric)
+    wide, counts, seen = table3(results, metric), cells(results, metric), _seen_by_column(results)
     methods, makings = _methods(results), column_makings(results)
     heads = [
         {

@@ -44,8 +44,8 @@ REGION_NAMES = {
     "tumor_core": ("TC", "Tumour core"),
     "enhancing_tumor": ("ET", "Enhancing tumour"),
 }
-#: Columns of untrained baselines, which a model must beat.
-BASELINES = ("threshold", "copy_best_available", "linear_regression")
+#: Columns of untrained baselines, which a model must beat, and of the real study, which no synthesis is expected to.
+BASELINES = ("threshold", "copy_best_available", "linear_regression", "complete_study")
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,9 @@ def dot_order(results: Results) -> tuple[str, ...]:
     return TABLE3_DOTS if set(results.modalities) == set(TABLE3_DOTS) else results.modalities
 
 
-def region_order(results: Results) -> list[str]:
-    """Regions that have Dice values, from the largest to the smallest region."""
-    found = set(results.frame.loc[results.frame["metric"] == "dice", "target"].unique())
+def region_order(results: Results, metric: str = "dice") -> list[str]:
+    """Regions that have values of a metric, from the largest to the smallest region."""
+    found = set(results.frame.loc[results.frame["metric"] == metric, "target"].unique())
     return [name for name in REGION_NAMES if name in found] + sorted(found - set(REGION_NAMES))
 
 
@@ -227,7 +227,7 @@ def table3(results: Results | Sequence[Path], metric: str = "dice") -> pd.DataFr
     results = results if isinstance(results, Results) else read_results(results)
     values = cells(results, metric)["mean"] * 100
     rows, columns = subset_order(results), column_order(results, metric)
-    regions = [region for region in region_order(results) if region in values.index.get_level_values("target")]
+    regions = region_order(results, metric)
     wide = values.unstack(["target", "column"])
     wide = wide.reindex(index=rows, columns=pd.MultiIndex.from_product([regions, columns], names=["region", "method"]))
     wide.loc["mean"] = wide.mean()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymri.benchmark.report.columns import Making, column_heads, column_makings, making_notes
+from anymri.benchmark.report.further_metrics import further_sections
 from anymri.benchmark.report.tables import (
     BASELINES,
     REGION_NAMES,
@@ -30,6 +31,7 @@ __all__ = ["dice_csv", "markdown_table", "synthesis_csv", "to_latex", "to_markdo
 
 #: Columns of the completion table, with unit, and their digits.
 MEASURES = {"psnr": ("PSNR (dB)", 2), "gain": ("gain (dB)", 2), "ssim": ("SSIM", 3), "mae": ("MAE (z)", 3)}
+DOWNSTREAM = "Dice in per cent of a frozen segmenter on the completed studies"
 SEEN = "**seen**: the model was trained on subjects of this cell; the number says nothing about new ones."
 
 
@@ -59,6 +61,10 @@ def to_markdown(results: Results | Sequence[Path], metric: str = "dice") -> str:
     if rows:
         head = ["Sequence", "Method", *(title for title, _ in MEASURES.values()), "n subjects", "n images"]
         parts.append("Completion of missing sequences:\n\n" + markdown_table(head, rows, left=2))
+    if column_order(results, "downstream_dice"):
+        parts.append(f"{DOWNSTREAM}:\n\n{_dice_markdown(results, 'downstream_dice')}")
+    for section in further_sections(results):
+        parts.append(f"{section['title']}:\n\n{markdown_table(section['head'], section['rows'], left=2)}")
     return "\n".join([*parts, *(f"{note}\n" for note in making_notes(results))])
 
 
