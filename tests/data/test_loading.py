@@ -45,6 +45,7 @@ class Subjects:
     """Stands for a cache of the given entries."""
 
     sites = class_labels = ()
+    tables = None
 
     def __init__(self, *entries: Study) -> None:
         self.entries = {one.subject_id: one for one in entries}

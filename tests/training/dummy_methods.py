@@ -9,7 +9,7 @@ from anymri.losses.segmentation import cross_entropy
 from anymri.methods import Method, MethodConfig, MethodInfo, Preset, StepContext
 from anymri.protocol.method import zero_absent
 from anymri.protocol.request import EVERYTHING
-from anymri.types import GLIOMA, Batch, DataSpec, Head, OptimizerSettings, Prediction, Stage, StepOutput
+from anymri.types import GLIOMA, Batch, DataSpec, Graph, Head, OptimizerSettings, Prediction, Stage, StepOutput
 
 
 class Small(Method):
@@ -112,3 +112,26 @@ class OneByOne(Small):
         others = self.predict(batch.image, batch.available & ~labelled).logits
         certain = -others.log_softmax(dim=1).amax(dim=1).mean()
         return StepOutput(loss + 0.01 * certain, {"cross_entropy": loss.detach(), "certain": certain.detach()})
+
+
+class VectorReader(Small):
+    """Learns a number of each subject from its vector and its graph; subjects without either teach nothing of it."""
+
+    name = "vector_reader"
+    uses = ("tables",)
+
+    def __init__(self, config: MethodConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.score = nn.Linear(2, 1)
+
+    def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
+        _, loss = self.supervised(batch)
+        errors = [self.error(arrays) for arrays in batch.arrays if "clinical" in arrays]
+        error = torch.stack(errors).sum() if errors else loss.new_zeros(())
+        return StepOutput(loss + error, {"cross_entropy": loss.detach(), "error": error.detach()})
+
+    def error(self, arrays):
+        graph = Graph.of(arrays, "functional")
+        gathered = torch.zeros_like(graph.nodes).index_add(0, graph.edges[1], graph.nodes[graph.edges[0]])
+        known = torch.cat([arrays["clinical"][:1], gathered.mean()[None]])
+        return (self.score(known) - arrays["clinical"][1]).square().sum()

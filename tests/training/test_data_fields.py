@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import dummy_methods
+import numpy as np
 import pytest
 import torch
 from small_cohort import write_cache
@@ -13,6 +14,7 @@ from small_cohort import write_cache
 from anymri import methods
 from anymri.config import result_changing
 from anymri.data.cache import Cache
+from anymri.data.tables import ArrayKind, Tables, graph_kinds
 from anymri.evaluation.seen import image_signatures
 from anymri.protocol.weights_file import read_header
 from anymri.training import preparation, train
@@ -215,3 +217,46 @@ def test_memory_of_a_step_is_told_of_every_one_of_them(made):
             if cls is dummy_methods.OneByOne:
                 continue  # asks the loop for a further batch
             assert StepMemory(method, method.presets["tiny"].stages[0]).gib((16, 16, 16), 2) > 0
+
+
+# --------------------------------------------------------------------------------------------- vectors and graphs
+
+
+@pytest.fixture
+def table_cache(tmp_path):
+    """p0 and p1 have a vector and a graph, p2 has none."""
+    folder = write_cache(tmp_path / "tables_too")
+    kinds = {"clinical": ArrayKind("float32", (2,)), **graph_kinds("functional", 1, 1)}
+    tables = Tables.create(folder / "tables", kinds)
+    for number in range(2):
+        arrays = {
+            "clinical": np.array([number, 1 - 3 * number], np.float32),
+            "functional.nodes": np.full((3, 1), number + 1, np.float32),
+            "functional.edges": np.array([[0, 1], [1, 2]]),
+            "functional.edge_features": np.ones((2, 1), np.float32),
+        }
+        tables.write(f"p{number}", arrays)
+    return folder
+
+
+def test_a_method_learns_from_a_vector_and_a_graph_of_each_subject(config, made, tmp_path, table_cache):
+    settings = {"cache": str(table_cache)}
+    chosen = config("vector_reader", ["p0", "p1", "p2"], settings, epochs=8, lr=0.1)
+    run = train(chosen, tmp_path / "run", progress=False)
+    errors = [row["terms"]["error"] for row in read_log(run)[1:]]
+    assert errors[-1] < 0.3 * errors[0]
+    for batch in made[0].seen:
+        for name, arrays in zip(batch.subject_ids, batch.arrays, strict=True):
+            assert ("clinical" in arrays) == (name != "p2")
+    untold = train(config("small", ["p0", "p1"], settings), tmp_path / "untold", progress=False)
+    assert all(arrays == {} for batch in made[-1].seen for arrays in batch.arrays)
+    assert "tables" not in card(untold)
+    before = card(run)["identity"]
+    Tables(table_cache / "tables").write("p2", {"clinical": np.zeros(2, np.float32)})
+    assert preparation.prepare(chosen).facts["identity"] != before
+    assert preparation.prepare(config("small", ["p0", "p1"], settings)).facts["identity"] == card(untold)["identity"]
+
+
+def test_a_method_that_uses_tables_needs_some(config, made):
+    with pytest.raises(UserError, match="tables: has no training subject, which vector_reader needs"):
+        preparation.prepare(config("vector_reader", ["p0", "p1"]))

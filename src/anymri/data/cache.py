@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from anymri.data.datasets.layout import check_subject_id
 from anymri.data.geometry import Geometry
 from anymri.data.study import Study, label_dtype
+from anymri.data.tables import Tables
 from anymri.files import make_folder, replace_file, replace_text
 from anymri.moved import hand_on
 from anymri.types import STATISTICS, DataSpec, UserError
@@ -41,8 +42,8 @@ class Cache:
         Folder with ``dataset.json``.
     hidden : dict of str to collection of str, default={}
         Subject id to modality codes that `entry` gives as absent, as if they had never been acquired.
-    facts : collection of str, default=("site", "class_label")
-        What of these `entry` tells; the others are unknown.
+    facts : collection of str, default=("site", "class_label", "tables")
+        What of these it tells; the others are unknown.
 
     Raises
     ------
@@ -54,7 +55,7 @@ class Cache:
         self,
         folder: str | Path,
         hidden: Mapping[str, Collection[str]] = MappingProxyType({}),
-        facts: Collection[str] = SUBJECT_FACTS,
+        facts: Collection[str] = (*SUBJECT_FACTS, "tables"),
     ) -> None:
         self.folder = Path(folder)
         self.hidden = hidden
@@ -66,6 +67,7 @@ class Cache:
         _check_format(path, settings)
         self.spec = DataSpec(**settings["spec"])
         self._nominal_spacing_mm = settings["spacing_mm"]
+        self.tables = Tables(tables) if "tables" in facts and (tables := self.folder / "tables").is_dir() else None
         self._verified: set[str] = set()
 
     @classmethod

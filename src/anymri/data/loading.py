@@ -248,7 +248,13 @@ def _collate(crops: Sequence[Crop | UnpairedCrop], cache: Cache, labels: bool) -
         identity=identity,
         site=_places(cache.sites, [crop.study.site for crop in crops]),
         class_label=_places(cache.class_labels, [crop.study.class_label for crop in crops]),
+        arrays=tuple(_arrays(cache, crop.subject_id) for crop in crops),
     )
+
+
+def _arrays(cache: Cache, subject_id: str) -> dict[str, Tensor]:
+    found = {} if cache.tables is None else cache.tables.read(subject_id)
+    return {name: torch.from_numpy(array) for name, array in found.items()}
 
 
 def _identity(crops: Sequence[Crop | UnpairedCrop], present: Tensor) -> tuple[tuple[str, ...], Tensor]:

@@ -246,8 +246,9 @@ class Method(nn.Module, Generic[ConfigT]):
     needs: Literal["complete", "any"] | tuple[str, ...] = "any"
     outputs: tuple[str, ...] = ("logits",)
     #: What training reads beyond images and label maps; what is not named is withheld. ``"unlabelled"``: subjects
-    #: without a label map, which are left out otherwise, with the reason. ``"site"``, ``"class_label"``: see `Batch`.
-    uses: tuple[Literal["unlabelled", "site", "class_label"], ...] = ()
+    #: without a label map, which are left out otherwise, with the reason. ``"site"``, ``"class_label"``, ``"tables"``
+    #: (vectors and graphs): see `Batch`.
+    uses: tuple[Literal["unlabelled", "site", "class_label", "tables"], ...] = ()
     #: 2 for a network that works within axial slices. It takes windows of slices (D, H, W) like any other; `divisor`
     #: then concerns H and W alone.
     spatial_dims: int = 3

@@ -345,7 +345,7 @@ def plain_stage(stage: Stage) -> dict[str, Any]:
 
 
 def _subject_facts(cache: Cache, method: Method, training: tuple[str, ...]) -> dict[str, Any]:
-    """Names of the cohort's sites and classes, and each training subject's, of what the method uses."""
+    """What the method uses: the cohort's sites and classes, each training subject's, and the fingerprint of tables."""
     facts: dict[str, Any] = {}
     for name, names in (("site", cache.sites), ("class_label", cache.class_labels)):
         if name not in method.uses:
@@ -357,6 +357,13 @@ def _subject_facts(cache: Cache, method: Method, training: tuple[str, ...]) -> d
                 "of the table of subjects and run anymri preprocess again"
             )
         facts[name] = {"names": list(names), "subjects": known}
+    if "tables" in method.uses:
+        if cache.tables is None or not set(training) & set(cache.tables.subject_ids):
+            raise UserError(
+                f"{cache.folder / 'tables'}: has no training subject, which {method.name} needs; write its vectors or "
+                "graphs with anymri.data.tables"
+            )
+        facts["tables"] = cache.tables.fingerprint()
     return facts
 
 

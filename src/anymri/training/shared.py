@@ -69,7 +69,7 @@ class SharedStages:
         config["method"]["config"].pop("subset", None)
         subjects = plan.stage_subjects[index]
         content = [config, plain_stage(plan.stages[index]), index, plan.facts["dataset_fingerprint"]]
-        content += [plan.facts.get(name) for name in ("code", "hidden", "site", "class_label")]
+        content += [plan.facts.get(name) for name in ("code", "hidden", "site", "class_label", "tables")]
         content += [subjects.trained, subjects.pools, before]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
         for name, value in sorted(start.items()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anymri.modalities import MODALITIES
 
-__all__ = ["GLIOMA", "STATISTICS", "UNLABELLED", "Batch", "DataSpec", "Subject", "Where"]
+__all__ = ["GLIOMA", "STATISTICS", "UNLABELLED", "Batch", "DataSpec", "Graph", "Subject", "Where"]
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,29 @@ class Where(NamedTuple):
     flipped: Tensor
 
 
+class Graph(NamedTuple):
+    """Graph of one subject, as arrays or tensors.
+
+    Attributes
+    ----------
+    nodes : float32, shape (N, F)
+        Features of the nodes.
+    edges : int64, shape (2, E)
+        From and to node of each edge, counted from 0; an undirected edge stands there twice.
+    edge_features : float32, shape (E, K)
+    """
+
+    nodes: Any
+    edges: Any
+    edge_features: Any
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any], name: str) -> Graph | None:
+        """The graph of a name from a subject's arrays (``<name>.nodes`` and so on); None if it has none."""
+        parts = [f"{name}.{part}" for part in cls._fields]
+        return cls(*(arrays[part] for part in parts)) if parts[0] in arrays else None
+
+
 class Batch(NamedTuple):
     """Batch of subjects for a training step or `Method.fit`.
 
@@ -218,6 +241,10 @@ class Batch(NamedTuple):
         Place of each subject's site and class in the cohort's sorted lists of names (`anymri.data.cache.Cache.sites`
         and `class_labels`), -1 where unknown or where the method does not name it in `uses`. None in batches made by
         hand.
+    arrays : tuple of dict of str to Tensor
+        Vectors and graphs of each row's subject by name (`anymri.data.tables`); a name is not there where a subject
+        lacks the array, and none is where the method does not name ``"tables"`` in `uses`; `Graph.of` joins the parts
+        of a graph. Empty in batches made by hand.
     """
 
     image: Tensor
@@ -230,6 +257,7 @@ class Batch(NamedTuple):
     identity: Tensor | None = None
     site: Tensor | None = None
     class_label: Tensor | None = None
+    arrays: tuple[dict[str, Tensor], ...] = ()
 
     @property
     def labelled(self) -> Tensor:
