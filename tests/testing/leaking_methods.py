@@ -1,4 +1,4 @@
-"""Small methods that each leak in one plausible way, and three that do not."""
+"""Small methods that each leak in one plausible way, and some that do not."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import torch
 from late_fusion import LateFusion
 from torch import nn
 
+from anymri.losses.segmentation import cross_entropy
 from anymri.nn.fusion import masked_moments
-from anymri.protocol.method import zero_absent
+from anymri.protocol.method import Preset, zero_absent
+from anymri.protocol.per_subset import PerSubset
 from anymri.protocol.request import EVERYTHING
-from anymri.types import Prediction, StepOutput
+from anymri.types import Head, Prediction, StepOutput
 
 
 class Clean(LateFusion):
@@ -81,6 +83,55 @@ class Staged(LateFusion):
         distance = (self.classifier(moments) - self.follower(moments).detach()).float().square().mean()
         terms = {"own": own.loss, "complete": complete.loss, "follow": self.level.clamp(0.1, 0.5) * distance}
         return StepOutput.of(terms, {"complete": float(self.share)})
+
+
+class Tutored(PerSubset):
+    # A teacher of all sequences, trained once for the students of all subsets.
+    name = "tutored"
+    info = replace(LateFusion.info)
+    presets = {
+        name: Preset((replace(preset.stages[0], name="teach", needs="complete", shared=True), preset.stages[0]))
+        for name, preset in LateFusion.presets.items()
+    }
+    outputs = ("logits",)
+    __doc__ = LateFusion.__doc__
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        self.head = Head("softmax", ("background", *spec.labels))
+        self.build_networks(len(spec.modalities), len(self.subset_modalities))
+
+    def build_networks(self, everything, own):
+        self.teacher = nn.Conv3d(everything, len(self.head.channels), 1)
+        self.student = nn.Conv3d(own, len(self.head.channels), 1)
+
+    def predict_subset(self, sources, available):
+        return Prediction(logits=self.student(sources))
+
+    def turns(self, stage):
+        return {"main": [{"params": list((self.teacher if stage.shared else self.student).parameters())}]}
+
+    def teach(self, batch):
+        return self.teacher(zero_absent(batch.image, batch.present)).float()
+
+    def training_step(self, batch, ctx):
+        target = self.head.target(batch.label, self.spec)
+        if ctx.stage.shared:
+            return StepOutput.of({"cross_entropy": cross_entropy(self.teach(batch), target)})
+        logits = self.student(self.take_own(batch.image, batch.present)).float()
+        return StepOutput.of({"distance": (logits - self.teach(batch).detach()).square().mean()})
+
+
+class BuildsItsStudentFirst(Tutored):
+    def build_networks(self, everything, own):
+        self.student = nn.Conv3d(own, len(self.head.channels), 1)
+        self.teacher = nn.Conv3d(everything, len(self.head.channels), 1)
+
+
+class ShowsItsTeacherTheSubset(Tutored):
+    def teach(self, batch):
+        own = self.spec.available(self.subset_modalities)
+        return self.teacher(zero_absent(batch.image, batch.present & own)).float()
 
 
 def brain_of(image):
@@ -265,5 +316,7 @@ NOTICED_BY = {
     SeedsDropoutByTheImage: "what_is_not_present_never_reaches_loss_or_gradients",
     RunningMeanOfAllChannels: "what_is_not_present_never_reaches_loss_or_gradients",
     NormalisedOverTheBatch: "rows_of_a_batch_do_not_meet",
+    BuildsItsStudentFirst: "a_shared_stage_is_the_same_for_every_subset",
+    ShowsItsTeacherTheSubset: "a_shared_stage_is_the_same_for_every_subset",
     NormalisedOverTheBatchAsDeclared: "batch_statistics_leave_out_rows_that_lack_the_sequence",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from leaking_methods import NOTICED_BY, Clean, EarlyFusion, Staged
+from leaking_methods import NOTICED_BY, Clean, EarlyFusion, Staged, Tutored
 
 from anymri.testing import CHECKS, Candidate, check_method
 from anymri.testing.batches import POISONS, brains, make_batch, poison
@@ -27,6 +27,11 @@ def test_a_leak_is_noticed_by_name(method):
     (outcome,) = check_method(method, only=NOTICED_BY[method], quiet=True)
     assert outcome.result == "failed", outcome
     assert "Error" not in outcome.words, "it must run, and be caught"
+
+
+def test_a_shared_teacher_that_is_the_same_for_every_subset_passes():
+    (outcome,) = check_method(Tutored, only="a_shared_stage_is_the_same_for_every_subset", quiet=True)
+    assert outcome.result == "passed", outcome
 
 
 def test_declaring_what_is_not_so_is_noticed():

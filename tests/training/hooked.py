@@ -21,7 +21,7 @@ class Hooked(TwoTurns):
     presets = {
         "tiny": Preset(
             (
-                Stage("warm", 2, 2, (12,) * 3, "uniform_subset", 2, needs=("t2",), ema=0.9),
+                Stage("warm", 2, 2, (12,) * 3, "uniform_subset", 2, needs=("t2",), ema=0.2),
                 Stage("main", 2, 1, (12,) * 3, "curriculum", 2, select="best", subjects="partial"),
             )
         )

@@ -256,7 +256,7 @@ def test_what_a_stage_does_not_train_rests(trained, hooked, monkeypatch):
     assert {step["modes"] for step in method.seen if "modes" in step} == {(True, False)}
 
 
-@pytest.mark.parametrize(("setting", "decay"), [(None, 0.9), (0.5, 0.5)])
+@pytest.mark.parametrize(("setting", "decay"), [(None, 0.2), (0.05, 0.05)])
 def test_a_stage_ends_with_its_own_moving_average(trained, hooked, monkeypatch, setting, decay):
     """By hand, on one weight; `training.ema` replaces the stage's decay."""
     seen = []

@@ -257,6 +257,27 @@ def the_drawn_subset_decides_what_is_learned_from(candidate: Candidate) -> None:
         demand(result["output"].loss != many[turn]["output"].loss, f"{turn}: the subset drawn changes nothing")
 
 
+def a_shared_stage_is_the_same_for_every_subset(candidate: Candidate) -> None:
+    """It starts with the same weights and learns the same, or runs of several subsets could not share it."""
+    shared = {stage.name for stage in candidate.method.stages if stage.shared}
+    if not shared:
+        raise SkipTest("no stage is shared")
+    results = []
+    for subset in ("t1c+flair", "t1"):
+        method = candidate.build(subset=subset)
+        batch = candidate.full_batch(method, rows=1)
+        turns = run_turns(method, batch._replace(available=batch.present))
+        results.append({turn: result for turn, result in turns.items() if turn.partition(".")[0] in shared})
+    for turn, first in results[0].items():
+        second = results[1][turn]
+        demand_same(first["output"].loss, second["output"].loss, f"{turn}: the loss depends on the subset")
+        demand(
+            first["gradients"].keys() == second["gradients"].keys(), f"{turn}: what is trained depends on the subset"
+        )
+        for key, gradient in first["gradients"].items():
+            demand_same(gradient, second["gradients"][key], f"{turn}: the gradient of {key} depends on the subset")
+
+
 def bfloat16_autocast_trains(candidate: Candidate) -> None:
     # Without AMX oneDNN's weight gradients of small volumes read memory nobody wrote.
     if not trains_in_bf16("cpu"):
@@ -324,6 +345,7 @@ CHECKS: tuple[Any, ...] = (
     gradients_reach_every_parameter_that_is_not_declared_untrained,
     every_logged_loss_term_is_positive_and_teaches,
     the_drawn_subset_decides_what_is_learned_from,
+    a_shared_stage_is_the_same_for_every_subset,
     bfloat16_autocast_trains,
     twenty_steps_on_one_batch_lower_the_loss,
 )
