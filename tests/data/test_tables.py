@@ -149,4 +149,7 @@ def test_a_batch_has_the_arrays_of_its_rows(tmp_path: Path) -> None:
     assert torch.equal(rows["p2"]["visits"], torch.tensor([2, 5, 9]))
     (alone,) = volume_batch(cache, "p0").arrays
     assert alone["clinical"].dtype == torch.float32
+    (folder / "tables" / "tables.json").write_text("{")  # of no concern to who does not ask
     assert volume_batch(Cache(folder, facts=()), "p0").arrays == ({},)
+    with pytest.raises(UserError, match="is damaged"):
+        volume_batch(Cache(folder), "p0")

@@ -59,7 +59,7 @@ class Cache:
     ) -> None:
         self.folder = Path(folder)
         self.hidden = hidden
-        self.facts = tuple(name for name in SUBJECT_FACTS if name in facts)
+        self.facts = frozenset(facts)
         path = self.folder / "dataset.json"
         if not path.is_file():
             raise UserError(f"{self.folder}: is not a cache (no dataset.json); run anymri preprocess first")
@@ -67,7 +67,6 @@ class Cache:
         _check_format(path, settings)
         self.spec = DataSpec(**settings["spec"])
         self._nominal_spacing_mm = settings["spacing_mm"]
-        self.tables = Tables(tables) if "tables" in facts and (tables := self.folder / "tables").is_dir() else None
         self._verified: set[str] = set()
 
     @classmethod
@@ -132,6 +131,12 @@ class Cache:
         """Known classes of all subjects, sorted: the numbers of `anymri.types.Batch.class_label`."""
         return self._names("class_label")
 
+    @cached_property
+    def tables(self) -> Tables | None:
+        """Vectors and graphs of the subjects, if there are any."""
+        folder = self.folder / "tables"
+        return Tables(folder) if "tables" in self.facts and folder.is_dir() else None
+
     def _names(self, fact: str) -> tuple[str, ...]:
         if fact not in self.facts:
             return ()
@@ -181,7 +186,7 @@ class Cache:
             geometry=geometry,
             subject_id=subject_id,
             ignore=self.spec.ignore,
-            **{name: sidecar.get(name, "") for name in self.facts},
+            **{name: sidecar.get(name, "") for name in SUBJECT_FACTS if name in self.facts},
         )
 
     def verify(self, subject_id: str) -> None:
