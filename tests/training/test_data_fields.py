@@ -18,6 +18,7 @@ from anymri.data.tables import ArrayKind, Tables, graph_kinds
 from anymri.evaluation.seen import image_signatures
 from anymri.protocol.weights_file import read_header
 from anymri.training import preparation, train
+from anymri.training.checkpoint import CheckpointStore
 from anymri.training.log import read_log
 from anymri.training.memory import StepMemory
 from anymri.types import GLIOMA, Stage, UserError
@@ -258,3 +259,26 @@ def test_a_method_learns_from_a_vector_and_a_graph_of_each_subject(config, made,
 def test_a_method_that_uses_tables_needs_some(config, made):
     with pytest.raises(UserError, match="tables: has no training subject, which vector_reader needs"):
         preparation.prepare(config("vector_reader", ["p0", "p1"]))
+
+
+# ---------------------------------------------------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("name", ["self_taught", "one_by_one", "vector_reader"])
+def test_a_run_that_died_ends_as_if_unbroken(config, made, tmp_path, table_cache, monkeypatch, name):
+    settings = {"cache": str(table_cache), "hide": {"*": 0.5}}
+    chosen = config(name, ["p0", "p1", "p4"][: 2 + (name != "vector_reader")], settings, epochs=3)
+    whole = train(chosen, tmp_path / "whole", progress=False)
+    steps, write = len(made[-1].seen), CheckpointStore.write
+
+    def write_and_die(self, state):
+        write(self, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckpointStore, "write", write_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, tmp_path / "broken", progress=False)
+    monkeypatch.setattr(CheckpointStore, "write", write)
+    broken = train(chosen, tmp_path / "broken", progress=False)
+    assert 0 < len(made[-1].seen) < steps
+    assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()

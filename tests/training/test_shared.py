@@ -131,7 +131,7 @@ def test_a_run_that_took_a_teacher_goes_on_as_if_unbroken(run, tmp_path, monkeyp
         pass
 
     def die(name):
-        if name == "sync pointer's folder":
+        if name == "pointer: sync folder":
             raise Died
 
     for folder, subset in (("alone", "flair"), ("runs", "flair")):  # within the stage, and after taking it
