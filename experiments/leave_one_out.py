@@ -34,7 +34,7 @@ def network(work: Path, fold: int, name: str, split: str = SPLIT) -> Path:
         method = open_model(run(RECIPE, work, name, split, fold))
         for parameter in method.parameters():
             parameter.data = parameter.data.half()
-        method.save(out, method.extra)
+        method.save(out, method.facts)
     return out
 
 

@@ -14,6 +14,7 @@ from command_line import refused, run
 
 from anymri.data.cache import Cache
 from anymri.methods import create
+from anymri.protocol.facts import TrainingFacts
 from anymri.types import GLIOMA
 
 SHAPE = (24, 20, 16)
@@ -109,7 +110,7 @@ def model(tmp_path_factory):
     """A tiny network with random weights that segments and completes."""
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     method = create("unet", preset="tiny", width=2, depth=2, completion=1.0)
-    method.save(path, extra={"spacing_mm": [2.0, 2.0, 2.0], "window": [8, 8, 8]})
+    method.save(path, TrainingFacts(spacing_mm=(2.0, 2.0, 2.0), window=(8, 8, 8)))
     return path
 
 

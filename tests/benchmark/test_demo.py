@@ -13,6 +13,7 @@ from PIL import Image
 from anymri.benchmark import demo
 from anymri.config import load_run_config
 from anymri.methods import create
+from anymri.protocol.facts import TrainingFacts
 from anymri.types import GLIOMA, UserError
 from anymri.zoo import weights_paths
 
@@ -23,7 +24,7 @@ def model(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     method = create("unet", preset="tiny", width=4, depth=2, completion=1.0)
-    method.save(path, extra={"spacing_mm": [8.0, 8.0, 8.0], "window": [12, 12, 12]})
+    method.save(path, TrainingFacts(spacing_mm=(8.0, 8.0, 8.0), window=(12, 12, 12)))
     return str(path)
 
 

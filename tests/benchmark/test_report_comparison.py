@@ -21,6 +21,7 @@ from anymri.benchmark.report.comparison import (
 )
 from anymri.benchmark.report.figures import standalone
 from anymri.benchmark.report.published_numbers import published_groups, single_sequence_table
+from anymri.protocol.facts import TrainingFacts
 from anymri.types import UserError
 
 
@@ -124,7 +125,7 @@ def test_costs_are_matched_by_run_and_the_table_knows_parameters(dice_rows, tabl
 def test_costs_of_a_network_are_measured(tmp_path):
     from anymri.methods import create
 
-    create("unet", preset="tiny", width=2, depth=2).save(tmp_path / "w.safetensors", {"run": "mine"})
+    create("unet", preset="tiny", width=2, depth=2).save(tmp_path / "w.safetensors", TrainingFacts(run="mine"))
     costs = measure_runs([tmp_path / "w.safetensors"], (8, 8, 8), repetitions=1)
     assert list(costs["subset"]) == ["t1+t1c+t2+flair", "t1", "t1c", "t2", "flair"]
     assert set(costs["run"]) == {"mine"}

@@ -12,6 +12,7 @@ from anymri.evaluation import evaluate, metrics, results
 from anymri.evaluation.baselines import BASELINES
 from anymri.evaluation.downstream import FrozenSegmenter, complete_study
 from anymri.methods import create
+from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.weights_file import weights_digest
 from anymri.types import GLIOMA, DataSpec, UserError
 
@@ -24,7 +25,7 @@ WHOLE = GLIOMA.region_values("whole_tumor")
 def segmenter(tmp_path_factory):
     """The threshold baseline as it starts: whole tumour where FLAIR is above 1.5."""
     path = tmp_path_factory.mktemp("segmenter") / "threshold.safetensors"
-    create("threshold").save(path, extra={"run": "threshold-run", "training_images": []})
+    create("threshold").save(path, TrainingFacts(run="threshold-run", training_images=()))
     return path
 
 
@@ -85,7 +86,7 @@ def test_studies_that_the_segmenter_was_trained_on_are_marked(three, mean_method
     from anymri.evaluation.seen import training_images
 
     path = tmp_path / "seen.safetensors"
-    create("threshold").save(path, extra={"training_images": training_images(three.cache, three.names[:1])})
+    create("threshold").save(path, TrainingFacts(training_images=tuple(training_images(three.cache, three.names[:1]))))
     table = evaluate(
         mean_method, three.cache.folder, tmp_path / "r.parquet", subsets=["t2"], downstream=path, **OPTIONS
     )
@@ -98,7 +99,7 @@ def test_studies_that_the_segmenter_was_trained_on_are_marked(three, mean_method
 def test_the_command_scores_both(three, segmenter, tmp_path):
     torch.manual_seed(0)
     model, out = tmp_path / "model.safetensors", tmp_path / "r.parquet"
-    create("u_hved", widths=[2, 4]).save(model, extra={"window": [16, 16, 16]})
+    create("u_hved", widths=[2, 4]).save(model, TrainingFacts(window=(16, 16, 16)))
     answer = run(
         "evaluate", model, "--data", three.cache.folder, "-o", out, "--subset", "t1", "--metrics", "full",
         "--downstream", segmenter, "--precision", "32", "-q",
@@ -224,7 +225,7 @@ def test_segmenters_that_do_not_fit_are_refused(three, mean_method, segmenter, t
         assert not (tmp_path / "r.parquet").exists()
 
     def weights(name, method, **extra):
-        method.save(tmp_path / name, extra=extra)
+        method.save(tmp_path / name, TrainingFacts.read(extra, name))
         return tmp_path / name
 
     two = DataSpec(modalities=("t1", "t2"))

@@ -16,6 +16,7 @@ from anymri.evaluation.seen import add_training_images, training_images
 from anymri.evaluation.setup import Evaluation, EvaluationSettings
 from anymri.inference.restore import restore_probability
 from anymri.methods import create, load, read_header
+from anymri.protocol.facts import TrainingFacts
 from anymri.types import GLIOMA, DataSpec, UserError
 
 QUIET = {"progress": False, "pictures": False, "precision": "32"}
@@ -223,14 +224,14 @@ def test_training_images_are_known_by_content_not_by_name(three, study_maker, ca
 
         write_brats2023(tmp_path / "files", subject.replace("Other", "BraTS-GLI"), arrays, mask)
     cache = cache_maker(tmp_path, {}, None)  # another spacing as well
-    mean_method.extra = {"training_images": training_images(three.cache, three.names[:1])}
+    mean_method.facts = TrainingFacts(training_images=tuple(training_images(three.cache, three.names[:1])))
     table = evaluate(mean_method, cache.folder, tmp_path / "r.parquet", subsets=["t2"], **QUIET)
     seen = table[table["method"] == "mean"].groupby("subject", observed=True)["seen_in_training"].max()
     assert seen.to_dict() == {"BraTS-GLI-00001-000": False, "BraTS-GLI-00009-000": True}
 
 
 def test_without_signatures_an_equal_name_counts_as_seen(three, mean_method, tmp_path):
-    mean_method.extra = {"training_subjects": three.names[:1]}
+    mean_method.facts = TrainingFacts(training_subjects=three.names[:1])
     table = evaluate(mean_method, three.cache.folder, tmp_path / "r.parquet", subsets=["flair"], **QUIET)
     seen = table[table["method"] == "mean"].groupby("subject", observed=True)["seen_in_training"].max()
     assert seen.to_dict() == dict(zip(three.names, [True, False, False], strict=True))
@@ -238,8 +239,8 @@ def test_without_signatures_an_equal_name_counts_as_seen(three, mean_method, tmp
 
 
 def test_an_equal_name_in_other_data_does_not_count(three, mean_method, tmp_path):
-    def seen(**extra):
-        mean_method.extra = {"training_subjects": three.names, **extra}
+    def seen(**facts):
+        mean_method.facts = TrainingFacts(training_subjects=three.names, **facts)
         return evaluate(
             mean_method, three.cache.folder, tmp_path / "r.parquet", subsets=["flair"], outputs=("logits",), **QUIET
         )["seen_in_training"].any()
@@ -251,12 +252,12 @@ def test_an_equal_name_in_other_data_does_not_count(three, mean_method, tmp_path
 
 def test_signatures_can_be_added_to_weights(three, tmp_path):
     unet = create("unet", preset="tiny")
-    unet.save(tmp_path / "w.safetensors", extra={"training_subjects": three.names[:2], "run": "a"})
+    unet.save(tmp_path / "w.safetensors", TrainingFacts(training_subjects=tuple(three.names[:2]), run="a"))
     stored = add_training_images(tmp_path / "w.safetensors", three.cache)
     assert stored == training_images(three.cache, three.names[:2])
     assert len(stored) == 8
-    extra = read_header(tmp_path / "w.safetensors").extra
-    assert extra == {"training_subjects": three.names[:2], "run": "a", "training_images": stored}
+    facts = read_header(tmp_path / "w.safetensors").facts
+    assert facts == TrainingFacts(training_subjects=tuple(three.names[:2]), run="a", training_images=tuple(stored))
     for key, value in load(tmp_path / "w.safetensors").state_dict().items():
         assert np.array_equal(value, unet.state_dict()[key], equal_nan=True)
 
@@ -301,9 +302,9 @@ def test_mistakes_are_one_line_and_leave_nothing(three, mean_method, tmp_path):
     refuses("nobody is not in this cache", subjects=["nobody"])
     refuses("is not a cache", cache=tmp_path.parent / "nowhere")
     refuses("unknown model", model="no such model")
-    mean_method.extra = {"spacing_mm": [1.0, 1.0, 1.0]}
+    mean_method.facts = TrainingFacts(spacing_mm=(1.0, 1.0, 1.0))
     refuses("2x2x2 mm voxels, the model was trained at 1x1x1 mm")
-    mean_method.extra = {}
+    mean_method.facts = TrainingFacts()
     mean_method.spec = DataSpec(modalities=("t1", "t2"))
     refuses("the model takes t1, t2")
 

@@ -16,6 +16,7 @@ from anymri.evaluation.baselines import BASELINES
 from anymri.evaluation.metrics.calibration import brier
 from anymri.evaluation.scoring import score_classes, score_synthesis_by_place
 from anymri.methods import MethodConfig
+from anymri.protocol.facts import TrainingFacts
 from anymri.types import GLIOMA, UserError
 
 OPTIONS = {"progress": False, "pictures": False, "precision": "32", "subsets": ["flair", "t1+t2"]}
@@ -120,7 +121,7 @@ def classified(three, mean_method, tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(mean_method), "decode", with_class)
     monkeypatch.setattr(type(mean_method), "outputs", ("logits", "image", "class_logits"))
-    mean_method.extra = {"class_label_names": ["high", "low"]}
+    mean_method.facts = TrainingFacts(class_label_names=("high", "low"))
     return Cache(folder), mean_method
 
 
@@ -138,10 +139,10 @@ def test_class_logits_are_scored_where_the_data_have_classes(classified, three, 
 
 def test_a_class_that_the_model_does_not_know_is_not_scored(classified, three, tmp_path):
     cache, method = classified
-    method.extra = {"class_label_names": ["low", "other"]}
+    method.facts = TrainingFacts(class_label_names=("low", "other"))
     table = evaluate(method, cache.folder, tmp_path / "r.parquet", outputs=("class_logits",), **OPTIONS)
     assert set(table["subject"]) == {three.names[1]}
-    method.extra = {}
+    method.facts = TrainingFacts()
     with pytest.raises(UserError, match="nothing to score"):
         evaluate(method, cache.folder, tmp_path / "s.parquet", outputs=("class_logits",), **OPTIONS)
 

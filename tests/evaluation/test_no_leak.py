@@ -21,6 +21,7 @@ from anymri.data.preprocess import preprocess
 from anymri.evaluation.score_subject import predict_entry
 from anymri.evaluation.setup import Evaluation, EvaluationSettings
 from anymri.methods import PerSubsetModels, create, get_method, list_methods
+from anymri.protocol.facts import TrainingFacts
 from anymri.types import GLIOMA
 
 SUBSETS = GLIOMA.subsets()
@@ -69,7 +70,7 @@ def _open(name: str, cache: Cache, three, subsets=SUBSETS) -> Evaluation:
         method = PerSubsetModels({GLIOMA.subset_name(s): build(subset=GLIOMA.subset_name(s)) for s in subsets})
     else:
         method = build()
-    method.extra = {"window": WINDOW}
+    method.facts = TrainingFacts(window=WINDOW)
     return Evaluation.prepare(method, cache, EvaluationSettings())
 
 
@@ -147,7 +148,7 @@ def _assert_equal(first, second, where: str) -> None:
 def test_a_leak_would_be_found(three, deleted, mean_method, monkeypatch, leak):
     """The comparison fails for a box over all present sequences, and for a method that peeks."""
     name, subject = "t1", three.names[0]
-    mean_method.extra = {"window": WINDOW}
+    mean_method.facts = TrainingFacts(window=WINDOW)
     if leak == "value":
         decode = type(mean_method).decode
         everything = torch.ones(1, 4, dtype=torch.bool)

@@ -16,6 +16,7 @@ from anymri.data.preprocess import preprocess_study
 from anymri.inference.predict import load, predict_study, write_result
 from anymri.inference.sliding_window import WindowSettings, predict_subject
 from anymri.methods import create
+from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.method import Method, MethodConfig, Preset
 from anymri.protocol.request import EVERYTHING
 from anymri.types import GLIOMA, Head, Prediction, Stage, UserError
@@ -112,7 +113,7 @@ def test_segmentation_lies_on_the_input_grid_where_the_lesion_is(bright, affine)
 
 def test_a_model_with_its_own_spacing_answers_on_the_input_grid(bright, affine):
     images, lesion = native_study(affine, shape=(36, 40, 28))
-    bright.extra = {"spacing_mm": 2 * EDGE_MM, "window": (16, 16, 16)}
+    bright.facts = TrainingFacts(spacing_mm=(2 * EDGE_MM,) * 3, window=(16, 16, 16))
     result = predict_study({"flair": images["flair"]}, bright)
     found = np.asarray(result.segmentation.dataobj) != 0
     assert found.shape == lesion.shape
@@ -132,7 +133,7 @@ def test_windows_have_the_size_of_training(bright, affine, monkeypatch):
 
     monkeypatch.setattr(predict, "predict_subject", spy)
     images, _ = native_study(affine)
-    bright.extra = {"window": (16, 16, 16)}
+    bright.facts = TrainingFacts(window=(16, 16, 16))
     predict_study({"flair": images["flair"]}, bright)
     assert seen == [(16, 16, 16)]
 
@@ -309,7 +310,7 @@ def test_samples_show_how_far_they_agree(bright):
 def test_a_model_can_be_loaded_and_used_by_its_file(bright, tmp_path):
     torch.manual_seed(3)
     method = create("u_hemis", preset="tiny")
-    method.save(tmp_path / "model.safetensors", {"spacing_mm": [2 * EDGE_MM] * 3, "window": [16, 16, 16]})
+    method.save(tmp_path / "model.safetensors", TrainingFacts(spacing_mm=(2 * EDGE_MM,) * 3, window=(16, 16, 16)))
     images, _ = native_study(AFFINES["LPS"], shape=(30, 28, 26))
     for place in (tmp_path, tmp_path / "model.safetensors"):
         model = anymri.load(place)

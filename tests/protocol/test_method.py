@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from anymri.methods import Method, MethodConfig, MethodInfo, PerSubsetModels, Preset, SubsetNotTrained, create
+from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.method import zero_absent
 from anymri.protocol.noise import Noise
 from anymri.protocol.request import EVERYTHING, Request
@@ -91,10 +92,10 @@ def test_weights_file_keeps_name_config_specification_and_extra(tmp_path):
     spec = DataSpec(("flair", "t1"), labels={"edema": 2}, regions={"whole_tumor": ("edema",)})
     method = toy(3.0, spec)
     method.weight.data.fill_(7.0)
-    method.save(tmp_path / "toy.safetensors", extra={"spacing_mm": [2.0, 2.0, 2.0]})
+    method.save(tmp_path / "toy.safetensors", TrainingFacts(spacing_mm=(2.0, 2.0, 2.0)))
     header = read_header(tmp_path / "toy.safetensors")
     assert header.name == "toy"
-    assert header.extra == {"spacing_mm": [2.0, 2.0, 2.0]}
+    assert header.facts == TrainingFacts(spacing_mm=(2.0, 2.0, 2.0))
     again = Toy.load(tmp_path / "toy.safetensors", spec)
     assert again.spec == spec
     assert again.config == ToyConfig(gain=3.0)
@@ -104,7 +105,7 @@ def test_weights_file_keeps_name_config_specification_and_extra(tmp_path):
 
 def test_saving_twice_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
-        toy().save(tmp_path / name, extra={"b": 1, "a": 2})
+        toy().save(tmp_path / name, TrainingFacts(seed=1, fold=2))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

@@ -26,7 +26,7 @@ def run(make_config, tmp_path):
 def test_the_code_is_recorded_and_is_no_part_of_the_name(run, make_config):
     plan = prepare(make_config(epochs=1))
     card = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    assert card["code"] == plan.facts["code"] == read_header(run / "model.safetensors").extra["code"]
+    assert card["code"] == plan.facts["code"] == read_header(run / "model.safetensors").facts.code
     assert len(card["code"]) == 16
     assert card["run"] == plan.facts["run"]
 
@@ -70,4 +70,4 @@ def test_results_say_how_many_subjects_a_network_learned_from(make_config, cache
     assert training["subset"] == "t1c"
     assert training["subjects"] == 2
     assert training["dropped"] == {"without t2": 1}, "ACN needs every sequence, and p1 lacks one"
-    assert training["code"] == read_header(run / "model.safetensors").extra["code"]
+    assert training["code"] == read_header(run / "model.safetensors").facts.code

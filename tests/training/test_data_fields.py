@@ -101,10 +101,10 @@ def test_hidden_sequences_take_part_in_nothing(config, made, tmp_path, cache_fol
             codes = set(GLIOMA.modalities) - set(lacking.get(name, ["t2"]))  # p1 has no T2
             assert batch.present[row].tolist() == [code in codes for code in GLIOMA.modalities]
             assert batch.statistics[row, ~batch.present[row]].isnan().all()
-    extra = read_header(run / "model.safetensors").extra
-    assert extra["hidden"] == card(run)["hidden"]
+    facts = read_header(run / "model.safetensors").facts
+    assert facts.hidden == card(run)["hidden"]
     cache = Cache(cache_folder)
-    seen = {name: set(image_signatures(cache.entry(name))) & set(extra["training_images"]) for name in lacking}
+    seen = {name: set(image_signatures(cache.entry(name))) & set(facts.training_images) for name in lacking}
     assert {name: len(images) for name, images in seen.items()} == {n: 4 - len(c) for n, c in lacking.items()}
     monkeypatch.setattr(dummy_methods.Small, "needs", "complete")
     with pytest.raises(UserError, match=r"no training subject left \(1 without t2\+flair"):
@@ -145,7 +145,7 @@ def test_a_method_learns_of_each_site_from_its_own_subjects(config, made, tmp_pa
         assert batch.site.tolist() == [numbers[name] for name in batch.subject_ids]
         assert batch.class_label.tolist() == [-1] * len(batch.subject_ids)  # not named in uses
     assert card(run)["site"] == {"names": ["Aachen", "Bern", "Ulm"], "subjects": {"p0": "Bern", "p2": "Bern"}}
-    assert read_header(run / "model.safetensors").extra["site_names"] == ["Aachen", "Bern", "Ulm"]
+    assert read_header(run / "model.safetensors").facts.site_names == ("Aachen", "Bern", "Ulm")
 
 
 def test_a_method_learns_the_class_of_a_study(config, made, tmp_path, told_cache):
@@ -156,9 +156,9 @@ def test_a_method_learns_the_class_of_a_study(config, made, tmp_path, told_cache
         assert batch.class_label.tolist() == [numbers[name] for name in batch.subject_ids]
     errors = [row["terms"]["class"] for row in read_log(run)[1:]]
     assert errors[-1] < 0.6 * errors[0]
-    extra = read_header(run / "model.safetensors").extra
-    assert extra["class_label_names"] == ["high", "low"]
-    assert "site_names" not in extra
+    facts = read_header(run / "model.safetensors").facts
+    assert facts.class_label_names == ("high", "low")
+    assert facts.site_names is None
 
 
 def test_a_mended_class_is_another_run_for_a_method_that_uses_it_and_for_no_other(config, made, told_cache):

@@ -51,14 +51,14 @@ def test_a_run_folder_holds_what_is_promised(make_config, tmp_path, cache_folder
     assert sorted(path.name for path in run.iterdir() if path.is_file()) == expected.split()
 
     header = read_header(run / "model.safetensors")
-    extra = header.extra
-    assert extra["spacing_mm"] == [1.0, 1.0, 1.0]
-    assert extra["window"] == [16, 16, 16]
-    assert extra["training_subjects"] == ["p0", "p1", "p2"]
-    assert (extra["seed"], extra["fold"], extra["preset"]) == (0, 0, "tiny")
-    assert extra["dataset_fingerprint"] == Cache(cache_folder).fingerprint()
-    assert extra["run"].startswith("u_hved-tiny-balls-fold0-seed0-")
-    assert extra["head"]["channels"] == ["background", "ncr", "edema", "et"]
+    facts = header.facts
+    assert facts.spacing_mm == (1.0, 1.0, 1.0)
+    assert facts.window == (16, 16, 16)
+    assert facts.training_subjects == ("p0", "p1", "p2")
+    assert (facts.seed, facts.fold, facts.preset) == (0, 0, "tiny")
+    assert facts.dataset_fingerprint == Cache(cache_folder).fingerprint()
+    assert facts.run.startswith("u_hved-tiny-balls-fold0-seed0-")
+    assert facts.head["channels"] == ["background", "ncr", "edema", "et"]
 
     resolved = load_run_config(run / "config.yaml")
     assert resolved.method.config["widths"] == [2, 4]

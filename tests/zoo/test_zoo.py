@@ -8,6 +8,7 @@ from command_line import run
 
 import anymri.zoo as zoo
 from anymri.methods import create, get_method
+from anymri.protocol.facts import TrainingFacts
 from anymri.types import GLIOMA, UserError
 
 CARD = """---
@@ -36,7 +37,7 @@ def weights(tmp_path, monkeypatch):
     folder.mkdir()
     for number, name in enumerate(["first", "second"]):
         torch.manual_seed(number)
-        create("u_hemis", preset="tiny").save(folder / f"{name}.safetensors", {"spacing_mm": [2.0, 2.0, 2.0]})
+        create("u_hemis", preset="tiny").save(folder / f"{name}.safetensors", TrainingFacts(spacing_mm=(2.0, 2.0, 2.0)))
         (folder / f"{name}.md").write_text(CARD.format(name=name))
     (folder / "default.txt").write_text("second\n")
     monkeypatch.setattr(zoo, "WEIGHTS", folder)
@@ -70,7 +71,7 @@ def test_a_model_opens_by_alias_name_file_and_run_folder(weights, tmp_path):
     with pytest.raises(UserError, match="no model"):
         zoo.open_model(run)
     (weights / "first.safetensors").rename(run / "model.safetensors")
-    assert zoo.open_model(run).extra == {"spacing_mm": [2.0, 2.0, 2.0]}
+    assert zoo.open_model(run).facts == TrainingFacts(spacing_mm=(2.0, 2.0, 2.0))
     assert not second.training
 
 
@@ -79,7 +80,7 @@ def test_a_folder_of_runs_opens_as_the_family_of_their_networks(tmp_path):
         (tmp_path / "runs" / name).mkdir(parents=True, exist_ok=True)
         facts = {"spacing_mm": [2.0, 2.0, 2.0], "window": [48] * 3, "fold": 0, "training_subjects": [name], **extra}
         network = create(method, preset="tiny", **({} if subset is None else {"subset": subset}))
-        network.save(tmp_path / "runs" / name / "model.safetensors", facts)
+        network.save(tmp_path / "runs" / name / "model.safetensors", TrainingFacts.read(facts, name))
         return network
 
     runs, flair = tmp_path / "runs", train("one", "flair")
@@ -89,9 +90,9 @@ def test_a_folder_of_runs_opens_as_the_family_of_their_networks(tmp_path):
     family = zoo.open_model(runs)
     assert family.subsets == ("flair", "t1c+flair")
     assert same(family.every[0], flair)
-    assert family.extra["run"] == "runs"
-    assert family.extra["spacing_mm"] == [2.0, 2.0, 2.0]
-    assert family.extra["training_subjects"] == ["one", "two"]
+    assert family.facts.run == "runs"
+    assert family.facts.spacing_mm == (2.0, 2.0, 2.0)
+    assert family.facts.training_subjects == ("one", "two")
     assert zoo.weights_paths(runs) == [runs / name / "model.safetensors" for name in ("one", "two")]
     for name, facts, problem in (
         ("twin", {"subset": "flair"}, "two models serve flair; name a folder with one network for each"),
@@ -179,7 +180,7 @@ def test_the_shipped_models_open():
         assert method.spec.modalities == card.modalities
         for value in (card.data, card.command, card.licence, card.limits, card.numbers):
             assert value
-        assert {"spacing_mm", "window"} <= set(method.extra)
+        assert {"spacing_mm", "window"} <= set(method.facts.to_dict())
 
 
 def test_foreign_weights_go_through_the_methods_own_mapping(monkeypatch):

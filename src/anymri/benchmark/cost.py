@@ -61,7 +61,7 @@ def measure_runs(
         steps = zip(shape, divisors(method), strict=True)
         window = method.patch or tuple(step * -(-int(size) // step) for size, step in steps)
         table = cost_table(measure_costs(method, window, subsets=served, repetitions=repetitions))
-        table.insert(0, "run", str(method.extra.get("run") or method.name))
+        table.insert(0, "run", method.facts.run or method.name)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def run_demo(
     _prepare(out)
     console.print(f"[bold]anymri demo[/bold], seed {seed}; repeat it with --seed {seed}")
     console.print(f"1/4 making {subjects} digital brains")
-    spacing = None if opened is None else opened.extra.get("spacing_mm")
+    spacing = None if opened is None else opened.method.facts.spacing_mm
     study, cache = _phantom_cache(out / "phantoms", subjects, seed, spacing)
     if opened is None:
         console.print("2/4 training a small network on further digital brains")
@@ -93,7 +94,7 @@ def _prepare(out: Path) -> None:
 
 
 def _phantom_cache(
-    root: Path, subjects: int, seed: int, spacing_mm: list[float] | None = None
+    root: Path, subjects: int, seed: int, spacing_mm: Sequence[float] | None = None
 ) -> tuple[dict[str, Path], Path]:
     """Phantoms on disk, indexed and preprocessed as anybody's data would be; files of the first one, and the cache."""
     from anymri.data.index import index_dataset, write_subjects

@@ -57,7 +57,7 @@ def predicted_cases(
     from anymri.inference.sliding_window import WindowSettings, iterate_subject
 
     spec = cache.spec
-    windows = WindowSettings().trained_as(method.extra)
+    windows = WindowSettings().trained_as(method.facts)
     served = [spec.subset_name(one) for one in spec.subsets()] if method.subsets == "any" else list(method.subsets)
     wanted = [spec.parse_subset(name) for name in (served if subsets is None else subsets)]
     for subject in subjects:

@@ -57,14 +57,14 @@ def training_of(method: Method | PerSubsetModels) -> list[dict[str, Any]]:
     """
     found = []
     for member in method.every if isinstance(method, PerSubsetModels) else [method]:
-        extra = member.extra
-        subjects = extra.get("training_subjects")
+        facts = member.facts
+        subjects = facts.training_subjects
         found.append(
             {
                 "subset": None if member.subsets == "any" else "/".join(member.subsets),
                 "subjects": None if subjects is None else len(subjects),
-                "dropped": extra.get("dropped_subjects"),
-                "code": extra.get("code"),
+                "dropped": facts.dropped_subjects,
+                "code": facts.code,
             }
         )
     return found

@@ -82,7 +82,7 @@ def score_subject(work: Evaluation, subject: str, advance: Any = lambda: None) -
         if case.synthesis is not None and image is not None:
             scores += score_synthesis(case.synthesis, image.numpy(), prediction.synthesised.numpy(), subset)
         if case.class_label is not None and prediction.class_probability is not None:
-            names = work.extra["class_label_names"]
+            names = work.method.facts.class_label_names
             scores += score_classes(prediction.class_probability.tolist(), names, case.class_label)
         yield from _rows(work, base, subset, scores)
         if image is not None and case.label is not None and (work.downstream or work.then):
@@ -100,7 +100,7 @@ def _open_case(work: Evaluation, subject: str) -> _Case:
     label = None if truth.label is None else np.asarray(truth.label)
     scored = work.asked.synthesis and "image" in (work.asked.outputs or work.method.outputs)
     synthesis = Synthesis(study, work.spec, work.asked.metrics == "full") if scored else None
-    known = work.then is None and study.class_label in work.extra.get("class_label_names", ())
+    known = work.then is None and study.class_label in (work.method.facts.class_label_names or ())
     return _Case(study, truth, label, synthesis, study.class_label if known else None)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from anymri.data.cache import Cache
     from anymri.data.study import Study
+    from anymri.protocol.facts import TrainingFacts
 
 __all__ = ["add_training_images", "image_signatures", "seen_in_training", "training_images"]
 
@@ -40,14 +42,14 @@ def training_images(cache: Cache, subject_ids: Iterable[str]) -> list[str]:
     return sorted({name for subject_id in subject_ids for name in image_signatures(cache.entry(subject_id))})
 
 
-def seen_in_training(study: Study, extra: Mapping[str, Any], same_data: bool = True) -> bool:
+def seen_in_training(study: Study, facts: TrainingFacts, same_data: bool = True) -> bool:
     """Whether a model was trained on an image of this subject.
 
     Parameters
     ----------
     study : Study
-    extra : dict
-        What the weights file stores: ``training_images``, else ``training_subjects``.
+    facts : TrainingFacts
+        What the weights file stores; its ``training_images`` count, else its ``training_subjects``.
     same_data : bool, default=True
         Whether subject ids mean the same persons to the weights and to the cache. Only used for weights that list
         ids but no images.
@@ -57,9 +59,9 @@ def seen_in_training(study: Study, extra: Mapping[str, Any], same_data: bool = T
     Weights that list images are judged by them alone: subject ids may be equal by chance (two phantoms) or differ for
     one study (two copies of a data set).
     """
-    if "training_images" in extra:
-        return bool(set(image_signatures(study)) & set(extra["training_images"]))
-    return same_data and study.subject_id in set(extra.get("training_subjects", ()))
+    if facts.training_images is not None:
+        return bool(set(image_signatures(study)) & set(facts.training_images))
+    return same_data and study.subject_id in (facts.training_subjects or ())
 
 
 def add_training_images(weights: Path | str, cache: Cache) -> list[str]:
@@ -85,8 +87,7 @@ def add_training_images(weights: Path | str, cache: Cache) -> list[str]:
     from anymri.methods import load
     from anymri.protocol.weights_file import read_header
 
-    extra = dict(read_header(weights).extra)
-    found = {*extra.get("training_images", ()), *training_images(cache, extra.get("training_subjects", ()))}
-    extra["training_images"] = sorted(found)
-    load(weights).save(weights, extra=extra)
-    return extra["training_images"]
+    facts = read_header(weights).facts
+    found = sorted({*(facts.training_images or ()), *training_images(cache, facts.training_subjects or ())})
+    load(weights).save(weights, replace(facts, training_images=tuple(found)))
+    return found

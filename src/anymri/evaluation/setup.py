@@ -25,6 +25,7 @@ from anymri.evaluation.seen import seen_in_training
 from anymri.inference.device import device_of, find_device
 from anymri.inference.sliding_window import SubjectPrediction, WindowSettings
 from anymri.methods import Method, PerSubsetModels, SubsetNotTrained
+from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.weights_file import weights_digest
 from anymri.types import DataSpec, UserError
 from anymri.version import __version__
@@ -69,8 +70,6 @@ class Evaluation:
     ----------
     method : Method or PerSubsetModels
         In evaluation mode.
-    extra : dict
-        What the weights file says about its training.
     cache : Cache
     asked : EvaluationSettings
     subsets : list of tuple of str
@@ -92,7 +91,6 @@ class Evaluation:
     """
 
     method: Any
-    extra: dict[str, Any]
     cache: Cache
     asked: EvaluationSettings
     subsets: list[Subset]
@@ -130,17 +128,17 @@ class Evaluation:
         method = model if isinstance(model, Method | PerSubsetModels) else open_model(model)
         if asked.device != "auto" or not in_memory:
             method.to(find_device(asked.device))
-        extra = method.extra
+        facts = method.facts
         if method.spec.modalities != cache.spec.modalities:
             raise UserError(
                 f"{cache.folder}: holds {', '.join(cache.spec.modalities)}, the model takes "
                 f"{', '.join(method.spec.modalities)}; preprocess the same modalities in the same order"
             )
-        _check_spacing(cache, extra)
+        _check_spacing(cache, facts)
         method.eval()
         chosen = _parse_subsets(subsets, method)
-        seed, fold = int(extra.get("seed", seed)), int(extra.get("fold", 0))
-        work = cls(method, extra, cache, asked, chosen, seed, fold=fold)
+        seed = facts.seed if facts.seed is not None else seed
+        work = cls(method, cache, asked, chosen, seed, fold=facts.fold or 0)
         if asked.downstream is not None:
             work.downstream = _open_segmenter(asked.downstream, work)
         if asked.then is not None:
@@ -204,7 +202,7 @@ class Evaluation:
     @property
     def windows(self) -> WindowSettings:
         """How volumes are cut; in windows of the training's size unless another was asked for."""
-        return self.asked.windows.trained_as(self.extra)
+        return self.asked.windows.trained_as(self.method.facts)
 
     def subsets_of(self, subject: str) -> list[Subset]:
         """Subsets that lie within what the subject has."""
@@ -251,18 +249,18 @@ class Evaluation:
 
     def was_seen(self, study: Study, networks: Sequence[Any]) -> bool:
         """Whether one of the networks was trained on this study."""
-        return any(seen_in_training(study, network.extra, self._same_data(network)) for network in networks)
+        return any(seen_in_training(study, network.facts, self._same_data(network)) for network in networks)
 
     def _same_data(self, network: Any) -> bool:
         """Whether weights come from this data set, by fingerprint or name; True if they say nothing."""
-        stored = network.extra.get("dataset_fingerprint")
+        stored = network.facts.dataset_fingerprint
         if stored is None:
             return True
         return stored == self.cache.fingerprint() or f"-{self.dataset}-" in f"-{_run_name(network)}-"
 
 
 def _run_name(network: Any) -> str:
-    return str(network.extra.get("run") or network.name)
+    return str(network.facts.run or network.name)
 
 
 def _members(method: Any) -> list[Method]:
@@ -325,18 +323,18 @@ def _parse_subsets(subsets: Sequence[str] | None, method: Method | PerSubsetMode
     return [subset for subset in served if subset in chosen]
 
 
-def _other_spacing(cache: Cache, extra: dict[str, Any]) -> tuple[str, str] | None:
+def _other_spacing(cache: Cache, facts: TrainingFacts) -> tuple[str, str] | None:
     """Voxel sizes of the cache and of the training in words, where they are not the same."""
-    trained = extra.get("spacing_mm")
+    trained = facts.spacing_mm
     if not trained or np.allclose(cache.spacing_mm, trained, rtol=0.1):
         return None
     have, want = ("x".join(f"{value:g}" for value in spacing) for spacing in (cache.spacing_mm, trained))
     return have, want
 
 
-def _check_spacing(cache: Cache, extra: dict[str, Any]) -> None:
+def _check_spacing(cache: Cache, facts: TrainingFacts) -> None:
     """Refuse a cache whose voxel size is not the one the weights were trained with."""
-    if other := _other_spacing(cache, extra):
+    if other := _other_spacing(cache, facts):
         have, want = other
         raise UserError(
             f"{cache.folder}: has {have} mm voxels, the model was trained at {want} mm; preprocess again at that"
@@ -362,11 +360,11 @@ def _open_segmenter(model: str, work: Evaluation) -> FrozenSegmenter:
         method = cast(Method, cast(nn.ModuleList, method.members[full])[0])
     if method.head is None or not set(method.spec.regions) & set(spec.regions):
         raise UserError(f"{model}: segments none of {', '.join(spec.regions)}; choose a model that does")
-    if other := _other_spacing(work.cache, method.extra):
+    if other := _other_spacing(work.cache, method.facts):
         raise UserError(f"{model}: was trained at {other[1]} mm, the data have {other[0]} mm; choose another segmenter")
     if "image" not in work.method.outputs:
         raise UserError(f"{work.method.name}: completes no sequences that {model} could segment; leave the latter out")
     if weights_digest(method) in {weights_digest(member) for member in _members(work.method)}:
         raise UserError(f"{model}: is the very model that is evaluated; choose another segmenter")
     method.to(device_of(work.method))
-    return FrozenSegmenter(method, work.asked.windows.trained_as(method.extra))
+    return FrozenSegmenter(method, work.asked.windows.trained_as(method.facts))

@@ -50,8 +50,6 @@ class Model:
     ----------
     name : str
     method : Method or PerSubsetModels
-    extra : dict
-        Stored beside the weights: ``spacing_mm`` and ``window`` they were trained with.
     card : ModelCard or None
         For bundled models.
     sha256 : str
@@ -60,7 +58,6 @@ class Model:
 
     name: str
     method: Method | PerSubsetModels
-    extra: dict[str, Any]
     card: ModelCard | None = None
     sha256: str = ""
 
@@ -117,14 +114,14 @@ def load(model: str | Path | Method | PerSubsetModels | Model = "default", devic
     if isinstance(model, Model):
         return model
     if isinstance(model, (Method, PerSubsetModels)):
-        return Model(name=model.name, method=model.eval(), extra=dict(model.extra))
+        return Model(name=model.name, method=model.eval())
     place = find_device(device)
     card = get_card(str(model))
     method = open_model(model).to(place)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights_paths(model)]
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    name = card.name if card is not None else str(method.extra.get("run") or Path(model).name)
-    return Model(name=name, method=method, extra=method.extra, card=card, sha256=digest)
+    name = card.name if card is not None else (method.facts.run or Path(model).name)
+    return Model(name=name, method=method, card=card, sha256=digest)
 
 
 def predict_study(
@@ -189,14 +186,14 @@ def predict_study(
     prepared = None if raw is None else prepare_raw(given, raw)
     doubts += () if prepared is None else prepared.notes
     volumes = given if prepared is None else prepared.images
-    study = preprocess_study(volumes, opened.extra.get("spacing_mm"), spec=spec)
+    study = preprocess_study(volumes, opened.method.facts.spacing_mm, spec=spec)
     doubts += [] if prepared is not None else check_same_head(volumes)
     labelled = {} if check_labels == "off" else volumes if prepared is None else brains_of(prepared.heads, volumes)
     sequences = check_sequences(labelled)
     if check_labels == "strict":
         refuse_wrong_labels(sequences, volumes)
     doubts += [f"{MODALITIES[code].long_name} {text}." for code, text in sequences.sentences.items()]
-    windows = WindowSettings(precision=precision).trained_as(opened.extra)
+    windows = WindowSettings(precision=precision).trained_as(opened.method.facts)
     prediction = predict_subject(opened.method, study, [subset], windows, outputs=outputs)[subset]
     trust = _trust(prediction, study, opened, subset)
     if sequences.record:
@@ -325,6 +322,6 @@ def _provenance(
         "method": model.method.name,
         "weights_sha256": model.sha256,
         "grid_mm": [round(size, 4) for size in study.grid.spacing_mm],
-        "window": model.extra.get("window"),
+        "window": model.method.facts.window,
         "inputs": inputs,
     }

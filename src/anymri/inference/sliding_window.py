@@ -8,7 +8,7 @@ which in aligned studies are nearly all of them, share them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -23,6 +23,7 @@ from anymri.data.study import Study
 from anymri.inference.device import device_of, has_bf16
 from anymri.inference.kernels import SameKernels
 from anymri.inference.subject import SubjectPrediction
+from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.method import divisors
 from anymri.protocol.noise import Noise
 from anymri.protocol.request import Request
@@ -94,10 +95,9 @@ class WindowSettings:
         if self.window is not None and (len(self.window) != 3 or min(self.window) < 1):
             raise UserError(f"window {self.window}: give three sizes in voxels (D, H, W), each at least 1")
 
-    def trained_as(self, extra: Mapping[str, Any]) -> WindowSettings:
-        """These settings with the window of the training, which weights store in `extra`, unless one is set."""
-        size = self.window or extra.get("window")
-        return replace(self, window=tuple(size) if size else None)
+    def trained_as(self, facts: TrainingFacts) -> WindowSettings:
+        """These settings with the window of the training, which weights store, unless one is set."""
+        return replace(self, window=self.window or facts.window)
 
 
 def predict_subject(

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from anymri.protocol.authors_checkpoint import choose_source, find_table
+from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.protocol.weights_file import Header, fill_weights, read_header, write_weights
 from anymri.types import (
@@ -274,7 +275,7 @@ class Method(nn.Module, Generic[ConfigT]):
         self.spec = spec
         self.stages = self.presets[config.preset].stages
         #: Facts that a weights file holds of the training; empty for fresh weights.
-        self.extra: dict[str, Any] = {}
+        self.facts = TrainingFacts()
         #: Modalities the network takes, in the order of `spec`; fewer in `anymri.protocol.per_subset.PerSubset`.
         self.subset_modalities = spec.modalities
         # Median statistics of the training set, to bring synthesised images back to z-scores (set by the loop).
@@ -368,16 +369,16 @@ class Method(nn.Module, Generic[ConfigT]):
 
     # ---------------------------------------------------------------------------------------------------- weights
 
-    def save(self, path: Path | str, extra: dict[str, Any] | None = None) -> None:
+    def save(self, path: Path | str, facts: TrainingFacts | None = None) -> None:
         """Write weights, name, config and specification as one safetensors file.
 
         Parameters
         ----------
         path : path-like
-        extra : dict or None
-            JSON values stored beside them, e.g. spacing and window the weights were trained with.
+        facts : TrainingFacts or None, default=None
+            What is stored beside them; None = nothing.
         """
-        header = Header(self.name, asdict(self.config), self.spec.to_dict(), extra or {})
+        header = Header(self.name, asdict(self.config), self.spec.to_dict(), facts or TrainingFacts())
         write_weights(Path(path), header, self.state_dict())
 
     @classmethod
@@ -405,7 +406,7 @@ class Method(nn.Module, Generic[ConfigT]):
                 "use the same modalities in the same order"
             )
         method = cls(cast("ConfigT", cls.Config.build(header.config)), stored)
-        method.extra = header.extra
+        method.facts = header.facts
         fill_weights(method, path, cls.name)
         return method.eval()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Literal, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from anymri.nn.fusion import spread
+from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.method import ConfigT, Method, MethodConfig, SubsetNotTrained, zero_absent
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import GLIOMA, DataSpec, Features, Prediction, UserError, Where
@@ -135,7 +136,7 @@ class PerSubsetModels(nn.Module):
         self.name, self.outputs, self.intensity = first.name, first.outputs, first.intensity
         self.patch, self.divisor, self.spatial_dims = first.patch, first.divisor, first.spatial_dims
         self.subsets = tuple(self.members)
-        self.extra: dict[str, Any] = {}
+        self.facts = TrainingFacts()
 
     @classmethod
     def of(cls, members: Sequence[Method]) -> Self:

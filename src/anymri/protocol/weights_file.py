@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from anymri.errors import UserError
 from anymri.files import replace_file
+from anymri.protocol.facts import TrainingFacts
 
 __all__ = ["Header", "fill_weights", "fit_buffers", "read_header", "weights_digest", "write_weights"]
 
@@ -28,14 +29,13 @@ class Header(NamedTuple):
         Registry name of the method.
     config, spec : dict
         Plain values of its settings and of its data specification.
-    extra : dict
-        Facts of the training, e.g. spacing and window.
+    facts : TrainingFacts
     """
 
     name: str
     config: dict[str, Any]
     spec: dict[str, Any]
-    extra: dict[str, Any]
+    facts: TrainingFacts
 
 
 def write_weights(path: Path, header: Header, state: dict[str, Tensor]) -> None:
@@ -51,7 +51,7 @@ def write_weights(path: Path, header: Header, state: dict[str, Tensor]) -> None:
         "name": header.name,
         "config": json.dumps(header.config, sort_keys=True),
         "spec": json.dumps(header.spec),
-        "extra": json.dumps(header.extra, sort_keys=True),
+        "extra": json.dumps(header.facts.to_dict(), sort_keys=True),
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with replace_file(path) as file:
@@ -75,7 +75,8 @@ def read_header(path: Path | str) -> Header:
         raise UserError(
             f"{path}: safetensors without anymri's header; import foreign weights with zoo.import_checkpoint"
         )
-    return Header(header["name"], *(json.loads(header[key]) for key in ("config", "spec", "extra")))
+    config, spec, facts = (json.loads(header[key]) for key in ("config", "spec", "extra"))
+    return Header(header["name"], config, spec, TrainingFacts.read(facts, path))
 
 
 def fill_weights(network: nn.Module, path: Path | str, name: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anymri.data.samplers import SAMPLERS
+from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.method import Method, divisors
 from anymri.testing.candidate import Candidate, predict_pair
 from anymri.testing.expect import demand, demand_same
@@ -20,7 +21,7 @@ def saved_weights_predict_the_same(candidate: Candidate) -> None:
     method = candidate.method
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        method.save(path, extra={"window": [16, 16, 16]})
+        method.save(path, TrainingFacts(window=(16, 16, 16)))
         again = type(method).load(path, GLIOMA)
         demand([file.name for file in Path(folder).iterdir()] == [path.name], "saving leaves other files")
     demand(again.config == method.config, "the configuration is not saved as it is")

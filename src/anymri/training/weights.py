@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anymri.data.cache import SUBJECT_FACTS
 from anymri.evaluation.seen import training_images
+from anymri.protocol.facts import TrainingFacts
 from anymri.training.preparation import PreparedRun
 from anymri.types import Stage
 from anymri.zoo import open_model
@@ -21,24 +22,25 @@ def save_model(plan: PreparedRun, out: Path) -> None:
     window = window_of(plan, plan.stages[-1])
     images = set(training_images(plan.cache, plan.training_subjects))
     if plan.config.training.init is not None:
-        images |= set(open_model(plan.config.training.init).extra.get("training_images", ()))
-    extra = {
-        "run": plan.facts["run"],
-        "preset": plan.config.method.preset,
-        "seed": plan.config.training.seed,
-        "fold": plan.config.data.fold,
-        "spacing_mm": [float(value) for value in plan.cache.spacing_mm or entry.spacing_mm],
-        "window": list(window) if window else None,
-        "head": asdict(head) if head else None,
-        "dataset_fingerprint": plan.facts["dataset_fingerprint"],
-        "training_subjects": list(plan.training_subjects),
-        "training_images": sorted(images),
-        "dropped_subjects": plan.facts["dropped_subjects"],
-        "code": plan.facts["code"],
-    }
-    extra |= {key: plan.facts[key] for key in ("hidden",) if key in plan.facts}
-    extra |= {f"{key}_names": plan.facts[key]["names"] for key in SUBJECT_FACTS if key in plan.facts}
-    plan.method.eval().save(out / "model.safetensors", extra=extra)
+        images |= set(open_model(plan.config.training.init).facts.training_images or ())
+    names = {f"{key}_names": tuple(plan.facts[key]["names"]) for key in SUBJECT_FACTS if key in plan.facts}
+    facts = TrainingFacts(
+        run=plan.facts["run"],
+        preset=plan.config.method.preset,
+        seed=plan.config.training.seed,
+        fold=plan.config.data.fold,
+        spacing_mm=plan.cache.spacing_mm or entry.spacing_mm,
+        window=window,
+        head=asdict(head) if head else None,
+        dataset_fingerprint=plan.facts["dataset_fingerprint"],
+        training_subjects=plan.training_subjects,
+        training_images=tuple(sorted(images)),
+        dropped_subjects=plan.facts["dropped_subjects"],
+        hidden=plan.facts.get("hidden"),
+        code=plan.facts["code"],
+        **names,
+    )
+    plan.method.eval().save(out / "model.safetensors", facts)
 
 
 def window_of(plan: PreparedRun, stage: Stage) -> tuple[int, int, int] | None:

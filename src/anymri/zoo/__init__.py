@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,15 +125,15 @@ def _join(members: list[Method], paths: list[Path], folder: Path) -> PerSubsetMo
     """One model of the networks below a folder, with what their weights say in common."""
     from anymri.methods import PerSubsetModels
 
-    extras = [member.extra for member in members]
-    for member, extra, path in zip(members, extras, paths, strict=True):
+    every = [member.facts for member in members]
+    for member, facts, path in zip(members, every, paths, strict=True):
         if member.subsets == "any":
             raise UserError(
                 f"{folder}: {path.parent.name} serves every subset by itself; name that run, or a folder of networks "
                 "with one subset each"
             )
         for key in ("spacing_mm", "window", "fold"):
-            if extra.get(key) != extras[0].get(key):
+            if getattr(facts, key) != getattr(every[0], key):
                 raise UserError(
                     f"{folder}: {paths[0].parent.name} and {path.parent.name} differ in {key}; name a folder of "
                     "networks that were trained alike"
@@ -141,11 +142,12 @@ def _join(members: list[Method], paths: list[Path], folder: Path) -> PerSubsetMo
         together = PerSubsetModels.of(members)
     except ValueError as error:
         raise UserError(f"{folder}: {error}; name a folder with one network for each subset") from None
-    joined: Any = {**extras[0], "run": folder.resolve().name}
+    seen: dict[str, Any] = {}
     for key in ("training_subjects", "training_images"):
-        if all(key in one for one in extras):
-            joined[key] = sorted({value for one in extras for value in one[key]})
-    together.extra = joined
+        lists = [getattr(facts, key) for facts in every]
+        if None not in lists:
+            seen[key] = tuple(sorted({value for one in lists for value in one}))
+    together.facts = replace(every[0], run=folder.resolve().name, **seen)
     return together.eval()
 
 
