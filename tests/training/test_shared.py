@@ -158,6 +158,8 @@ def test_a_benchmark_trains_the_teacher_once(run, make_config, tmp_path):
     STEPS.clear()
     tables = [run_cell(cell, tmp_path) for cell in plan_cells(plan)]
     assert all(table.is_file() for table in tables)
+    assert len(list((tmp_path / "shared").iterdir())) == 1
+    assert len(list((tmp_path / "runs").iterdir())) == 2
     assert STEPS.count("teach") == 4
     assert STEPS.count("distil") == 4
 

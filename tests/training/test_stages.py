@@ -119,7 +119,7 @@ def test_a_run_goes_on_after_every_checkpoint_as_if_unbroken(trained, tmp_path, 
 
         def die(name, count=count, passed=passed):
             passed.append(name)
-            if passed.count("sync pointer's folder") == count:
+            if passed.count("pointer: sync folder") == count:
                 raise Died
 
         monkeypatch.setattr(CheckpointStore, "after_step", staticmethod(die))

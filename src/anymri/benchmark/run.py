@@ -1,8 +1,8 @@
 """Run a benchmark's cells, one after the other or as Ray tasks; what is done stays done, what fails is told.
 
-A folder of results holds ``plan.yaml`` (what was asked last), ``runs/`` (one folder per training), ``results/`` (one
-table per cell), ``failed/`` (one text per failed cell), ``results.parquet`` (all tables in one), ``report.html`` and
-``log.jsonl`` (when what began and ended, the only file with times in it).
+A folder of results holds ``plan.yaml`` (what was asked last), ``runs/`` (one folder per training), ``shared/``
+(stages that runs share), ``results/`` (one table per cell), ``failed/`` (one text per failed cell), ``results.parquet``
+(all tables in one), ``report.html`` and ``log.jsonl`` (when what began and ended, the only file with times in it).
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def run_cell(cell: Cell, out: Path) -> Path:
 
     path, run = table_path(out, cell), out / "runs" / cell.name
     if is_waiting(cell, out):
-        _score(cell, train(cell.config, run, resume=not run_is_stale(cell, run), progress=False), path)
+        fresh = run_is_stale(cell, run)
+        train(cell.config, run, resume=not fresh, progress=False, shared=out / "shared")
+        _score(cell, run, path)
     return path
 
 

@@ -48,7 +48,9 @@ DRAW_EVERY_S = 20.0
 VALIDATION_OVERLAP = 0.25
 
 
-def train(config: RunConfig, out: Path | str, *, resume: bool = True, progress: bool = True) -> Path:
+def train(
+    config: RunConfig, out: Path | str, *, resume: bool = True, progress: bool = True, shared: Path | None = None
+) -> Path:
     """Train one method, or go on with a run that was interrupted.
 
     Parameters
@@ -61,6 +63,8 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = True, progress: 
         False removes an earlier run in the folder and starts anew.
     progress : bool, default=True
         Whether to show a progress bar.
+    shared : Path or None, default=None
+        Folder for the weights of shared stages (`Stage.shared`); None = ``shared`` beside the run folder.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = True, progress: 
             if plan.method.classical:
                 fit(plan, out, progress)
             else:
-                _Loop(plan, out, progress).run()
+                _Loop(plan, out, progress, shared or out.parent / "shared").run()
     return out
 
 
@@ -99,7 +103,7 @@ class _Turn:
 class _Loop:
     """State of a running training; what is in it is either in the checkpoint or follows from the plan."""
 
-    def __init__(self, plan: PreparedRun, out: Path, progress: bool) -> None:
+    def __init__(self, plan: PreparedRun, out: Path, progress: bool, shared: Path) -> None:
         self.plan, self.out, self.show_progress = plan, out, progress
         self.settings = plan.config.training
         self.device_type, self.precision = choose_device(self.settings)
@@ -112,7 +116,7 @@ class _Loop:
         self.method, self.parameters = plan.method, list(plan.method.parameters())
         self.average: WeightAverage | None = None
         self.frozen: list[torch.nn.Module] = []
-        self.shared, self.shared_key = SharedStages(out, plan), ""
+        self.shared, self.shared_key = SharedStages(shared, plan), ""
         self.store = CheckpointStore(out)
         self.stage_index, self.epoch, self.steps = 0, 0, 0
         self.best: dict[str, Any] | None = None
@@ -418,7 +422,7 @@ class _Loop:
         self.stage_index, self.epoch, self.steps = state["stage"], state["epoch"], state["step"]
         fit_buffers(self.method, state["model"])
         self.method.load_state_dict(state["model"])
-        self.best, self.shared_key = state["best"], state["shared"]
+        self.best, self.shared_key = state["best"], state.get("shared", "")
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
 
 

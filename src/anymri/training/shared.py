@@ -38,17 +38,17 @@ def state_of_stage(module: nn.Module, trained: Set[int]) -> dict[str, Tensor]:
 
 
 class SharedStages:
-    """Finished weights of shared stages, in the folder ``shared`` beside the runs.
+    """Finished weights of shared stages.
 
     Parameters
     ----------
-    run : Path
-        Folder of this run.
+    folder : Path
+        Made when it is needed.
     plan : PreparedRun
     """
 
-    def __init__(self, run: Path, plan: PreparedRun) -> None:
-        self.folder, self.plan = run.parent / "shared", plan
+    def __init__(self, folder: Path, plan: PreparedRun) -> None:
+        self.folder, self.plan = folder, plan
 
     def key(self, index: int, start: Mapping[str, Tensor], before: str) -> str:
         """Hash of all that the weights at the end of a stage follow from; empty where the code is not known.

@@ -91,7 +91,7 @@ class Stage:
 
     shared : bool, default=False
         Whether runs that differ in their subset alone train this stage once: the first one leaves its weights in the
-        folder ``shared`` beside the runs, the others take them. Nothing in the stage may depend on the subset: build
+        folder ``shared`` beside them, the others take them. Nothing in the stage may depend on the subset: build
         what it trains first, so that it starts alike; let `turns` not depend on `Method.start_stage`; and let the stage
         change nothing but what it trains and buffers. It comes before stages that are not shared. Runs that start it
         otherwise (another seed, data, code, weights) train their own.
