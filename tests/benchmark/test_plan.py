@@ -92,6 +92,45 @@ def test_one_network_a_subset_is_one_cell_a_subset(write, monkeypatch):
     assert [cell.evaluation.subsets for cell in few] == [("t1",)]
 
 
+# --------------------------------------------------------------------------------------------- complete, then segment
+
+
+def test_a_system_is_scored_after_its_two_networks_are_trained(write):
+    unet = {"name": "unet", "config": {"width": 2}}
+    systems = [{"name": name, "then": unet} for name in ("mm_gan", "u_hved")]
+    cells = plan_cells(write(seeds=[0], methods=systems))
+    assert [(cell.method, cell.scored, len(cell.parts)) for cell in cells] == [
+        ("mm_gan", False, 0), ("unet", False, 0), ("u_hved", False, 0),
+        ("mm_gan+unet", True, 2), ("u_hved+unet", True, 2),
+    ]  # fmt: skip
+    first, segmenter, second, *both = cells
+    assert [[part.name for part in cell.parts] for cell in both] == [
+        [first.name, segmenter.name],
+        [second.name, segmenter.name],
+    ], "one segmenter for all entries that say the same"
+    assert segmenter.config.training.sampler == "all", "it learns from complete studies"
+    assert len({cell.kind for cell in cells}) == 5
+    assert len({cell.name for cell in plan_cells(write(seeds=[0, 1], methods=systems))}) == 10
+
+
+def test_the_plans_own_entry_is_trained_once(write):
+    own = {"name": "unet", "config": {"width": 2}, "training": {"lr": 0.01}}
+    for training in ({"epochs": 1}, {"epochs": 1, "sampler": "size_then_subset"}):
+        plan = write(seeds=[0], training=training, methods=[{"name": "mm_gan", "then": "unet"}, "mm_gan", own])
+        cells = plan_cells(plan)
+        assert [(cell.method, cell.scored) for cell in cells] == [
+            ("mm_gan", True), ("unet", True), ("mm_gan+unet", True),
+        ]  # fmt: skip
+        assert [part.name for part in cells[2].parts] == [cell.name for cell in cells[:2]]
+        assert cells[1].config.training.sampler == training.get("sampler")
+
+
+def test_a_segmenter_of_one_subset_is_that_of_all_sequences(write):
+    plan = write(seeds=[0], methods=[{"name": "mm_gan", "then": {"name": "nnunet_per_subset"}}])
+    segmenter = plan_cells(plan)[-1].parts[1]
+    assert segmenter.config.method.config["subset"] == "t1+t1c+t2+flair"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -101,6 +140,15 @@ def test_one_network_a_subset_is_one_cell_a_subset(write, monkeypatch):
         ({"methods": ["unet", "unet"]}, ("unet", "twice")),
         ({"methods": [{"name": "unet", "subsets": ["t1"]}]}, ("unet", "subsets")),
         ({"methods": [{"name": "unet", "trainig": {}}]}, ("trainig",)),
+        ({"methods": [{"name": "unet", "then": {"name": "unet"}}]}, ("unet completes no sequences", "then")),
+        ({"methods": [{"name": "mm_gan", "then": {"name": "mm_gan"}}]}, ("mm_gan is no segmenter",)),
+        ({"methods": [{"name": "mm_gan", "then": "unet"}]}, ("then: unet", "0 entries")),
+        (
+            {"methods": [{"name": "mm_gan", "then": "unet"}, "unet", {"name": "unet", "config": {"width": 4}}]},
+            ("2 ent",),
+        ),
+        ({"methods": [{"name": "mm_gan", "then": {"name": "unet", "widht": 2}}]}, ("widht",)),
+        ({"methods": [{"name": "mm_gan", "then": {"name": "unet", "config": {"subset": "t1"}}}]}, ("config.subset",)),
         ({"training": {"epoch": 1}}, ("training.epoch", "training.epochs")),
         ({"evaluation": {"subsets": ["t7"]}}, ("evaluation.subsets", "t7")),
         ({"evaluation": {"overlap": 1}}, ("overlap",)),

@@ -114,6 +114,68 @@ def test_the_plan_and_its_time_are_shown_before_anything_runs(plan, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+SYSTEMS = """
+  - {{name: mm_gan, config: {gan}, then: {unet}}}
+  - {{name: u_hved, config: {{widths: [2, 4]}}, then: {unet}}}
+  - {{name: u_hved, config: {{widths: [2, 4]}}}}
+"""
+
+
+@pytest.fixture
+def systems(plan):
+    """The plan with two methods that complete studies before one segmenter, and one of them by itself."""
+    path = plan()
+    entries = SYSTEMS.format(
+        gan="{widths: [2, 4], discriminator_widths: [2, 4]}", unet="{name: unet, config: {width: 2, depth: 2}}"
+    )
+    text = path.read_text()
+    head, rest = text.split("methods:")
+    path.write_text(f"{head}methods:{entries}training:{rest.split('training:')[1]}")
+    return path
+
+
+def test_completing_methods_stand_in_the_table_with_a_segmenter(systems, tmp_path):
+    out = tmp_path / "out"
+    answer = run("benchmark", systems, "-o", out, "--no-estimate", "-q", "--json")
+    assert answer.code == 0, answer.out
+    assert (answer.json["done"], answer.json["failed"]) == (3, {})
+    assert len(list((out / "runs").iterdir())) == 3, "mm_gan, u_hved and one segmenter"
+    dice = table(out).query("metric == 'dice'")
+    assert set(dice["method"]) == {"mm_gan+unet", "u_hved+unet", "u_hved"}
+    assert set(dice["subset"]) == {"flair", "t1c+flair"}
+    assert all(run.count("+") == ("+" in method) for run, method in zip(dice["run"], dice["method"], strict=True))
+    report = (out / "report.md").read_text(encoding="utf-8")
+    assert "WT mm_gan+unet" in report
+    assert "code not recorded" not in report
+    assert "other code" not in report
+    began = (out / "log.jsonl").read_text(encoding="utf-8").count('"start"')
+    assert run("benchmark", systems, "-o", out, "--no-estimate", "-q").code == 0
+    assert (out / "log.jsonl").read_text(encoding="utf-8").count('"start"') == began, "nothing is left to do"
+
+
+def test_a_system_without_its_segmenter_is_told(systems, tmp_path, monkeypatch):
+    from anymri.methods import get_method
+
+    def fail(self, batch, ctx):
+        raise ArithmeticError("the moon is full")
+
+    monkeypatch.setattr(get_method("unet"), "training_step", fail)
+    answer = run("benchmark", systems, "-o", tmp_path / "out", "--no-estimate", "-q", "--json")
+    assert answer.code == 1
+    failed = answer.json["failed"]
+    assert sorted(name.split("-")[0] for name in failed) == ["mm_gan", "u_hved", "unet"]
+    assert sum("was not trained; see its text" in reason for reason in failed.values()) == 2
+    assert answer.json["done"] == 1
+
+
+def test_systems_are_shown_before_anything_runs(systems, tmp_path):
+    answer = run("benchmark", systems, "-o", tmp_path / "out", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "mm_gan+unet tiny" in answer.out
+    assert "unet tiny (width=2, depth=2), trained for others: 1 cell, 0 done, about 1 min each" in answer.out
+    assert "unknown time" not in answer.out
+
+
 def test_several_at_a_time_need_ray(plan, tmp_path):
     refused(run("benchmark", plan(), "-o", tmp_path / "out", "--workers", "2"), "--workers 2", "--ray")
 

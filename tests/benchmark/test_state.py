@@ -10,7 +10,11 @@ import pytest
 from command_line import run
 from small_cohort import write_cache
 
+from anymri.benchmark.origin import origin
+from anymri.evaluation.code import scoring_code
 from anymri.evaluation.results import METADATA_KEY, read_settings
+from anymri.methods import get_method
+from anymri.training.code import training_code
 
 PLAN = """
 data: {{cache: {cache}, split: {split}}}
@@ -181,3 +185,21 @@ def test_an_edited_plug_in_is_trained_anew(cohort, tmp_path):
         assert (said in done.stderr) if said else ("made anew" not in done.stderr)
         weights.append(next(tmp_path.glob("out/runs/mine-*/model.safetensors")).read_bytes())
     assert weights[0] == weights[1] != weights[2]
+
+
+def network(method, **changes):
+    """What a table says of one network that today's code trained and scored."""
+    cls = get_method(method)
+    facts = {"method": method, "code": scoring_code(cls), "training": [{"code": training_code(cls)}]}
+    return {**facts, **changes}
+
+
+@pytest.mark.parametrize("key", ["then", "downstream"])
+def test_a_segmenter_of_other_code_makes_a_table_stale(key):
+    own = {"method": "mm_gan+unet"} if key == "then" else {}
+    assert origin({**network("mm_gan"), **own, key: network("unet")}) == "current"
+    trained = network("unet", training=[{"code": "0" * 16}])
+    assert origin({**network("mm_gan"), **own, key: trained}) == "training"
+    assert origin({**network("mm_gan"), **own, key: network("unet", code="0" * 16)}) == "scoring"
+    assert origin({**network("mm_gan", code="0" * 16), **own, key: network("unet")}) == "scoring"
+    assert origin({**network("mm_gan"), **own, key: network("unet", code=None)}) == "unknown"

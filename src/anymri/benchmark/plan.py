@@ -29,6 +29,7 @@ __all__ = [
     "MethodEntry",
     "load_plan",
     "plan_cells",
+    "run_path",
     "table_path",
 ]
 
@@ -89,6 +90,10 @@ class MethodEntry:
         Settings of `anymri.config.TrainingSection`; they win over the plan's.
     subsets : tuple of str or None, default=None
         For systems with one network per subset: the networks to train; None = those the plan scores.
+    then : MethodEntry or None, default=None
+        Segmenter of the studies that this method completes: together one column, e.g. ``resvit+unet``. Trained once for
+        all entries that say the same. In a file also the name of another entry of the plan, which is then not trained
+        again; an entry of its own shows its network all sequences, unless its ``training`` names a sampler.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FORBID
@@ -98,6 +103,7 @@ class MethodEntry:
     config: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     subsets: tuple[str, ...] | None = None
+    then: MethodEntry | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,20 +136,32 @@ class BenchmarkPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One training and its evaluation.
+    """Cell of a benchmark: one training and its evaluation, or the evaluation of two trained networks as one system.
 
     Parameters
     ----------
     name : str
         Readable and unique: run id and a hash of how it is scored.
     config : RunConfig
+        Of a system, that of the network that completes studies.
     evaluation : EvaluationSection
         `subsets` are those that this cell serves.
+    parts : tuple of Cell, default=()
+        Of a system: the cells that train the network that completes and the one that segments.
+    scored : bool, default=True
+        False = only trained, for a system.
     """
 
     name: str
     config: RunConfig
     evaluation: EvaluationSection
+    parts: tuple[Cell, ...] = ()
+    scored: bool = True
+
+    @property
+    def method(self) -> str:
+        """Name of the method, or of the system, e.g. ``resvit+unet``."""
+        return "+".join(part.config.method.name for part in self.parts) or self.config.method.name
 
     @property
     def kind(self) -> str:
@@ -152,7 +170,8 @@ class Cell:
         method["config"].pop("subset", None)
         training = asdict(self.config.training)
         training.pop("seed")
-        return json.dumps([method, training], sort_keys=True, default=str)
+        rest = [part.kind for part in self.parts] if self.scored else ["only trained"]
+        return json.dumps([method, training, *rest], sort_keys=True, default=str)
 
 
 def load_plan(path: Path | str) -> BenchmarkPlan:
@@ -174,7 +193,8 @@ def load_plan(path: Path | str) -> BenchmarkPlan:
         raise UserError(f"{path}: no plan in it; write the keys data and methods")
     entries = values.get("methods")
     if isinstance(entries, list):
-        values["methods"] = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+        entries = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+        values["methods"] = [_with_segmenter(entry, entries, values.get("training")) for entry in entries]
     try:
         return TypeAdapter(BenchmarkPlan).validate_python(values)
     except ValidationError as error:
@@ -184,6 +204,23 @@ def load_plan(path: Path | str) -> BenchmarkPlan:
             raise UserError(f"{path}: unknown key {key}; {_known_keys(first['loc'])}") from None
         message = first["msg"]
         raise UserError(f"{path}: {key}: {message[:1].lower() + message[1:]}") from None
+
+
+def _with_segmenter(entry: Any, entries: list[Any], training: Any) -> Any:
+    """An entry whose key ``then`` holds a whole entry: a copy of the plan's own of that name, or one of its own."""
+    then = entry.get("then") if isinstance(entry, dict) else None
+    if isinstance(then, str):
+        named = [other for other in entries if isinstance(other, dict) and other.get("name") == then]
+        named = [other for other in named if "then" not in other]
+        if len(named) != 1:
+            raise UserError(f"plan: then: {then}: {len(named)} entries of that name; write a whole entry instead")
+        sampler = training.get("sampler") if isinstance(training, dict) else None
+        then = named[0]
+    elif isinstance(then, dict):
+        sampler = "all"
+    else:
+        return entry
+    return {**entry, "then": {**then, "training": {"sampler": sampler, **(then.get("training") or {})}}}
 
 
 def _known_keys(place: Sequence[int | str]) -> str:
@@ -196,11 +233,12 @@ def _known_keys(place: Sequence[int | str]) -> str:
 
 def _check_repeated(plan: BenchmarkPlan) -> None:
     """Refuse settings that the plan's own keys would overwrite."""
-    trainings = (plan.training, *(entry.training for entry in plan.methods))
+    entries = [*plan.methods, *(entry.then for entry in plan.methods if entry.then is not None)]
+    trainings = (plan.training, *(entry.training for entry in entries))
     wrong = {
         "data.fold": ("folds", "fold" in plan.data),
         "training.seed": ("seeds", any("seed" in part for part in trainings)),
-        "config.subset": ("subsets", any("subset" in entry.config for entry in plan.methods)),
+        "config.subset": ("subsets", any("subset" in entry.config for entry in entries)),
     }
     for key, (instead, there) in wrong.items():
         if there:
@@ -223,11 +261,16 @@ def plan_cells(plan: BenchmarkPlan) -> list[Cell]:
     cells: dict[str, Cell] = {}
     for fold in plan.folds:
         for seed in plan.seeds:
+            group: dict[str, Cell] = {}
             for entry in plan.methods:
-                for cell in _entry_cells(plan, entry, cache, fold, seed, wanted):
-                    if cell.name in cells:
+                for cell in _entry_cells(plan, entry, cache, (fold, seed), wanted):
+                    if cell.name in group or cell.name in cells:
                         raise UserError(f"plan: {entry.name} with the same settings is listed twice; remove one")
-                    cells[cell.name] = cell
+                    group[cell.name] = cell
+            systems = {name: cell for name, cell in group.items() if cell.parts}
+            trained = {part.name: replace(part, scored=False) for cell in systems.values() for part in cell.parts}
+            plain = {name: cell for name, cell in group.items() if not cell.parts}
+            cells |= plain | {name: part for name, part in trained.items() if name not in plain} | systems
     return list(cells.values())
 
 
@@ -240,15 +283,46 @@ def _read_subsets(names: Sequence[str] | None, spec: DataSpec, key: str) -> list
 
 
 def _entry_cells(
-    plan: BenchmarkPlan, entry: MethodEntry, cache: Cache, fold: int, seed: int, wanted: list[str]
+    plan: BenchmarkPlan, entry: MethodEntry, cache: Cache, fold_seed: tuple[int, int], wanted: list[str]
 ) -> list[Cell]:
     per_subset = get_method(entry.name).subsets == "per-subset"
     if entry.subsets is not None and not per_subset:
         raise UserError(f"plan: {entry.name} serves any subset with one network; remove its key subsets")
     if not per_subset:
-        return [_cell(plan, entry, cache, (fold, seed), None, wanted if plan.evaluation.subsets else None)]
-    own = wanted if entry.subsets is None else _read_subsets(entry.subsets, cache.spec, f"{entry.name}.subsets")
-    return [_cell(plan, entry, cache, (fold, seed), subset, [subset]) for subset in own if subset in wanted]
+        cells = [_cell(plan, entry, cache, fold_seed, None, wanted if plan.evaluation.subsets else None)]
+    else:
+        own = wanted if entry.subsets is None else _read_subsets(entry.subsets, cache.spec, f"{entry.name}.subsets")
+        cells = [_cell(plan, entry, cache, fold_seed, subset, [subset]) for subset in own if subset in wanted]
+    if entry.then is None:
+        return cells
+    segmenter = _segmenter_cell(plan, entry, entry.then, cache, fold_seed, wanted)
+    return [_system(cell, segmenter) for cell in cells]
+
+
+def _segmenter_cell(
+    plan: BenchmarkPlan,
+    entry: MethodEntry,
+    then: MethodEntry,
+    cache: Cache,
+    fold_seed: tuple[int, int],
+    wanted: list[str],
+) -> Cell:
+    """The cell that trains the segmenter of an entry; the plan's own where that is the same."""
+    if "image" not in get_method(entry.name).outputs:
+        raise UserError(f"plan: {entry.name} completes no sequences; remove its key then")
+    if "logits" not in get_method(then.name).outputs or then.then is not None:
+        raise UserError(f"plan: then: {then.name} is no segmenter; name a method that segments by itself")
+    if get_method(then.name).subsets == "per-subset":
+        full = cache.spec.subset_name(cache.spec.modalities)
+        return _cell(plan, then, cache, fold_seed, full, [full])
+    return _cell(plan, then, cache, fold_seed, None, wanted if plan.evaluation.subsets else None)
+
+
+def _system(completer: Cell, segmenter: Cell) -> Cell:
+    prefix, _, _ = completer.name.rpartition("-")
+    digest = hashlib.sha256(f"{completer.name} {segmenter.name}".encode()).hexdigest()[:6]
+    name = f"{prefix}-then_{segmenter.config.method.name}-{digest}"
+    return replace(completer, name=name, parts=(completer, segmenter))
 
 
 def _cell(
@@ -281,6 +355,11 @@ def _digest(run: RunConfig, evaluation: EvaluationSection) -> str:
             del how[name]
     content = json.dumps([result_changing(run), how], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:6]
+
+
+def run_path(out: Path, cell: Cell) -> Path:
+    """Where a cell's network is trained."""
+    return out / "runs" / cell.name
 
 
 def table_path(out: Path, cell: Cell) -> Path:

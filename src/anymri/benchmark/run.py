@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from anymri.benchmark.plan import BenchmarkPlan, Cell, table_path
+from anymri.benchmark.plan import BenchmarkPlan, Cell, run_path, table_path
 from anymri.benchmark.state import describe_time, is_waiting, run_is_stale
 from anymri.data.cache import Cache
 from anymri.data.split import read_split
@@ -64,23 +64,41 @@ def run_cell(cell: Cell, out: Path) -> Path:
     Returns
     -------
     Path
-        The results table.
+        The results table; of a cell that is only trained, its run folder.
+
+    Raises
+    ------
+    UserError
+        If the cell cannot be run, or a network of a system was not trained.
     """
     from anymri.training import train
 
-    path, run = table_path(out, cell), out / "runs" / cell.name
+    path, run = table_path(out, cell), run_path(out, cell)
     if is_waiting(cell, out):
-        fresh = run_is_stale(cell, run)
-        train(cell.config, run, resume=not fresh, progress=False, shared=out / "shared")
-        _score(cell, run, path)
-    return path
+        if cell.parts:
+            _score(cell, [_trained(part, out) for part in cell.parts], path)
+        else:
+            fresh = run_is_stale(cell, out)
+            train(cell.config, run, resume=not fresh, progress=False, shared=out / "shared")
+            if cell.scored:
+                _score(cell, [run], path)
+    return path if cell.scored else run
 
 
-def _score(cell: Cell, run: Path, path: Path, subjects: Sequence[str] | None = None) -> None:
+def _trained(part: Cell, out: Path) -> Path:
+    run = run_path(out, part)
+    if not (run / "model.safetensors").is_file():
+        raise UserError(f"{part.name}: was not trained; see its text in {out / 'failed'} and run the benchmark again")
+    return run
+
+
+def _score(cell: Cell, runs: Sequence[Path], path: Path, subjects: Sequence[str] | None = None) -> None:
+    """Score a run; of a system, the run that completes and the run that segments."""
     from anymri.evaluation import evaluate
     from anymri.training.machine import torch_settings
 
-    data, how = cell.config.data, asdict(cell.evaluation)
+    data, how, (run, *then) = cell.config.data, asdict(cell.evaluation), runs
+    how["then"] = then[0] if then else None
     with torch_settings(cell.config.training):
         evaluate(run, data.cache, path, split=data.split, fold=data.fold, subjects=subjects, progress=False, **how)
 
@@ -128,7 +146,7 @@ def run_cells(
     log = _Log(out / "log.jsonl")
     failed: dict[str, str] = {}
     with _progress(cells, len(cells) - len(waiting), estimates or {}, progress) as done:
-        for cell, seconds, problem in run(waiting, out, workers, log):
+        for cell, seconds, problem in _in_turn(run, waiting, out, workers, log):
             note = out / "failed" / f"{cell.name}.txt"
             if problem is None:
                 note.unlink(missing_ok=True)
@@ -137,10 +155,23 @@ def run_cells(
                 failed[cell.name] = problem.strip().splitlines()[-1]
             log.write(event="failed" if problem else "done", cell=cell.name, seconds=round(seconds, 1))
             done(cell, failed.get(cell.name))
-    return Outcome([table_path(out, cell) for cell in cells if cell.name not in failed], failed)
+    return Outcome([table_path(out, cell) for cell in cells if cell.scored and cell.name not in failed], failed)
 
 
 Result = tuple[Cell, float, str | None]
+
+
+def _in_turn(
+    run: Callable[[list[Cell], Path, int, _Log], Iterator[Result]],
+    cells: list[Cell],
+    out: Path,
+    workers: int,
+    log: _Log,
+) -> Iterator[Result]:
+    """Run the cells that train, then the systems, which need what those have trained."""
+    for group in ([cell for cell in cells if not cell.parts], [cell for cell in cells if cell.parts]):
+        if group:
+            yield from run(group, out, workers, log)
 
 
 def _attempt(cell: Cell, out: Path) -> tuple[float, str | None]:
@@ -206,7 +237,7 @@ def find_problems(cells: list[Cell]) -> dict[str, str]:
             try:
                 _check(cell)
             except UserError as error:
-                problems[cell.kind] = f"{cell.config.method.name}: {error}"
+                problems[cell.kind] = f"{cell.method}: {error}"
     return problems
 
 
@@ -234,7 +265,7 @@ def estimate_seconds(cells: list[Cell], out: Path, say: Callable[[str], None] = 
     known = _measured(cells, out)
     for cell in cells:
         if cell.kind not in known:
-            say(f"timing {cell.config.method.name}")
+            say(f"timing {cell.method}")
             known[cell.kind] = _try_out(cell)
     return known
 
@@ -246,32 +277,42 @@ def _measured(cells: list[Cell], out: Path) -> dict[str, float]:
 
 
 def _try_out(cell: Cell) -> float:
-    from anymri.training import train
-    from anymri.training.preparation import prepare
-
-    data, evaluation = cell.config.data, replace(cell.evaluation, pictures=False)
-    short = replace(cell.config.training, epochs=1, steps_per_epoch=TRIAL_STEPS, accumulate=1, validate_every=0)
-    trial = replace(cell, config=replace(cell.config, training=short), evaluation=evaluation)
+    data, how = cell.config.data, replace(cell.evaluation, pictures=False)
     try:
-        plan = prepare(cell.config)
-        subjects = plan.cache.subject_ids
+        subjects: Sequence[str] = Cache(data.cache).subject_ids
         if data.split is not None:
-            subjects = read_split(data.split).part(evaluation.part, data.fold)
+            subjects = read_split(data.split).part(how.part, data.fold)
         with tempfile.TemporaryDirectory() as folder:
+            parts = enumerate(cell.parts or [cell])
+            tried = [_try_training(part, Path(folder) / f"run{number}") for number, part in parts]
+            trained = 0.0 if cell.parts else tried[0][1]
+            if not cell.scored:
+                return trained
             begin = time.monotonic()
-            run = train(trial.config, Path(folder) / "run", progress=False)
-            trained = time.monotonic() - begin
-            if plan.loaders:
-                rows = {row.get("stage"): row for row in _Log(run / "log.jsonl").read()}
-                trained = 0.0
-                for stage, loader in zip(plan.stages, plan.loaders, strict=True):
-                    step = rows[stage.name]["seconds"] / TRIAL_STEPS
-                    trained += step * loader.steps_per_epoch * stage.epochs
-            begin = time.monotonic()
-            _score(trial, run, Path(folder) / "trial.parquet", subjects[:1])
+            runs = [run for run, _ in tried]
+            _score(replace(cell, evaluation=how), runs, Path(folder) / "trial.parquet", subjects[:1])
             return trained + (time.monotonic() - begin) * len(subjects)
     except Exception:  # the run itself will say what is wrong
         return float("nan")
+
+
+def _try_training(cell: Cell, out: Path) -> tuple[Path, float]:
+    """A run of a few steps, and the seconds that the whole training would take."""
+    from anymri.training import train
+    from anymri.training.preparation import prepare
+
+    short = replace(cell.config.training, epochs=1, steps_per_epoch=TRIAL_STEPS, accumulate=1, validate_every=0)
+    plan = prepare(cell.config)
+    begin = time.monotonic()
+    run = train(replace(cell.config, training=short), out, progress=False)
+    if not plan.loaders:
+        return run, time.monotonic() - begin
+    rows = {row.get("stage"): row for row in _Log(run / "log.jsonl").read()}
+    pairs = list(zip(plan.stages, plan.loaders, strict=True))
+    seconds = [
+        rows[stage.name]["seconds"] / TRIAL_STEPS * loader.steps_per_epoch * stage.epochs for stage, loader in pairs
+    ]
+    return run, sum(seconds)
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from anymri.benchmark.origin import origin
-from anymri.benchmark.plan import Cell, table_path
+from anymri.benchmark.plan import Cell, run_path, table_path
 from anymri.evaluation.results import read_settings
 from anymri.methods import get_method
 from anymri.training.code import training_code
@@ -46,11 +46,13 @@ def cell_state(cell: Cell, out: Path) -> CellState:
         ``begun``: waiting, and other code than today's began its training. ``training`` or ``scoring``: there are
         results, and other code did that. Results without recorded code count as done.
     """
-    path = table_path(out, cell)
+    if not cell.scored:
+        finished, stale = (run_path(out, cell) / "model.safetensors").is_file(), run_is_stale(cell, out)
+        return ("training" if stale else "done") if finished else ("begun" if stale else "waiting")
     try:
-        found = origin(read_settings(path))
+        found = origin(read_settings(table_path(out, cell)))
     except UserError:  # not there, or damaged
-        return "begun" if run_is_stale(cell, out / "runs" / cell.name) else "waiting"
+        return "begun" if not cell.parts and run_is_stale(cell, out) else "waiting"
     return found if found in ("training", "scoring") else "done"
 
 
@@ -59,9 +61,9 @@ def is_waiting(cell: Cell, out: Path, keep: bool = False) -> bool:
     return cell_state(cell, out) not in (("done", "training", "scoring") if keep else ("done",))
 
 
-def run_is_stale(cell: Cell, run: Path) -> bool:
+def run_is_stale(cell: Cell, out: Path) -> bool:
     """Whether other code began or finished the training of a cell."""
-    return made_by_other_code(run, training_code(get_method(cell.config.method.name)))
+    return made_by_other_code(run_path(out, cell), training_code(get_method(cell.config.method.name)))
 
 
 def describe_cells(
@@ -91,7 +93,8 @@ def describe_cells(
         each = seconds.get(kind, float("nan"))
         left += waiting * each if waiting else 0.0
         settings = ", ".join(f"{key}={value}" for key, value in method.config.items() if key != "subset")
-        name = f"{method.name} {method.preset}" + (f" ({settings})" if settings else "")
+        name = f"{members[0].method} {method.preset}" + (f" ({settings})" if settings else "")
+        name += "" if members[0].scored else ", trained for others"
         cells_told = f"{len(members)} cell{'s' if len(members) != 1 else ''}"
         took = f", {describe_time(each)} each" if seconds else ""
         lines.append(f"{name}: {cells_told}, {len(members) - waiting} done{took}")
