@@ -135,3 +135,20 @@ class VectorReader(Small):
         gathered = torch.zeros_like(graph.nodes).index_add(0, graph.edges[1], graph.nodes[graph.edges[0]])
         known = torch.cat([arrays["clinical"][:1], gathered.mean()[None]])
         return (self.score(known) - arrays["clinical"][1]).square().sum()
+
+
+class VectorMean(Small):
+    """Classical: the mean vector of the subjects that have one."""
+
+    name = "vector_mean"
+    uses = ("tables",)
+    classical = True
+    presets = {"tiny": Preset((Stage("only", 1, 1, None, "all"),))}
+
+    def __init__(self, config: MethodConfig, spec: DataSpec = GLIOMA) -> None:
+        super().__init__(config, spec)
+        self.register_buffer("mean", torch.zeros(2))
+
+    def fit(self, subjects, ctx: StepContext) -> dict[str, torch.Tensor]:
+        self.mean = torch.stack([batch.arrays[0]["clinical"] for batch in subjects if batch.arrays[0]]).mean(dim=0)
+        return {"first": self.mean[0]}

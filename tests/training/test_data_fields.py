@@ -215,7 +215,7 @@ def test_memory_of_a_step_is_told_of_every_one_of_them(made):
     for cls in vars(dummy_methods).values():
         if isinstance(cls, type) and issubclass(cls, dummy_methods.Small):
             method = cls(cls.Config(preset="tiny"), GLIOMA)
-            assert StepMemory(method, method.presets["tiny"].stages[0]).gib((16, 16, 16), 2) > 0
+            assert cls.classical or StepMemory(method, method.presets["tiny"].stages[0]).gib((16, 16, 16), 2) > 0
 
 
 # --------------------------------------------------------------------------------------------- vectors and graphs
@@ -254,6 +254,13 @@ def test_a_method_learns_from_a_vector_and_a_graph_of_each_subject(config, made,
     Tables(table_cache / "tables").write("p2", {"clinical": np.zeros(2, np.float32)})
     assert preparation.prepare(chosen).facts["identity"] != before
     assert preparation.prepare(config("small", ["p0", "p1"], settings)).facts["identity"] == card(untold)["identity"]
+
+
+def test_a_classical_method_fits_the_vectors_of_its_subjects(config, made, tmp_path, table_cache):
+    run = train(
+        config("vector_mean", ["p0", "p1", "p2"], {"cache": str(table_cache)}), tmp_path / "run", progress=False
+    )
+    assert methods.load(run / "model.safetensors").mean.tolist() == [0.5, -0.5]
 
 
 def test_a_method_that_uses_tables_needs_some(config, made):

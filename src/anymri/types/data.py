@@ -224,7 +224,7 @@ class Batch(NamedTuple):
     label : Tensor of int64, shape (B, *S), or None
         Integer label map; `UNLABELLED` throughout a row without one, None for a cohort without any.
     present : Tensor of bool, shape (B, M)
-        Exists on disk.
+        Exists on disk, and is not hidden from this training (``data.hide``).
     available : Tensor of bool, shape (B, M)
         Shown to the method now; a subset of `present`.
     statistics : Tensor of float32, shape (B, M, len(STATISTICS))
