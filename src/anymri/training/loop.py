@@ -166,7 +166,7 @@ class _Loop:
     # ---------------------------------------------------------------------------------------------------- a stage
 
     def _run_stage(self, state: dict[str, Any] | None) -> None:
-        """Train a stage from its begin, or go on within it from a checkpoint's state."""
+        """Train a stage from the start, or from a checkpoint within it."""
         stage = self.plan.stages[self.stage_index]
         if stage.shared and self.epoch == 0 and self._take_shared(stage):
             return

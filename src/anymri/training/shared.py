@@ -58,7 +58,7 @@ class SharedStages:
         index : int
             Of the stage.
         start : dict of str to Tensor
-            `state_of_stage` at its begin.
+            `state_of_stage` before the stage.
         before : str
             Key of the shared stage before; empty for the first.
         """
