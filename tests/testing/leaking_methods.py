@@ -295,6 +295,17 @@ class NormalisedOverTheBatchAsDeclared(NormalisedOverTheBatch):
     info = replace(LateFusion.info, couples_rows="batch normalisation, as published")
 
 
+class SaysThatItUsesUnlabelledSubjects(Clean):
+    """Its loss knows nothing of rows without a label map."""
+
+    uses = ("unlabelled",)
+
+    def training_step(self, batch, ctx):
+        logits = self.predict(batch.image, batch.available).logits
+        error = (self.head.probability(logits) - self.head.target(batch.label, self.spec)).square().mean()
+        return StepOutput.of({"error": error})
+
+
 #: The check that must notice each.
 NOTICED_BY = {
     StandardisedInTheUnionOfAllBrains: "absent_voxels_never_reach_the_prediction",
@@ -315,6 +326,7 @@ NOTICED_BY = {
     AddsTheLabelToTheImage: "the_label_is_a_target_and_never_an_input",
     SeedsDropoutByTheImage: "what_is_not_present_never_reaches_loss_or_gradients",
     RunningMeanOfAllChannels: "what_is_not_present_never_reaches_loss_or_gradients",
+    SaysThatItUsesUnlabelledSubjects: "rows_without_a_label_map_leave_loss_and_gradients_finite",
     NormalisedOverTheBatch: "rows_of_a_batch_do_not_meet",
     BuildsItsStudentFirst: "a_shared_stage_is_the_same_for_every_subset",
     ShowsItsTeacherTheSubset: "a_shared_stage_is_the_same_for_every_subset",

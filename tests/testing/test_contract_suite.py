@@ -34,6 +34,17 @@ def test_a_shared_teacher_that_is_the_same_for_every_subset_passes():
     assert outcome.result == "passed", outcome
 
 
+def test_a_method_that_uses_unlabelled_subjects_as_it_says_passes():
+    class UsesThem(Clean):
+        uses = ("unlabelled",)
+
+    check = "rows_without_a_label_map_leave_loss_and_gradients_finite"
+    assert [check_method(method, only=check, quiet=True)[0].result for method in (UsesThem, Clean)] == [
+        "passed",
+        "skipped",
+    ]
+
+
 def test_declaring_what_is_not_so_is_noticed():
     from dataclasses import replace
 

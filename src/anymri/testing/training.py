@@ -20,7 +20,7 @@ from anymri.testing.expect import demand, demand_same, same
 from anymri.testing.stage import begin_stage, further_batch, needed
 from anymri.testing.training_run import Recording, incomplete, modules_that_predict, record, run_turns, without_dropout
 from anymri.training.machine import trains_in_bf16
-from anymri.types import Batch
+from anymri.types import UNLABELLED, Batch
 
 __all__ = ["CHECKS"]
 
@@ -130,6 +130,23 @@ def rows_of_a_batch_do_not_meet(candidate: Candidate) -> None:
         demand(coupled is not None, "info.couples_rows is declared, but rows do not meet")
     else:
         demand(coupled is None, f"{coupled} lets one row change another, as batch statistics do")
+
+
+def rows_without_a_label_map_leave_loss_and_gradients_finite(candidate: Candidate) -> None:
+    """Where the method uses unlabelled subjects: one such row, and a batch of nothing else."""
+    if "unlabelled" not in candidate.cls.uses:
+        raise SkipTest("trains on labelled subjects alone")
+    batch = candidate.once(_two_rows)
+    assert batch.label is not None
+    for rows in ([1], [0, 1]):
+        label = batch.label.clone()
+        label[rows] = UNLABELLED
+        words = f"{len(rows)} of 2 rows without a label map"
+        for turn, result in _trained(candidate, batch._replace(label=label)).items():
+            if result.get("loss") is not None:
+                demand(result["loss"].isfinite(), f"{turn}: the loss is not finite with {words}")
+                for key, gradient in result["gradients"].items():
+                    demand(gradient.isfinite().all(), f"{turn}: the gradient of {key} is not finite with {words}")
 
 
 def batch_statistics_leave_out_rows_that_lack_the_sequence(candidate: Candidate) -> None:
@@ -341,6 +358,7 @@ CHECKS: tuple[Any, ...] = (
     hidden_sequences_teach_only_where_declared,
     the_label_is_a_target_and_never_an_input,
     rows_of_a_batch_do_not_meet,
+    rows_without_a_label_map_leave_loss_and_gradients_finite,
     batch_statistics_leave_out_rows_that_lack_the_sequence,
     gradients_reach_every_parameter_that_is_not_declared_untrained,
     every_logged_loss_term_is_positive_and_teaches,
