@@ -7,18 +7,19 @@ subset. Nothing here touches data files but `Method.save` and `Method.load`, whi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast, get_args
+from typing import Any, ClassVar, Generic, Literal, Self, cast, get_args
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from anymri.protocol.authors_checkpoint import choose_source, find_table
+from anymri.protocol.config import ConfigT, MethodConfig, Preset
+from anymri.protocol.context import StepContext
 from anymri.protocol.facts import TrainingFacts
+from anymri.protocol.info import MethodInfo
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.protocol.weights_file import Header, fill_weights, read_header, write_weights
 from anymri.types import (
@@ -32,7 +33,6 @@ from anymri.types import (
     Intensity,
     OptimizerSettings,
     Prediction,
-    Role,
     Stage,
     StepOutput,
     UserError,
@@ -46,161 +46,6 @@ __all__ = [
 
 class SubsetNotTrained(UserError):
     """The requested subset has no network: the system trains one per subset."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodConfig:
-    """Settings all methods share; each method adds its own with the paper's values as defaults.
-
-    Parameters
-    ----------
-    preset : {"paper", "tiny"}, default="paper"
-        Named sizes and stages the configuration started from; picks the stages.
-    subset : str or None, default=None
-        For per-subset systems: the subset this instance serves, e.g. ``"t1c+flair"``; None = all modalities.
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    preset: Literal["paper", "tiny"] = "paper"
-    subset: str | None = None
-
-    @classmethod
-    def build(cls, values: dict[str, Any]) -> Self:
-        """Validate plain values, e.g. from YAML.
-
-        Raises
-        ------
-        UserError
-            If a key is unknown or a value has the wrong type; names the key and the nearest known one.
-        """
-        known = [entry.name for entry in fields(cls)]
-        for key in values:
-            if key not in known:
-                close = get_close_matches(key, known, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-                raise UserError(f"unknown key method.config.{key}; {hint}")
-        try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"method.config.{place} = {first['input']!r}: {first['msg']}") from None
-
-
-#: Settings of a method.
-ConfigT = TypeVar("ConfigT", bound=MethodConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodInfo:
-    """Facts about a method: name, family, source, deviations.
-
-    Parameters
-    ----------
-    title : str
-        Name in the paper.
-    family : str
-        Family of the review's taxonomy, e.g. ``"common latent space"``; ``"baseline"`` for ours.
-    task : {"segmentation", "synthesis", "segmentation and synthesis", "classification"}
-    year : int
-    reference : str
-        Short citation.
-    doi, arxiv, code : str, default=""
-        Identifiers and address of the authors' code, where they exist.
-    parity : str, default="none"
-        State of the comparison with the authors' code, e.g. ``"none"``, ``"structure"`` or ``"1e-4"``.
-    novelty, weakness : str, default=""
-        One line each, for the review's Table 1.
-    deviations : tuple of str
-        Where this implementation departs from paper or released code, one line each.
-    untrained : dict of str to str
-        Regular expression of parameter names that never receive a gradient, and why.
-    learns_from_hidden : dict of str to str
-        Regular expression of loss terms that read sequences present but not shown (a teacher, a target), and why.
-    couples_rows : str, default=""
-        Why the rows of a training batch change each other's features (batch statistics); empty = they do not.
-    """
-
-    title: str
-    family: str
-    task: str
-    year: int
-    reference: str
-    doi: str = ""
-    arxiv: str = ""
-    code: str = ""
-    parity: str = "none"
-    novelty: str = ""
-    weakness: str = ""
-    deviations: tuple[str, ...] = ()
-    untrained: dict[str, str] = field(default_factory=dict)
-    learns_from_hidden: dict[str, str] = field(default_factory=dict)
-    couples_rows: str = ""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Sizes and stages that belong together: ``paper`` is exact, ``tiny`` trains in minutes on two cores.
-
-    Parameters
-    ----------
-    stages : tuple of Stage
-    config : dict
-        Config fields that differ from their defaults.
-    """
-
-    stages: tuple[Stage, ...]
-    config: dict[str, Any] = field(default_factory=dict)
-
-
-class StepContext:
-    """Context that the loop hands to a training step.
-
-    Attributes
-    ----------
-    stage : Stage
-    turn : str
-        Name of the turn (see `Method.turns`).
-    epoch : int
-    progress : float
-        Share of the stage that is done, in [0, 1]; drives warm-ups and curricula.
-    generator : torch.Generator
-        CPU generator, seeded anew before every turn.
-    shared : dict of str to Tensor
-        Kept over the turns of one micro-batch; detached tensors only.
-    draw_available : callable
-        ``present -> available``: draws from the stage's sampler again.
-    next_batch : callable
-        ``role -> Batch``: a further batch of this stage, of its batch size and crops, on the method's scale and with
-        `available` drawn. ``"same"``: the subjects of this batch, cropped and augmented anew; ``"complete"``: subjects
-        with every sequence; ``"partial"``: subjects that lack one; the latter two of all that have what the stage
-        needs, whatever `Stage.subjects` says. The first call in every turn gives the same batch, and so on.
-    """
-
-    def __init__(
-        self,
-        stage: Stage,
-        turn: str = "main",
-        epoch: int = 0,
-        progress: float = 0.0,
-        generator: torch.Generator | None = None,
-        shared: dict[str, Any] | None = None,
-        draw_available: Callable[[Tensor], Tensor] | None = None,
-        next_batch: Callable[[Role], Batch] | None = None,
-    ) -> None:
-        self.stage = stage
-        self.turn = turn
-        self.epoch = epoch
-        self.progress = progress
-        self.generator = generator if generator is not None else torch.Generator().manual_seed(0)
-        self.shared: dict[str, Any] = {} if shared is None else shared
-        self.draw_available = draw_available if draw_available is not None else (lambda present: present)
-        self.next_batch = next_batch if next_batch is not None else _no_further_batch
-
-
-def _no_further_batch(role: Role) -> Batch:
-    raise RuntimeError(f"no further batch ({role}): this context belongs to no training run; give it next_batch")
 
 
 def zero_absent(image: Tensor, available: Tensor) -> Tensor:

@@ -1,0 +1,72 @@
+"""Settings of a method, validated once, and the presets they start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from anymri.types import Stage, UserError
+
+__all__ = ["ConfigT", "MethodConfig", "Preset"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """Settings all methods share; each method adds its own with the paper's values as defaults.
+
+    Parameters
+    ----------
+    preset : {"paper", "tiny"}, default="paper"
+        Named sizes and stages the configuration started from; picks the stages.
+    subset : str or None, default=None
+        For per-subset systems: the subset this instance serves, e.g. ``"t1c+flair"``; None = all modalities.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    preset: Literal["paper", "tiny"] = "paper"
+    subset: str | None = None
+
+    @classmethod
+    def build(cls, values: dict[str, Any]) -> Self:
+        """Validate plain values, e.g. from YAML.
+
+        Raises
+        ------
+        UserError
+            If a key is unknown or a value has the wrong type; names the key and the nearest known one.
+        """
+        known = [entry.name for entry in fields(cls)]
+        for key in values:
+            if key not in known:
+                close = get_close_matches(key, known, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+                raise UserError(f"unknown key method.config.{key}; {hint}")
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise UserError(f"method.config.{place} = {first['input']!r}: {first['msg']}") from None
+
+
+#: Settings of a method.
+ConfigT = TypeVar("ConfigT", bound=MethodConfig)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes and stages that belong together: ``paper`` is exact, ``tiny`` trains in minutes on two cores.
+
+    Parameters
+    ----------
+    stages : tuple of Stage
+    config : dict
+        Config fields that differ from their defaults.
+    """
+
+    stages: tuple[Stage, ...]
+    config: dict[str, Any] = field(default_factory=dict)
