@@ -12,7 +12,7 @@ from command_line import refused, run
 
 from anymri.cli import app
 
-VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
+VERBS = sorted(command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands)
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "monai", "scipy", "SimpleITK", "sklearn", "jinja2")
 
 
