@@ -68,6 +68,18 @@ def test_the_command_writes_page_and_figure(bench, tmp_path):
     assert "● | ○ | ○ | ○ |" not in page.read_text(encoding="utf-8")
 
 
+def test_a_system_of_two_networks_took_the_time_of_both(bench, dice_rows, table_writer):
+    log = [{"run": "run-gan", "parameters": 9_000}, {"stage": "train", "epoch": 1, "seconds": 60.0}]
+    (bench / "runs" / "b").mkdir()
+    (bench / "runs" / "b" / "log.jsonl").write_text("\n".join(map(json.dumps, log)), encoding="utf-8")
+    rows = dice_rows("mm_gan+rfnet", run="run-gan+run-rfnet")
+    table_writer(bench / "results" / "system.parquet", rows)
+    results = read_results(leaderboard.find_tables([bench]))
+    page = leaderboard.leaderboard_page(results, leaderboard.read_trainings([bench]), "f.svg")
+    (line,) = [line for line in page.splitlines() if line.startswith("| `mm_gan+rfnet` |")]
+    assert [cell.strip() for cell in line.strip("|").split("|")][-2:] == ["500 k", "2.5"]
+
+
 def test_a_folder_of_results_makes_the_html_page_too(bench, tmp_path):
     assert run("report", bench, "-o", tmp_path / "report.html").code == 0
     assert "rfnet" in (tmp_path / "report.html").read_text(encoding="utf-8")

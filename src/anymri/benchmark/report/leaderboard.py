@@ -89,6 +89,14 @@ def choose_subsets(results: Results, subsets: Sequence[str]) -> Results:
     return replace(results, frame=frame[frame["subset"].isin(subsets)].reset_index(drop=True))
 
 
+def _training(trainings: dict[str, tuple[float, float]], run: str) -> tuple[float, float]:
+    """Seconds and parameters of a run; of a system of two networks, whose run is named ``first+second``, their sums."""
+    if run in trainings:
+        return trainings[run]
+    parts = [trainings.get(part, (nan, nan)) for part in run.split("+")]
+    return sum(seconds for seconds, _ in parts), sum(size for _, size in parts)
+
+
 def _number(value: float, form: str = "{:.1f}") -> str:
     """A number, or a dash where it is not known."""
     return form.format(value) if value == value else "–"
@@ -114,7 +122,7 @@ def _ranking_table(results: Results, trainings: dict[str, tuple[float, float]]) 
             interval = mean_interval(scores[region][column].to_numpy()) if column in compared.columns else None
             span = "" if interval is None else f" ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
             shown.append(_number(means[(region, column)]) + span)
-        seconds, sizes = zip(*(trainings.get(run, (nan, nan)) for run in runs), strict=True)
+        seconds, sizes = zip(*(_training(trainings, run) for run in runs), strict=True)
         total = sum(means[(region, column)] for region in regions)
         row = [
             f"`{column}`",
@@ -154,7 +162,7 @@ def _provenance_table(results: Results, trainings: dict[str, tuple[float, float]
         versions = ", ".join(f"{name} {value}" for name, value in sorted(entry["versions"].items()))
         how = ", ".join(f"{name} {value}" for name, value in sorted(entry["settings"].items()))
         row = [f"`{entry['run']}`", entry["preset"], str(entry["fold"]), str(entry["seed"]), str(entry["subjects"])]
-        time = _number(trainings.get(str(entry["run"]), (nan, nan))[0] / 60)
+        time = _number(_training(trainings, str(entry["run"]))[0] / 60)
         rows.append([*row, str(entry["seen"]), time, entry["fingerprint"], versions, how])
     head = ["run", "preset", "fold", "seed", "n", "seen in training", "training (min)", "data", "versions", "scored"]
     return markdown_table(head, rows, 2)
