@@ -33,8 +33,6 @@ UNREACHABLE = {
 #: Functions over the limit as "path:name", and modules over the limit as "path", with the reason.
 TOO_LONG = {
     "src/anymri/cli/predict.py:predict": "24 lines name the options of the command",
-    "src/anymri/data/formats.py": "every image format but NIfTI in one place; may be split by format",
-    "src/anymri/inference/predict.py:predict_study": "the steps of a prediction in their order; may be split",
 }
 #: Circles that exist for type checkers alone: no import of theirs runs.
 CIRCLES_OF_TYPES = [

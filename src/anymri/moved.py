@@ -46,6 +46,11 @@ MODULES: dict[str, tuple[str, ...]] = {
 NAMES = {"Asked": "EvaluationSettings", "Family": "PerSubsetModels", "show": "zero_absent"}
 #: Names that left a module which is still there; the module ends with ``__getattr__ = hand_on(__name__)``.
 ATTRIBUTES = {
+    "anymri.data.formats.Source": "anymri.data.selectors.Source",
+    "anymri.data.formats.parse_source": "anymri.data.selectors.parse_source",
+    "anymri.data.formats.recode": "anymri.data.selectors.recode",
+    "anymri.data.formats.select": "anymri.data.selectors.select",
+    "anymri.data.formats.source_files": "anymri.data.selectors.source_files",
     "anymri.data.datasets.layout.new_folder": "anymri.files.replace_folder",
     "anymri.data.cache.Entry": "anymri.data.study.Study",
     "anymri.methods.Family": "anymri.protocol.PerSubsetModels",

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from anymri.data.datasets.layout import native_grid, write_array
-from anymri.data.formats import parse_source, recode, select, source_files, write_dicom, write_png_masks
+from anymri.data.formats import write_dicom, write_png_masks
 from anymri.data.nifti import read_image
+from anymri.data.selectors import parse_source, recode, select, source_files
 from anymri.types import UserError
 
 SHAPE = (6, 7, 8)

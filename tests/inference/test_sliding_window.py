@@ -8,6 +8,7 @@ import torch
 from tensor_study import predict_tensors
 
 from anymri.inference.sliding_window import WindowSettings, window_starts
+from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, SubsetNotTrained
 from anymri.protocol.per_subset import PerSubsetModels
 from anymri.protocol.request import EVERYTHING
@@ -134,10 +135,10 @@ def test_settings_out_of_range_are_refused(values, match):
 
 
 def test_windows_have_the_size_of_the_training_unless_another_is_asked_for():
-    weights = {"window": [8, 9, 10], "seed": 1}
+    weights = TrainingFacts(window=(8, 9, 10), seed=1)
     assert WindowSettings(overlap=0.1).trained_as(weights) == WindowSettings(window=(8, 9, 10), overlap=0.1)
     assert WindowSettings(window=(4, 4, 4)).trained_as(weights).window == (4, 4, 4)
-    assert WindowSettings().trained_as({"window": None}).window is None
+    assert WindowSettings().trained_as(TrainingFacts()).window is None
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "gaussian"])

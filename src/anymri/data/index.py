@@ -13,8 +13,8 @@ from anymri.data.datasets import folder as folder_layout
 from anymri.data.datasets import get_dataset
 from anymri.data.datasets.layout import check_root, check_subject_id
 from anymri.data.datasets.spellings import image_ending, read_name
-from anymri.data.formats import parse_source, source_files
 from anymri.data.missingness import missingness
+from anymri.data.selectors import parse_source, source_files
 from anymri.data.study_files import StudyFiles, find_study
 from anymri.files import make_folder, replace_file
 from anymri.modalities import MODALITIES

@@ -21,10 +21,11 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import DTypeLike, NDArray
 
-from anymri.data.formats import is_foreign, parse_source, read_foreign
+from anymri.data.formats import is_foreign, read_foreign
 from anymri.data.geometry import Geometry, from_native, to_native
 from anymri.data.header import Grid, check_affine, mend_header, read_grid, unit_mm
 from anymri.data.same_image import refuse_same
+from anymri.data.selectors import parse_source
 from anymri.data.values import image_values, label_values, slope_of
 from anymri.files import replace_file
 from anymri.types import UserError

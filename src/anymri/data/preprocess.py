@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.cache import SUBJECT_FACTS, Cache, check_cache_name
-from anymri.data.formats import source_files
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
 from anymri.data.raw.stripped import refuse_head
 from anymri.data.resample import resample_image, resample_label
+from anymri.data.selectors import source_files
 from anymri.data.study import Study, brain_box, label_dtype
 from anymri.files import remove_leftovers
 from anymri.progress import progress_bar

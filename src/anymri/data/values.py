@@ -14,7 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from anymri.data.artifacts import repair
-from anymri.data.formats import recode
+from anymri.data.selectors import recode
 from anymri.types import UserError
 
 __all__ = ["MAX_LABEL", "image_values", "label_values", "slope_of"]

@@ -6,17 +6,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from nibabel.spatialimages import SpatialImage
 
-import anymri
 from anymri.data.nifti import Volume, read_image
 from anymri.data.preprocess import preprocess_study
 from anymri.data.raw.stripped import check_stripped
-from anymri.data.raw.study import RawOptions, prepare_raw
+from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
 from anymri.data.study import Study
 from anymri.inference.device import find_device
 from anymri.inference.labels import label_map, region_probability
@@ -28,11 +27,12 @@ from anymri.inference.sliding_window import Precision, SubjectPrediction, Window
 from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions, unknown_warnings
 from anymri.inference.trust.quality import check_quality
 from anymri.inference.trust.same_head import check_same_head
-from anymri.inference.trust.sequence_check import brains_of, check_sequences, refuse_wrong_labels
+from anymri.inference.trust.sequence_check import SequenceCheck, brains_of, check_sequences, refuse_wrong_labels
 from anymri.inference.trust.uncertainty import sample_agreement, trust_summary
 from anymri.methods import Method, PerSubsetModels
 from anymri.modalities import MODALITIES
 from anymri.types import DataSpec, Head, UserError
+from anymri.version import __version__
 from anymri.zoo import ModelCard, get_card, open_model, weights_paths
 
 __all__ = ["Model", "Result", "load", "predict_study", "write_result"]
@@ -180,24 +180,13 @@ def predict_study(
     if samples == 1:
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
     given = {code: _read(images[code]) for code in subset}
-    doubts = [*notes, *_reading_notes(given)]
-    if raw is None:
-        check_stripped(given)
-    prepared = None if raw is None else prepare_raw(given, raw)
-    doubts += () if prepared is None else prepared.notes
-    volumes = given if prepared is None else prepared.images
-    study = preprocess_study(volumes, opened.method.facts.spacing_mm, spec=spec)
-    doubts += [] if prepared is not None else check_same_head(volumes)
-    labelled = {} if check_labels == "off" else volumes if prepared is None else brains_of(prepared.heads, volumes)
-    sequences = check_sequences(labelled)
-    if check_labels == "strict":
-        refuse_wrong_labels(sequences, volumes)
-    doubts += [f"{MODALITIES[code].long_name} {text}." for code, text in sequences.sentences.items()]
+    checked = _prepare(given, opened, raw, check_labels)
+    study, volumes, prepared = checked.study, checked.volumes, checked.prepared
     windows = WindowSettings(precision=precision).trained_as(opened.method.facts)
     prediction = predict_subject(opened.method, study, [subset], windows, outputs=outputs)[subset]
     trust = _trust(prediction, study, opened, subset)
-    if sequences.record:
-        trust["sequence_check"] = sequences.record
+    if checked.sequences.record:
+        trust["sequence_check"] = checked.sequences.record
     if samples:
         trust["sample_agreement"] = _draw_samples(opened, study, subset, samples, windows)
     restored, extra = restore_prediction(prediction, study, volumes, spec), None
@@ -209,6 +198,7 @@ def predict_study(
     unknown = unknown_regions(regions, subset)
     trust["regions"] = {region: values for region, values in trust["regions"].items() if region not in unknown}
     low = low_warning(trust["measured"], spec, subset)
+    warned = [*low, *unknown_warnings(unknown), *notes, *checked.doubts, *check_quality(volumes)]
     return Result(
         name=name or ", ".join(dict.fromkeys(_file_name(images[code]) for code in subset)),
         volumes_ml=_volumes_ml(view, spec, regions) | dict.fromkeys(unknown),
@@ -217,12 +207,46 @@ def predict_study(
         missing=tuple(code for code in spec.modalities if code not in subset),
         label_values=scheme,
         trust=trust,
-        warnings=tuple(dict.fromkeys([*low, *unknown_warnings(unknown), *doubts, *check_quality(volumes)])),
+        warnings=tuple(dict.fromkeys(warned)),
         provenance=_provenance(opened, images, given, study),
         spec=spec,
         view=view,
         raw=extra,
     )
+
+
+class _Prepared(NamedTuple):
+    """A study ready for the network, and what its preparation left doubtful."""
+
+    study: Study
+    volumes: dict[str, Volume]
+    prepared: RawStudy | None
+    sequences: SequenceCheck
+    doubts: list[str]
+
+
+def _prepare(given: dict[str, Volume], model: Model, raw: RawOptions | None, check_labels: LabelCheck) -> _Prepared:
+    """Check the images, align them if they are raw, and normalise them.
+
+    Raises
+    ------
+    UserError
+        If an image is not usable, or is not the sequence it was given as and `check_labels` is strict.
+    """
+    doubts = _reading_notes(given)
+    if raw is None:
+        check_stripped(given)
+    prepared = None if raw is None else prepare_raw(given, raw)
+    doubts += () if prepared is None else prepared.notes
+    volumes = given if prepared is None else prepared.images
+    study = preprocess_study(volumes, model.method.facts.spacing_mm, spec=model.method.spec)
+    doubts += [] if prepared is not None else check_same_head(volumes)
+    labelled = {} if check_labels == "off" else volumes if prepared is None else brains_of(prepared.heads, volumes)
+    sequences = check_sequences(labelled)
+    if check_labels == "strict":
+        refuse_wrong_labels(sequences, volumes)
+    doubts += [f"{MODALITIES[code].long_name} {text}." for code, text in sequences.sentences.items()]
+    return _Prepared(study, volumes, prepared, sequences, doubts)
 
 
 def _read(image: Image) -> Volume:
@@ -316,7 +340,7 @@ def _provenance(
             "sha256_of_voxels": hashlib.sha256(volume.array.tobytes()).hexdigest(),
         }
     return {
-        "program": f"anymri {anymri.__version__}",
+        "program": f"anymri {__version__}",
         "torch": torch.__version__,
         "model": model.name,
         "method": model.method.name,

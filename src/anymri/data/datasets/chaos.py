@@ -18,7 +18,8 @@ import numpy as np
 
 from anymri.data.datasets.info import DatasetInfo
 from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid
-from anymri.data.formats import select, write_dicom, write_png_masks
+from anymri.data.formats import write_dicom, write_png_masks
+from anymri.data.selectors import select
 from anymri.files import replace_folder
 from anymri.types import DataSpec, Subject, UserError
 

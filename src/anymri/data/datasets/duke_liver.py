@@ -21,7 +21,8 @@ import numpy as np
 
 from anymri.data.datasets.info import DatasetInfo
 from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid
-from anymri.data.formats import select, write_dicom
+from anymri.data.formats import write_dicom
+from anymri.data.selectors import select
 from anymri.files import make_folder, replace_file, replace_folder
 from anymri.types import DataSpec, Subject, UserError
 

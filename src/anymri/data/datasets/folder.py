@@ -37,7 +37,7 @@ import numpy as np
 
 from anymri.data.datasets.info import DatasetInfo
 from anymri.data.datasets.layout import FolderLayout, check_root, check_subject_id
-from anymri.data.formats import select
+from anymri.data.selectors import select
 from anymri.modalities import MODALITIES
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.formats import FOREIGN, select, write_foreign
+from anymri.data.formats import FOREIGN, write_foreign
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import write_image
+from anymri.data.selectors import select
 from anymri.files import draft_folder, make_folder, replace_folder
 from anymri.moved import hand_on
 from anymri.types import Subject, UserError

@@ -14,7 +14,7 @@ import numpy as np
 
 from anymri.data.datasets.info import DatasetInfo
 from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, native_grid
-from anymri.data.formats import select
+from anymri.data.selectors import select
 from anymri.files import make_folder, replace_file
 from anymri.types import GLIOMA, Subject, UserError
 
