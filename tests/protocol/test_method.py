@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from anymri.methods import Method, MethodConfig, MethodInfo, PerSubsetModels, Preset, SubsetNotTrained, create
+from anymri.methods import Method, MethodConfig, MethodInfo, PerSubsetModels, Preset, SubsetNotTrained, create, load
 from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.method import zero_absent
 from anymri.protocol.noise import Noise
@@ -67,6 +68,35 @@ def test_settings_from_plain_values():
         ToyConfig.build({"gain": "much"})
     with pytest.raises(UserError, match=r"method\.config\.preset = 'huge'"):
         ToyConfig.build({"preset": "huge"})
+
+
+def test_settings_are_read_by_their_old_names_too():
+    @dataclass(frozen=True, kw_only=True)
+    class Renamed(ToyConfig):
+        renamed = {"strength": "gain"}
+
+    assert Renamed.build({"strength": 2}) == Renamed.build({"gain": 2}) == Renamed(gain=2.0)
+    assert Renamed.build({"strength": 3, "gain": 1}).gain == 3.0, "beside the preset's own value"
+    with pytest.raises(UserError, match=r"method\.config\.gain = 'much'"):
+        Renamed.build({"strength": "much"})
+    with pytest.raises(UserError, match=r"unknown key method\.config\.strength"):
+        ToyConfig.build({"strength": 2})
+
+
+@pytest.mark.parametrize("name", ["mm_gan", "smu_net"])
+def test_weights_with_an_old_name_of_a_setting_open(name, tmp_path):
+    method = create(name, preset="tiny", discriminator_widths=(4,))
+    path = tmp_path / "new.safetensors"
+    method.save(path)
+    with safe_open(path, "pt") as file:
+        header, state = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    assert "discriminator_widths" in header["config"]
+    header["config"] = header["config"].replace("discriminator_widths", "judge_widths")
+    save_file(state, tmp_path / "old.safetensors", header)
+    again = load(tmp_path / "old.safetensors")
+    assert again.config == method.config
+    assert create(name, preset="tiny", judge_widths=[4]).config == method.config
+    torch.testing.assert_close(again.state_dict(), method.state_dict(), rtol=0, atol=0, equal_nan=True)
 
 
 def test_unknown_method_and_preset_are_refused_in_one_line():

@@ -55,6 +55,8 @@ class MMGANConfig(MethodConfig):
         Learning rate of both turns.
     """
 
+    renamed = {"judge_widths": "discriminator_widths"}
+
     widths: tuple[PositiveInt, ...] = (64, 128, 256, 512, 512, 512, 512, 512)
     discriminator_widths: tuple[PositiveInt, ...] = (64, 128, 256, 512)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2

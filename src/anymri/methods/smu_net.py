@@ -58,6 +58,8 @@ class SMUNetConfig(MethodConfig):
         Learning rate and decay of the optimiser.
     """
 
+    renamed = {"judge_widths": "discriminator_widths"}
+
     widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
     blocks: tuple[PositiveInt, ...] = (1, 2, 2, 4)
     discriminator_widths: tuple[PositiveInt, ...] = (64, 128, 256)

@@ -26,19 +26,24 @@ class MethodConfig:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    #: Old names of settings and what they are called now; files of earlier versions hold the old ones.
+    renamed: ClassVar[dict[str, str]] = {}
 
     preset: Literal["paper", "tiny"] = "paper"
     subset: str | None = None
 
     @classmethod
     def build(cls, values: dict[str, Any]) -> Self:
-        """Validate plain values, e.g. from YAML.
+        """Validate plain values, e.g. from YAML; settings may have their old names.
 
         Raises
         ------
         UserError
             If a key is unknown or a value has the wrong type; names the key and the nearest known one.
         """
+        # Old names last: they are somebody's own choice, the new name beside one is the preset's.
+        values = dict(sorted(values.items(), key=lambda item: item[0] in cls.renamed))
+        values = {cls.renamed.get(key, key): value for key, value in values.items()}
         known = [entry.name for entry in fields(cls)]
         for key in values:
             if key not in known:
