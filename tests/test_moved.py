@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -45,3 +47,13 @@ def test_names_that_never_were_are_still_missing():
         import_module("anymri.data.nowhere")
     for module in (import_old("anymri.data.files"), import_module("anymri.methods")):
         assert not hasattr(module, "nothing")
+
+
+def test_the_page_of_moved_names_is_up_to_date(repository: Path):
+    tool = runpy.run_path(str(repository / "tools" / "write_moved_names.py"))
+    page = tool["PAGE"].read_text(encoding="utf-8")
+    assert page == tool["page"](), "run tools/write_moved_names.py"
+    for old in (*MODULES, *ATTRIBUTES):
+        assert f"| `{old}` |" in page
+    for new in (home for homes in MODULES.values() for home in homes):
+        import_module(new)

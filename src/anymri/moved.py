@@ -53,7 +53,9 @@ ATTRIBUTES = {
     "anymri.data.formats.source_files": "anymri.data.selectors.source_files",
     "anymri.data.datasets.layout.new_folder": "anymri.files.replace_folder",
     "anymri.data.cache.Entry": "anymri.data.study.Study",
+    "anymri.losses.co_training.taken_for": "anymri.losses.co_training.discriminator_bce",
     "anymri.methods.Family": "anymri.protocol.PerSubsetModels",
+    "anymri.nn.hetero_modal.start_kernels": "anymri.nn.hetero_modal.init_he_normal",
     "anymri.training.preparation.Plan": "anymri.training.preparation.PreparedRun",
 }
 

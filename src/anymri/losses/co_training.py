@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anymri.moved import hand_on
+
 __all__ = ["consistency", "ramp_up", "discriminator_bce"]
 
 
@@ -34,3 +36,6 @@ def consistency(first: Tensor, second: Tensor) -> Tensor:
 def discriminator_bce(scores: Tensor, label: float) -> Tensor:
     """Binary cross-entropy of a discriminator's scores (any shape, before the sigmoid) against one label."""
     return F.binary_cross_entropy_with_logits(scores.float(), torch.full_like(scores, label, dtype=torch.float32))
+
+
+__getattr__ = hand_on(__name__)

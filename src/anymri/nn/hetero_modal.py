@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.moved import hand_on
 from anymri.nn.blocks import PreActivationConv, ResizeRule, enlarge
 
 __all__ = ["ModalityEncoder", "SkipDecoder", "encode_each", "init_he_normal"]
@@ -111,3 +112,6 @@ def encode_each(encoders: nn.ModuleDict, image: Tensor, available: Tensor) -> di
         for i, (code, encoder) in enumerate(encoders.items())
         if available[:, i].any()
     }
+
+
+__getattr__ = hand_on(__name__)
