@@ -1,14 +1,17 @@
 """A run that other code made is never mixed with today's, and never lost."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from anymri.config import run_id, write_run_config
 from anymri.evaluation import evaluate
 from anymri.evaluation.results import read_settings
 from anymri.protocol.weights_file import read_header
 from anymri.training import train
 from anymri.training.preparation import prepare
+from anymri.types import UserError
 
 OTHER = "0123456789abcdef"
 
@@ -71,3 +74,20 @@ def test_results_say_how_many_subjects_a_network_learned_from(make_config, cache
     assert training["subjects"] == 2
     assert training["dropped"] == {"without t2": 1}, "ACN needs every sequence, and p1 lacks one"
     assert training["code"] == read_header(run / "model.safetensors").facts.code
+
+
+def test_a_run_whose_settings_had_other_names_is_the_same_run(make_config, tmp_path, capsys):
+    """MM-GAN's `discriminator_widths` were `judge_widths` once."""
+    sizes, usual = {"widths": [2, 4], "judge_widths": [2]}, {"patch": [1, 16, 16]}
+    plan = prepare(make_config("mm_gan", sizes, epochs=1, **usual))
+    run = train(plan.config, tmp_path / "run", progress=False)
+    values = dict(plan.config.method.config)
+    values["judge_widths"] = values.pop("discriminator_widths")
+    old = replace(plan.config, method=replace(plan.config.method, config=values))
+    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["run"] == run_id(old, plan.cache.fingerprint())
+    write_run_config(old, run / "config.yaml")
+    with pytest.raises(UserError, match=r"another run \(its training.epochs is 1, not 2\)"):
+        train(make_config("mm_gan", sizes, epochs=2, **usual), run, progress=False)
+    pretend_other_code(run)
+    train(make_config("mm_gan", sizes, epochs=1, **usual), run, progress=False)
+    assert "run.code-01234567" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -309,6 +309,12 @@ def _resolved(config: RunConfig, method: Method) -> RunConfig:
     return replace(config, method=replace(config.method, config=json.loads(json.dumps(values))))
 
 
+def _rename_settings(config: RunConfig, names: Mapping[str, str]) -> RunConfig:
+    """The configuration with other names of the method's own settings."""
+    values = {names.get(key, key): value for key, value in config.method.config.items()}
+    return replace(config, method=replace(config.method, config=values))
+
+
 def _facts(
     config: RunConfig,
     cache: Cache,
@@ -318,6 +324,8 @@ def _facts(
     validation: tuple[str, ...],
 ) -> dict[str, Any]:
     fingerprint = cache.fingerprint()
+    # A run keeps the identity it had when its settings had other names.
+    config = _rename_settings(config, {new: old for old, new in method.Config.renamed.items()})
     facts: dict[str, Any] = {
         "run": run_id(config, fingerprint),
         "dataset_fingerprint": fingerprint,
@@ -370,7 +378,8 @@ def _subject_facts(cache: Cache, method: Method, training: tuple[str, ...]) -> d
 def _difference(out: Path, stored: dict[str, Any], plan: PreparedRun) -> str:
     """The first thing that differs between the stored run and this one, for the user."""
     try:
-        old = _flat(result_changing(load_run_config(out / "config.yaml")))
+        renamed = plan.method.Config.renamed
+        old = _flat(result_changing(_rename_settings(load_run_config(out / "config.yaml"), renamed)))
     except UserError:
         return "its config.yaml is damaged"
     new = _flat(result_changing(plan.config))
