@@ -315,7 +315,7 @@ def test_a_model_can_be_loaded_and_used_by_its_file(bright, tmp_path):
     for place in (tmp_path, tmp_path / "model.safetensors"):
         model = anymri.load(place)
         result = model.predict({"t2": images["t2"]}, precision="32")
-        assert result.provenance["window"] == (16, 16, 16)
+        assert result.provenance["window"] == [16, 16, 16]
         assert result.provenance["grid_mm"] == [2 * EDGE_MM] * 3
         assert len(result.provenance["weights_sha256"]) == 64
     assert load(model) is model

@@ -339,6 +339,7 @@ def _provenance(
             "name": _file_name(images[code]),
             "sha256_of_voxels": hashlib.sha256(volume.array.tobytes()).hexdigest(),
         }
+    window = model.method.facts.window
     return {
         "program": f"anymri {__version__}",
         "torch": torch.__version__,
@@ -346,6 +347,6 @@ def _provenance(
         "method": model.method.name,
         "weights_sha256": model.sha256,
         "grid_mm": [round(size, 4) for size in study.grid.spacing_mm],
-        "window": model.method.facts.window,
+        "window": None if window is None else list(window),
         "inputs": inputs,
     }
