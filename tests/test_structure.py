@@ -26,7 +26,7 @@ UNREACHABLE = {
     "anymri.cli.__main__": "python -m anymri.cli, where the script is not on the path",
     "anymri.evaluation.protocols.normalisation": "for Python users: intensities of published pipelines, on raw images",
     "anymri.losses.review": "for authors of methods: the review's equation (1)",
-    "anymri.methods.authors": "for Python users: zoo.import_checkpoint finds a table by the name of its method",
+    "anymri.methods.authors": "anymri import-weights finds a table by the name of its method",
     "anymri.methods._template": "what authors of methods copy",
     "anymri.testing": "the contract suite, which authors of methods subclass in their own tests",
 }

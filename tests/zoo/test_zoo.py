@@ -188,7 +188,7 @@ def test_foreign_weights_go_through_the_methods_own_mapping(monkeypatch):
     with pytest.raises(UserError, match="cannot import foreign weights"):
         zoo.import_checkpoint("u_hemis", {})
 
-    def mapping(state_dict, source):
+    def mapping(state_dict, source="official"):
         method = create("u_hemis", preset="tiny")
         method.load_state_dict({key.removeprefix(source + "."): value for key, value in state_dict.items()})
         return method

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from anymri.cli import benchmark, catalogues, data, new_method, phantom, predict, training
+from anymri.cli import benchmark, catalogues, data, new_method, phantom, predict, training, weights
 from anymri.errors import UserError
 
 #: Exit code after Ctrl-C, as shells expect it.
@@ -29,7 +29,7 @@ for verb in (
     phantom.phantom, data.index, data.split, data.preprocess, data.cache, data.plan, data.prepare, data.datasets,
     training.train, training.curves, training.evaluate, benchmark.benchmark, benchmark.report, benchmark.cost,
     benchmark.protocols, predict.predict, training.demo, catalogues.methods, catalogues.cite, catalogues.models,
-    new_method.new_method,
+    weights.import_weights, new_method.new_method,
 ):  # fmt: skip
     app.command()(verb)
 

@@ -72,9 +72,7 @@ def read_header(path: Path | str) -> Header:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not a readable weights file ({error}); expected safetensors") from None
     if header.get("format") != "anymri-1":
-        raise UserError(
-            f"{path}: safetensors without anymri's header; import foreign weights with zoo.import_checkpoint"
-        )
+        raise UserError(f"{path}: safetensors without anymri's header; make weights of it with anymri import-weights")
     config, spec, facts = (json.loads(header[key]) for key in ("config", "spec", "extra"))
     return Header(header["name"], config, spec, TrainingFacts.read(facts, path))
 

@@ -151,7 +151,7 @@ def _join(members: list[Method], paths: list[Path], folder: Path) -> PerSubsetMo
     return together.eval()
 
 
-def import_checkpoint(name: str, state_dict: Mapping[str, Any], source: str = "official") -> Any:
+def import_checkpoint(name: str, state_dict: Mapping[str, Any], source: str | None = None) -> Any:
     """Build a method from weights in the naming of its authors' code.
 
     Parameters
@@ -160,8 +160,8 @@ def import_checkpoint(name: str, state_dict: Mapping[str, Any], source: str = "o
         Registry name of the method.
     state_dict : mapping of str to Tensor
         As stored by the authors' code.
-    source : str, default="official"
-        Which code wrote it, where a method knows several.
+    source : str or None, default=None
+        Which weights these are; None = what the method's table lists first.
 
     Returns
     -------
@@ -181,10 +181,12 @@ def import_checkpoint(name: str, state_dict: Mapping[str, Any], source: str = "o
 
     mapping = get_method(name).import_state_dict
     try:
-        method = mapping(state_dict, source)
+        method = mapping(state_dict) if source is None else mapping(state_dict, source)
     except (KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"the {source} weights do not fit {name!r}: {reason}; check method and source") from error
+        raise UserError(
+            f"{source or 'these'} weights do not fit {name!r}: {reason}; check method and source"
+        ) from error
     return method.eval()
 
 
