@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "phantom_gallery.py"
+TOOL = Path(__file__).resolve().parents[1] / "experiments" / "phantom_gallery.py"
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ VALUES = {
     "evaluation": {
         "part": "validation", "subsets": ["flair"], "reference": None, "precision": "32", "batch_size": 2,
         "overlap": 0.25, "window": [16, 16, 16], "hd95": False, "synthesis": False, "pictures": False,
+        "metrics": "full", "downstream": "default",
     },
     "data": {"train_part": "train", "validation_part": "validation", "repeat": {"p*": 2}, "hide": {"p0": "t1"}},
 }  # fmt: skip
