@@ -14,6 +14,7 @@ from anymri.files import (
     RefusedWrite,
     draft_folder,
     find_leftovers,
+    inside,
     remove_leftovers,
     replace_file,
     replace_folder,
@@ -167,3 +168,29 @@ def test_a_durable_file_is_synced_before_and_after_it_gets_its_name(tmp_path, mo
     assert seen == ["file", ("sync", False), ("name", True), "folder", ("sync folder", True)]
     replace_text(path, "plain")
     assert len(seen) == 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "/etc/passwd", "../b", "a/b", "a/../../b", "a\\b", "a\nb", "a\0b", "\ud800", "x" * 256, None, 3],
+)
+def test_only_plain_names_are_files_of_a_folder(tmp_path, name):
+    with pytest.raises(UserError, match="is not the plain name of a file in this folder") as error:
+        inside(tmp_path, name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_link_may_not_lead_out_of_its_folder(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "own").write_text("own")
+    (tmp_path / "other").write_text("other")
+    (folder / "to own").symlink_to("own")
+    (folder / "out").symlink_to("../other")
+    (folder / "loop").symlink_to("loop")
+    (tmp_path / "alias").symlink_to(folder)
+    for name in ("own", "to own", "not there", "..a", "grün (2).png", "loop"):
+        assert inside(folder, name) == folder / name
+        assert inside(tmp_path / "alias", name) == tmp_path / "alias" / name
+    with pytest.raises(UserError, match=r"'out' is not the plain name"):
+        inside(folder, "out")

@@ -10,9 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from command_line import refused, run
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from anymri.data.datasets import get_dataset
 from anymri.phantom import PhantomSettings, make_subject
+from anymri.zoo import find_card
 
 SPACING_MM = (8.0, 8.0, 8.0)
 
@@ -113,3 +116,17 @@ def test_indexing_prints_what_it_did_not_use(tmp_path: Path, images: dict[str, n
     assert [text.partition(":")[0] for text in run(*command, "--json").json["not_used"]] == [
         "sub-01_T1map.nii.gz", "FLAIR",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_with_a_value_that_is_no_number_find_no_volume_of_zero(study: Path, tmp_path: Path, bad: float) -> None:
+    original, path = find_card("default").path, tmp_path / "model.safetensors"
+    with safe_open(original, framework="numpy") as file:
+        header = file.metadata()
+    state = load_file(original)
+    first = next(name for name, value in state.items() if value.ndim == 5)
+    state[first].flat[7] = bad
+    save_file(state, path, metadata=header)
+    answer = run("predict", study, "--model", path, "-o", tmp_path / "out")
+    refused(answer, f"{path}: the weights of unet hold NaN or infinite values in 1 of", f"first {first}; get the file")
+    assert not (tmp_path / "out").exists()

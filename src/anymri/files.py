@@ -13,7 +13,7 @@ from typing import BinaryIO
 from anymri.errors import UserError
 
 __all__ = [
-    "RefusedWrite", "draft_folder", "find_leftovers", "make_folder", "remove_leftovers", "replace_file",
+    "RefusedWrite", "draft_folder", "find_leftovers", "inside", "make_folder", "remove_leftovers", "replace_file",
     "replace_folder", "replace_text", "write_reason",
 ]  # fmt: skip
 
@@ -39,6 +39,33 @@ def make_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another folder") from None
     return folder
+
+
+def inside(folder: str | Path, name: object) -> Path:
+    """File of a folder by the name that another file says; nothing elsewhere on the disk can be meant.
+
+    Parameters
+    ----------
+    folder : path-like
+    name : object
+        As it was read. The file need not be there.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    UserError
+        If it is not a plain name (text without separators and control characters, not ``..``), or is that of a link
+        that leads out of the folder.
+    """
+    plain = isinstance(name, str) and name.isprintable() and 0 < len(name.encode()) <= 255
+    if plain and name not in (".", "..") and not {"/", "\\"} & set(str(name)):
+        path = Path(folder, str(name))
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            return path
+    raise UserError(f"{folder}: {name!r} is not the plain name of a file in this folder; make the folder anew")
 
 
 class RefusedWrite(UserError):

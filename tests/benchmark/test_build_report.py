@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from xml.etree import ElementTree
@@ -309,3 +310,40 @@ def test_mistakes_are_one_line(made_up, dice_rows, table_writer, tmp_path):
     with pytest.raises(UserError, match="is a folder"):
         build_report(made_up, tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.fixture
+def index(made_up):
+    """Write the index of pictures of one table: one entry, of the given name."""
+    folder = made_up[1].with_name("u_hved.pictures")
+    folder.mkdir()
+
+    def write(name):
+        entry = {"method": "u_hved", "subject": "case001", "subset": "flair", "rank": "best", "dice": {}, "file": name}
+        (folder / "index.json").write_text(json.dumps({"legend": "", "pictures": [entry]}))
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../secret.png", "a/../../secret.png", "..", "", None, 3, "link.png"])
+def test_a_picture_is_a_file_of_its_folder(made_up, index, tmp_path, name):
+    folder = index(str(made_up[0].parent / "secret.png") if name == "/etc/passwd" else name)
+    secret = folder.parent / "secret.png"
+    secret.write_bytes(b"\x89PNG secret")
+    (folder / "link.png").symlink_to(secret)
+    with pytest.raises(UserError, match=r"u_hved\.pictures: .* is not the plain name of a file in this folder"):
+        build_report(made_up, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_picture_is_what_its_first_bytes_say(made_up, index, tmp_path):
+    folder = index("one.png")
+    build_report(made_up, tmp_path / "report.html")  # a picture that somebody removed is left out
+    for content, mime in ((b"\x89PNG1", "png"), (b"\xff\xd8\xff1", "jpeg"), (b"<svg/>", "svg+xml")):
+        (folder / "one.png").write_bytes(content)
+        page = build_report(made_up, tmp_path / "report.html").read_text(encoding="utf-8")
+        assert f"data:image/{mime};base64,{base64.b64encode(content).decode()}" in page
+    (folder / "one.png").write_bytes(b"root:x:0:0")
+    with pytest.raises(UserError, match=r"one\.png: is no PNG, JPEG or SVG picture; evaluate again"):
+        build_report(made_up, tmp_path / "report.html")

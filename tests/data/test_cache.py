@@ -1,5 +1,6 @@
 """The cache on disk: round trip, damage, fingerprint."""
 
+import hashlib
 import json
 import shutil
 
@@ -188,3 +189,41 @@ def test_what_is_no_cache_is_refused(cache, tmp_path):
     empty = Cache.create(tmp_path / "empty", GLIOMA, None)
     with pytest.raises(UserError, match="no subject"):
         _ = empty.spacing_mm
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("key", ["statistics", "spacing_mm", "affine"])
+def test_numbers_of_a_sidecar_are_finite(cache, key, text):
+    path = cache.folder / "b.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if key == "statistics":
+        content[key]["flair"]["mean"] = "BAD"
+    else:
+        content[key][1] = "BAD"
+    path.write_text(json.dumps(content).replace('"BAD"', text), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"b\.json: holds {text}, no finite number; delete it and run anymri preproc"):
+        Cache(cache.folder).entry("b")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_image_whose_checksum_is_right_but_that_is_no_image(cache, value):
+    path, sidecar = cache.folder / "b.npy", cache.folder / "b.json"
+    array = np.load(path)
+    assert np.isnan(array[1]).all()  # t1c is absent, which is no damage
+    cache.verify("b")
+    array[3, 4, 5, 6] = value
+    np.save(path, array)
+    content = json.loads(sidecar.read_text(encoding="utf-8"))
+    content["image_sha256"] = hashlib.sha256(array.data).hexdigest()
+    sidecar.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"b\.npy: flair holds NaN or infinite values; run anymri preprocess again"):
+        volume_batch(Cache(cache.folder), "b")
+    assert "flair holds NaN" in check_cache(cache.folder).damaged["b"]
+
+
+def test_a_subject_is_a_name_in_the_cache_and_no_way_out_of_it(cache, tmp_path):
+    other = Cache.create(tmp_path / "other", GLIOMA, None)
+    other.write_entry("secret", make_study(3))
+    for name in ("../other/secret", str(other.folder / "secret"), ".."):
+        with pytest.raises(UserError, match="must be usable as a file name"):
+            cache.entry(name)

@@ -153,3 +153,11 @@ def test_a_batch_has_the_arrays_of_its_rows(tmp_path: Path) -> None:
     assert volume_batch(Cache(folder, facts=()), "p0").arrays == ({},)
     with pytest.raises(UserError, match="is damaged"):
         volume_batch(Cache(folder), "p0")
+
+
+def test_a_subject_is_a_name_in_the_folder_and_no_way_out_of_it(tables, tmp_path):
+    other = Tables.create(tmp_path / "other", tables.arrays)
+    other.write("secret", {})
+    for name in ("../other/secret", str(other.folder / "secret"), ".."):
+        with pytest.raises(UserError, match="must be usable as a file name"):
+            tables.read(name)

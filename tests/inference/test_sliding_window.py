@@ -383,3 +383,67 @@ def test_each_subset_draws_its_own_noise():
         Noise().eval(), image, statistics, boxes, [("t1",), ("t2",)], outputs=("logits",), sample=0
     )
     assert not torch.equal(results[("t1",)].probability, results[("t2",)].probability)
+
+
+# ------------------------------------------------------------------------------------------- numbers that are none
+
+
+class Spoilt(Recorder):
+    """The recorder, with one value of one output that is no number wherever the last voxel of a row is seen."""
+
+    def __init__(self, output, bad, kind="sigmoid"):
+        super().__init__()
+        self.output, self.bad = output, bad
+        self.head = Head(kind, ("wt", "tc", "et") if kind == "sigmoid" else ("background", "edema", "et"))
+        self.outputs = ("logits", "image", "class_logits", "modality_logits")
+
+    def decode(self, features, available, request=EVERYTHING):
+        made = super().decode(features, available, request)
+        made = made._replace(modality_logits=torch.zeros(len(available), 4, 4))
+        if self.output is None or not bool(features["origin"].sum()):
+            return made
+        spoilt = getattr(made, self.output).clone()
+        row = available[0].nonzero()[0, 0] if self.output == "modality_logits" else (~available[0]).nonzero()[0, 0]
+        (spoilt[0, row] if self.output in ("image", "modality_logits") else spoilt[0, 1]).view(-1)[0] = self.bad
+        return made._replace(**{self.output: spoilt})
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    ("output", "kind"),
+    [
+        ("logits", "sigmoid"),
+        ("logits", "softmax"),
+        ("image", "sigmoid"),
+        ("class_logits", "sigmoid"),
+        ("modality_logits", "sigmoid"),
+    ],
+)
+def test_one_output_of_one_window_that_is_no_number_names_the_model(output, kind, bad):
+    image, statistics, boxes = subject()
+    facts = TrainingFacts(run="run7")
+    method = Spoilt(None, bad, kind).eval()
+    method.facts = facts
+    predict_tensors(method, image, statistics, boxes, [("t1", "flair")], window=(8, 8, 8))
+    method = Spoilt(output, bad, kind).eval()
+    method.facts = facts
+    with pytest.raises(UserError, match=r"^model run7: computes NaN or infinite .* 'case' from t1\+flair; get its"):
+        predict_tensors(
+            method, image, statistics, boxes, [("t1", "flair")], window=(8, 8, 8), batch_size=2, subject_id="case"
+        )
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("place", ["image", "statistics"])
+def test_a_sequence_that_holds_no_numbers_is_named_before_the_model_is_blamed(place, bad):
+    image, statistics, boxes = subject()
+    method = Recorder().eval()
+    method.intensity = Intensity("unit", clip=False)
+    method.median_statistics = statistics[None].clone()
+    if place == "image":
+        image[1, 5, 5, 5] = bad
+    else:
+        statistics[1, STATISTICS.index("mean")] = bad
+    predict_tensors(method, image, statistics, boxes, [("t1", "t2", "flair")])  # what is not shown does not count
+    with pytest.raises(UserError, match=r"^subject 'case': its t1c, or the statistics of it, hold NaN or infinite"):
+        predict_tensors(method, image, statistics, boxes, [("t1", "t1c")], subject_id="case")

@@ -85,3 +85,9 @@ def test_a_method_of_another_package_is_filled_by_its_table(package):
     assert all(torch.equal(state[key.removeprefix("module.their.")], value) for key, value in theirs.items())
     with pytest.raises(UserError, match=r"mine: weights of source 'port' are not those of Mine; give all \(.*encoders"):
         mine.import_state_dict(dict(list(theirs.items())[1:]), "port")
+    spoilt = dict(theirs)
+    key = next(iter(theirs))
+    spoilt[key] = theirs[key].clone()
+    spoilt[key].view(-1)[0] = torch.nan
+    with pytest.raises(UserError, match=r"NaN or infinite values in 1 tensors, first " + key.split("their.")[1]):
+        mine.import_state_dict(spoilt, "port")

@@ -102,3 +102,19 @@ def test_clear_removes_everything(tmp_path):
     store.clear()
     assert not list(tmp_path.iterdir())
     assert store.read() is None
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_pointer_to_a_file_elsewhere_is_not_followed(tmp_path, link):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    store = CheckpointStore(folder)
+    store.write(state(1))
+    slot, pointer = folder / "checkpoint-a.pt", folder / "checkpoint.json"
+    slot.rename(tmp_path / "other.pt")
+    if link:
+        slot.symlink_to(tmp_path / "other.pt")
+    else:
+        pointer.write_text(pointer.read_text(encoding="utf-8").replace(slot.name, "../other.pt"), encoding="utf-8")
+    with pytest.raises(UserError, match="is not the plain name of a file in this folder"):
+        store.read()

@@ -91,3 +91,11 @@ def test_a_run_whose_settings_had_other_names_is_the_same_run(make_config, tmp_p
     pretend_other_code(run)
     train(make_config("mm_gan", sizes, epochs=1, **usual), run, progress=False)
     assert "run.code-01234567" in capsys.readouterr().err
+
+
+def test_the_code_that_a_run_names_is_no_way_out_of_its_folder(run, make_config, tmp_path):
+    card = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    (run / "run.json").write_text(json.dumps({**card, "code": "/../../x"}), encoding="utf-8")
+    with pytest.raises(UserError, match="is not the plain name of a file in this folder"):
+        train(make_config(epochs=1), run, progress=False)
+    assert (run / "model.safetensors").is_file()

@@ -400,3 +400,30 @@ def test_an_epoch_is_one_pass_and_repeated_subjects_are_shown_more_often(make_co
     assert more.steps_per_epoch == 4  # two optimiser steps of two micro-batches of two
     with pytest.raises(UserError, match=r"data\.repeat: no training subject fits 'q\*'"):
         preparation.prepare(make_config("two_turns", data={"repeat": {"q*": 2}}))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("name", ["spare.weight", "painter.1.running_var"])
+def test_a_weight_that_is_no_number_stops_the_run_though_the_loss_is_one(
+    make_config, tmp_path, two_turns, monkeypatch, name, bad
+):
+    def spoil(self, stage, epoch, cohort):
+        if stage.name == "main":
+            self.state_dict()[name].view(-1)[0] = bad
+
+    monkeypatch.setattr(two_turns, "end_epoch", spoil)
+    words = rf"hold NaN or infinite values after epoch 1 of stage main \(1 tensors, first {name}\); lower training\.lr"
+    with pytest.raises(UserError, match=words):
+        train(make_config("two_turns"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_classical_system_whose_fit_gives_no_number_is_not_saved(make_config, tmp_path, monkeypatch):
+    def fit(self, subjects, ctx):
+        self.lesion_threshold[0] = torch.nan
+        return {}
+
+    monkeypatch.setattr(methods.get_method("threshold"), "fit", fit)
+    with pytest.raises(UserError, match=r"at the end of training \(1 tensors, first lesion_threshold\)"):
+        train(make_config("threshold", patch=None, batch_size=None, epochs=None), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from anymri import methods
@@ -13,7 +14,8 @@ from anymri.methods import MethodConfig, MethodInfo, PerSubset, Preset
 from anymri.training import train
 from anymri.training.checkpoint import CheckpointStore
 from anymri.training.log import read_log
-from anymri.types import GLIOMA, Head, Prediction, Stage, StepOutput
+from anymri.training.shared import SharedStages
+from anymri.types import GLIOMA, Head, Prediction, Stage, StepOutput, UserError
 
 STEPS = []
 
@@ -171,3 +173,23 @@ def test_a_shared_stage_stands_first_and_keeps_its_last_weights(run, monkeypatch
     monkeypatch.setattr(Taught, "presets", {"tiny": Preset(stages)})
     with pytest.raises(ValueError, match="the stages before it must be shared too"):
         run("runs", "t1")
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_teacher_whose_weights_are_no_numbers_is_trained_anew(run, tmp_path, bad):
+    alone, _ = run("alone", "t1+flair")
+    run("together", "t1")
+    (stored,) = (tmp_path / "together" / "shared").iterdir()
+    state = load_file(stored)
+    next(value for value in state.values() if value.is_floating_point()).view(-1)[0] = bad
+    save_file(state, stored)
+    second, steps = run("together", "t1+flair")
+    assert steps == ["teach"] * 4 + ["distil"] * 2
+    assert content(second) == content(alone)
+
+
+@pytest.mark.parametrize("act", ["take", "keep"])
+def test_a_key_names_a_file_of_the_folder(tmp_path, act):
+    stages = SharedStages(tmp_path / "shared", None)
+    with pytest.raises(UserError, match="is not the plain name"):
+        getattr(stages, act)("../other", {})

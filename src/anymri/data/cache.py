@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -148,8 +149,9 @@ class Cache:
         Raises
         ------
         UserError
-            If the subject is not in the cache or its sidecar is damaged.
+            If the subject is not in the cache, its sidecar is damaged or the id cannot be a file name.
         """
+        check_cache_name(subject_id)
         path = self.folder / f"{subject_id}.json"
         if not path.is_file():
             raise UserError(f"{self.folder}: subject {subject_id} is not in this cache; preprocess it first")
@@ -192,10 +194,13 @@ class Cache:
     def verify(self, subject_id: str) -> None:
         """Hold a subject's voxels against the checksums in its sidecar; done once per `Cache` object and subject.
 
+        What a checksum confirms may still be no image: NaN or infinity in a sequence is refused.
+
         Raises
         ------
         UserError
-            If the subject is not in the cache or a byte of it has changed since it was written.
+            If the subject is not in the cache, a byte of it has changed since it was written or a sequence holds NaN
+            or infinity.
         """
         if subject_id in self._verified:
             return
@@ -204,6 +209,10 @@ class Cache:
             if array is not None and hashlib.sha256(array.data).hexdigest() != sidecar[f"{name}_sha256"]:
                 path = self.folder / f"{subject_id}{ending}"
                 raise UserError(f"{path}: was changed or damaged; run anymri preprocess again to rebuild it")
+        for channel in np.flatnonzero(entry.present):
+            if not np.isfinite(entry.image[channel]).all():
+                path, code = self.folder / f"{subject_id}.npy", self.spec.modalities[channel]
+                raise UserError(f"{path}: {code} holds NaN or infinite values; run anymri preprocess again")
         self._verified.add(subject_id)
 
     def source_key(self, sources: dict[str, Any]) -> str:
@@ -371,8 +380,13 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    def finite(text: str) -> float:
+        if not math.isfinite(number := float(text)):
+            raise UserError(f"{path}: holds {text}, no finite number; delete it and run anymri preprocess again")
+        return number
+
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_float=finite, parse_constant=finite)
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict):

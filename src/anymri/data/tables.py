@@ -155,10 +155,6 @@ class Tables:
         UserError
             If an array does not fit its kind, the id cannot be a file name, or the disk refuses.
         """
-        try:
-            check_subject_id(subject_id)
-        except ValueError as error:
-            raise UserError(str(error)) from None
         path = self._path(subject_id)
         self._check(path, arrays)
         stored = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
@@ -175,7 +171,8 @@ class Tables:
         Raises
         ------
         UserError
-            If the file is damaged, is another subject's, or does not fit ``tables.json``.
+            If the file is damaged, is another subject's, or does not fit ``tables.json``, or the id cannot be a file
+            name.
         """
         path = self._path(subject_id)
         if not path.is_file():
@@ -200,6 +197,10 @@ class Tables:
         return digest.hexdigest()
 
     def _path(self, subject_id: str) -> Path:
+        try:
+            check_subject_id(subject_id)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         return self.folder / f"{subject_id}.safetensors"
 
     def _check(self, path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -24,6 +24,7 @@ from anymri.inference.device import device_of, has_bf16
 from anymri.inference.kernels import SameKernels
 from anymri.inference.subject import SubjectPrediction
 from anymri.protocol.facts import TrainingFacts
+from anymri.protocol.finite import has_finite_logits, is_finite
 from anymri.protocol.method import divisors
 from anymri.protocol.noise import Noise
 from anymri.protocol.request import Request
@@ -134,7 +135,8 @@ def predict_subject(
     ValueError
         If the method is in training mode, a subset names a modality the subject lacks, or shapes disagree.
     UserError
-        If synthesised intensities cannot be brought back to z-scores.
+        If synthesised intensities cannot be brought back to z-scores, or NaN or infinity is in the image of a subset or
+        in what the method makes of it.
     """
     return dict(iterate_subject(method, study, subsets, settings, outputs=outputs))
 
@@ -207,6 +209,7 @@ class _Sums:
         self.classes: Tensor | None = None
         self.modalities: Tensor | None = None
         self.windows = 0
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
 
     def meets(self, origin: Sequence[int], window: Sequence[int]) -> bool:
         return all(
@@ -275,6 +278,7 @@ class _Subject:
         if any(high for _, high in margins):
             padded = pad(self.image, [side for margin in reversed(margins) for side in margin])
         self.padded = method.intensity.apply(padded[None], statistics[None].to(self.device, torch.float32))[0]
+        self.finite = [bool(is_finite(channel)) for channel in self.padded]
 
     def predict(self, subsets: list[Subset]) -> list[SubjectPrediction]:
         with torch.enable_grad() if self.settings.gradients else torch.inference_mode():
@@ -311,8 +315,14 @@ class _Subject:
 
     def _start_sums(self, available: Tensor) -> _Sums:
         for index in torch.nonzero(available)[:, 0].tolist():
-            if bool(self.image[index, 0, 0, 0].isnan()):
-                raise ValueError(f"subject {self.subject_id!r} has no {self.spec.modalities[index]}")
+            if not self.finite[index]:
+                code = self.spec.modalities[index]
+                if bool(self.image[index].isnan().all()):
+                    raise ValueError(f"subject {self.subject_id!r} has no {code}")
+                raise UserError(
+                    f"subject {self.subject_id!r}: its {code}, or the statistics of it, hold NaN or infinite values; "
+                    "preprocess it again"
+                )
         shown = self.boxes[available]
         shown = shown[(shown[:, 1] > shown[:, 0]).all(dim=1)]
         if not len(shown):
@@ -349,6 +359,7 @@ class _Subject:
                 if index in needs:
                     part = Prediction(*(None if value is None else value[row] for value in averaged))
                     sums[index].add(origin, weight, part, rows[index])
+                    sums[index].finite &= has_finite_logits(prediction, row, rows[index])
 
     def _cut(self, origin: Sequence[int]) -> Tensor:
         return self.padded[(slice(None), *(slice(o, o + w) for o, w in zip(origin, self.window, strict=True)))]
@@ -378,6 +389,11 @@ class _Subject:
         return Prediction(logits, image, synthesised, classes, modalities)
 
     def _finish(self, available: Tensor, sums: _Sums) -> SubjectPrediction:
+        if not sums.finite or (sums.image is not None and not is_finite(sums.image)):
+            raise UserError(
+                f"model {self.method.facts.run or self.method.name}: computes NaN or infinite values for subject "
+                f"{self.subject_id!r} from {self.spec.subset_name(available)}; get its weights anew or train it again"
+            )
         start = [a - low for a, low in zip(sums.start, self.low, strict=True)] if sums.windows else [0, 0, 0]
         stop = [b - low for b, low in zip(sums.stop, self.low, strict=True)] if sums.windows else [0, 0, 0]
         if sums.probability is None and "logits" in self.outputs and self.method.head is not None:

@@ -19,6 +19,7 @@ from anymri.protocol.authors_checkpoint import choose_source, find_table
 from anymri.protocol.config import ConfigT, MethodConfig, Preset
 from anymri.protocol.context import StepContext
 from anymri.protocol.facts import TrainingFacts
+from anymri.protocol.finite import find_non_finite
 from anymri.protocol.info import MethodInfo
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.protocol.weights_file import Header, fill_weights, read_header, write_weights
@@ -286,6 +287,8 @@ class Method(nn.Module, Generic[ConfigT]):
             fresh = re.compile(rf"median_statistics|{getattr(table, 'FRESH', '')}")
             kept = {key: value for key, value in method.state_dict().items() if fresh.fullmatch(key)}
             method.load_state_dict(kept | weights)
+            if wrong := find_non_finite(method.state_dict(), kept):
+                raise ValueError(f"NaN or infinite values in {len(wrong)} tensors, first {wrong[0]}")
         except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise UserError(

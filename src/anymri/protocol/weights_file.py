@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from anymri.errors import UserError
 from anymri.files import replace_file
 from anymri.protocol.facts import TrainingFacts
+from anymri.protocol.finite import find_non_finite
 
 __all__ = ["Header", "fill_weights", "fit_buffers", "read_header", "weights_digest", "write_weights"]
 
@@ -90,10 +91,15 @@ def fill_weights(network: nn.Module, path: Path | str, name: str) -> None:
     Raises
     ------
     UserError
-        If they do not fit.
+        If they do not fit, or a value is NaN or infinite that is not so in the network's fresh buffers.
     """
     with safe_open(str(path), framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if wrong := find_non_finite(tensors, dict(network.named_buffers())):
+        raise UserError(
+            f"{path}: the weights of {name} hold NaN or infinite values in {len(wrong)} of {len(tensors)} tensors, "
+            f"first {wrong[0]}; get the file anew or train again"
+        )
     fit_buffers(network, tensors)
     try:
         network.load_state_dict(tensors)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from anymri.files import RefusedWrite, remove_leftovers, replace_file
+from anymri.files import RefusedWrite, inside, remove_leftovers, replace_file
 from anymri.types import UserError
 
 __all__ = ["CheckpointStore"]
@@ -77,13 +77,13 @@ class CheckpointStore:
         Raises
         ------
         UserError
-            If checkpoints were written and none of them is whole.
+            If checkpoints were written and none of them is whole, or the pointer names a file of another folder.
         """
         pointer = self._pointer()
         if pointer is None:
             return None
         for entry in (pointer["current"], pointer["previous"]):
-            path = self.folder / entry["file"] if entry else None
+            path = inside(self.folder, entry["file"]) if entry else None
             if path is not None and path.is_file() and _digest(path) == entry["sha256"]:
                 return torch.load(path, map_location="cpu", weights_only=True)
         raise UserError(f"{self.folder}: its checkpoints are damaged; train into a new folder")

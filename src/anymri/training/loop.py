@@ -37,7 +37,7 @@ from anymri.training.optimization import WeightAverage, frozen_parts, lr_factor,
 from anymri.training.preparation import PreparedRun, open_run_folder, prepare, seed_from
 from anymri.training.shared import SharedStages, state_of_stage
 from anymri.training.validation import validate, validation_metric
-from anymri.training.weights import save_model, window_of
+from anymri.training.weights import require_finite_weights, save_model, window_of
 from anymri.types import Batch, Cohort, OptimizerSettings, Role, Stage, StepOutput, UserError
 
 __all__ = ["train"]
@@ -280,6 +280,7 @@ class _Loop:
             )
         with self._between_steps("end_epoch", self.stage_index, self.epoch):
             self.method.end_epoch(stage, self.epoch - 1, cohort)
+        require_finite_weights(self.plan, self.out, f"after epoch {self.epoch} of stage {stage.name}")
         every = self.settings.validate_every
         if every and (self.epoch % every == 0 or self.epoch == stage.epochs):
             row["validation"] = self._validate(stage)

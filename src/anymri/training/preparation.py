@@ -21,6 +21,7 @@ from anymri.data.loading import PatchLoader
 from anymri.data.samplers import make_sampler
 from anymri.methods import Method, PerSubsetModels, create
 from anymri.moved import hand_on
+from anymri.protocol.finite import is_finite
 from anymri.protocol.method import divisors
 from anymri.protocol.weights_file import weights_digest
 from anymri.training.code import training_code
@@ -59,6 +60,8 @@ class PreparedRun:
     facts : dict
         Content of ``run.json``: run id, identity (hash of everything that changes the weights), fingerprint of the
         data set, subjects, dropped subjects and why, stages, number of parameters, hash of the code.
+    unset : dict of str to Tensor
+        Starting values of the buffers that are not finite by design.
     """
 
     config: RunConfig
@@ -71,6 +74,7 @@ class PreparedRun:
     validation_subjects: tuple[str, ...]
     stage_subjects: tuple[StageSubjects, ...]
     facts: dict[str, Any]
+    unset: dict[str, Tensor]
 
 
 def seed_from(*parts: int | str) -> int:
@@ -91,6 +95,7 @@ def prepare(config: RunConfig) -> PreparedRun:
 
     cache = Cache(config.data.cache)
     method = _build_method(config, cache)
+    unset = {name: value.clone() for name, value in method.named_buffers() if not is_finite(value)}
     stages = _resolve_stages(method, config.training)
     part = part_of_split(config, cache, config.data.train_part)
     hidden = draw_hidden(cache, part, config.data.hide, config.training.seed)
@@ -134,6 +139,7 @@ def prepare(config: RunConfig) -> PreparedRun:
         facts=_facts(resolved, cache, method, stages, training, validation)
         | {"dropped_subjects": dict(Counter(chosen[0].left_out[name] for name in part if name not in set(training)))}
         | _stage_facts(stages, chosen),
+        unset=unset,
     )
 
 
@@ -213,10 +219,11 @@ def made_by_other_code(run: Path, code: str | None) -> bool:
 
 def _set_aside(out: Path, code: str) -> str:
     """Rename a run that other code made; returns the line that says so."""
+    from anymri.files import inside
     from anymri.training.machine import one_process
 
     names = [f"{out.name}.code-{code[:8]}{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 1000)))]
-    kept = next(place for name in names if not (place := out.with_name(name)).exists())
+    kept = next(place for name in names if not (place := inside(out.parent, name)).exists())
     with one_process(out):
         out.rename(kept)
     return f"anymri: {out}: was trained by other code than this version's; kept as {kept.name}, training anew"

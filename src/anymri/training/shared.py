@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from anymri.config import result_changing
-from anymri.files import make_folder, replace_file
+from anymri.files import inside, make_folder, replace_file
+from anymri.protocol.finite import find_non_finite
 from anymri.protocol.weights_file import fit_buffers
 from anymri.training.optimization import frozen_parts
 from anymri.training.preparation import PreparedRun, plain_stage
@@ -80,11 +81,13 @@ class SharedStages:
     def take(self, key: str, trained: Set[int]) -> bool:
         """Fill the method with a stage's finished weights; False if there are none, or damaged ones."""
         try:
-            found = load_file(self.folder / f"{key}.safetensors")
+            found = load_file(inside(self.folder, f"{key}.safetensors"))
         except (OSError, SafetensorError):
             return False
         method = self.plan.method
         if set(found) != set(state_of_stage(method, trained)):
+            return False
+        if find_non_finite(found, dict(method.named_buffers())):
             return False
         fit_buffers(method, found)
         method.load_state_dict(found, strict=False)
@@ -93,5 +96,5 @@ class SharedStages:
     def keep(self, key: str, state: Mapping[str, Tensor]) -> None:
         """Store a stage's finished weights for the other runs."""
         make_folder(self.folder)
-        with replace_file(self.folder / f"{key}.safetensors") as file:
+        with replace_file(inside(self.folder, f"{key}.safetensors")) as file:
             file.write(save({name: value.detach().cpu().contiguous() for name, value in state.items()}))

@@ -102,3 +102,16 @@ def test_folds_of_nnunet_become_a_split(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match=word):
             nnunet_split(path, subjects)
+
+
+@pytest.mark.parametrize("ending", ["/../../out.nii.gz", "\\x.nii.gz"])
+def test_the_ending_of_files_is_no_way_out_of_the_folder(tmp_path, ending):
+    root = tmp_path / "raw"
+    (root / "imagesTr").mkdir(parents=True)
+    (root / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1"}, "file_ending": ending}))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="is not the plain name of a file in this folder"):
+        index_nnunet(root)
+    with pytest.raises(UserError, match="is not the plain name of a file in this folder"):
+        write_nnunet(root, "A", {"t1": np.zeros(SHAPE, np.int16)})
+    assert sorted(tmp_path.rglob("*")) == before

@@ -41,7 +41,7 @@ from anymri.benchmark.report.tables import (
     table3,
 )
 from anymri.benchmark.report.text_tables import dice_csv, synthesis_csv, to_latex, to_markdown
-from anymri.files import replace_text
+from anymri.files import inside, replace_text
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ __all__ = ["build_report"]
 
 #: Bytes of pictures (encoded) that a page may hold; more stay beside their results table.
 PICTURE_BUDGET = 3_600_000
+#: First bytes of the pictures that a page may hold, and their MIME types.
+PICTURE_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"<svg": "image/svg+xml"}
 #: Up to so many methods the regions stand side by side, as in the review; beyond, one table per region, with so many
 #: methods at most, so that it fits on a printed page.
 METHODS_SIDE_BY_SIDE, METHODS_PER_TABLE = 5, 8
@@ -348,7 +350,7 @@ def _pictures(results: Results) -> tuple[list[dict[str, Any]], str, list[str]]:
         for entry in index.get("pictures", []):
             grouped.setdefault(entry["subset"], []).append(entry)
         for subset, entries in grouped.items():
-            files = [folder / str(entry["file"]) for entry in entries]
+            files = [inside(folder, entry.get("file")) for entry in entries]
             size = sum(file.stat().st_size for file in files if file.is_file()) * 4 // 3
             if used + size > PICTURE_BUDGET:
                 left_out += len(entries)
@@ -374,11 +376,15 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 
 def _picture(entry: dict[str, Any], file: Path) -> dict[str, Any]:
+    content = file.read_bytes()
+    mime = next((mime for start, mime in PICTURE_TYPES.items() if content.startswith(start)), None)
+    if mime is None:
+        raise UserError(f"{file}: is no PNG, JPEG or SVG picture; evaluate again")
     scores = ", ".join(
         f"{REGION_NAMES.get(region, (region, region))[0]} {100 * value:.1f}" for region, value in entry["dice"].items()
     )
     return {
-        "data": "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii"),
+        "data": f"data:{mime};base64," + base64.b64encode(content).decode("ascii"),
         "rank": entry["rank"],
         "caption": f"{entry['subject']}: {scores}",
         "alt": f"{entry['rank']} subject {entry['subject']} from {entry['subset']}",

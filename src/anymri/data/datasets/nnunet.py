@@ -19,7 +19,7 @@ from anymri.data.datasets.folder import index_patterns
 from anymri.data.datasets.info import DatasetInfo
 from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, write_files
 from anymri.data.datasets.spellings import modality_of
-from anymri.files import make_folder, replace_file
+from anymri.files import inside, make_folder, replace_file
 from anymri.modalities import MODALITIES
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
 
@@ -46,7 +46,7 @@ def index_nnunet(root: Path | str) -> list[Subject]:
     """
     root = nnunet_folder(root)
     values = _read_json(root)
-    codes, ending = _channels(root, values), _ending(values)
+    codes, ending = _channels(root, values), _ending(root, values)
     found: dict[str, Subject] = {}
     for part in ("Tr", "Ts"):
         patterns = {code: f"images{part}/{{subject}}_{number:04d}{ending}" for number, code in codes.items()}
@@ -94,8 +94,10 @@ def _read_json(root: Path) -> dict[str, Any]:
     return values
 
 
-def _ending(values: Mapping[str, Any]) -> str:
-    return str(values.get("file_ending", ".nii.gz"))
+def _ending(root: Path, values: Mapping[str, Any]) -> str:
+    ending = str(values.get("file_ending", ".nii.gz"))
+    inside(root, f"case{ending}")  # it becomes part of the names of files that are read and written
+    return ending
 
 
 def channel_codes(root: Path) -> dict[int, str]:
@@ -205,7 +207,7 @@ def write_nnunet(
     values = _read_json(root)
     numbers = {code: number for number, code in _channels(root, values).items()}
     arrays = make_arrays(volumes, label, numbers, {})
-    ending = _ending(values)
+    ending = _ending(root, values)
     files = {f"imagesTr/{subject_id}_{number:04d}{ending}": arrays[c] for c, number in numbers.items() if c in arrays}
     if "label" in arrays:
         files[f"labelsTr/{subject_id}{ending}"] = arrays["label"]
