@@ -92,11 +92,13 @@ def report(
     results: Annotated[
         list[Path] | None, typer.Argument(help="Results tables, run folders or benchmark folders.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="HTML page.")] = Path("report.html"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="HTML page; default: report.html, none with --markdown.")
+    ] = None,
     title: Annotated[str | None, typer.Option("--title", help="Heading of the page.")] = None,
     cost: Annotated[Path | None, typer.Option("--cost", help="cost.csv with seconds and memory of the runs.")] = None,
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write this Markdown page with its figure, and no HTML.")
+        Path | None, typer.Option("--markdown", help="Write this Markdown page with its figure.")
     ] = None,
     preface: Preface = None,
     floor: Floor = None,
@@ -116,19 +118,19 @@ def report(
     from anymri.benchmark.report.subject_page import write_subject_page
 
     only_markdown = {"--preface": preface, "--floor": floor, "--subset": subset, "--column": column, "--region": region}
-    only_ranking = {"RESULTS": results, "--floor": floor, "--subset": subset}
+    only_ranking = {"RESULTS": results, "--output": output, "--floor": floor, "--subset": subset}
     _refuse_options(only_markdown if markdown is None else {}, "add --markdown PAGE.md")
     _refuse_options(only_ranking if column else {"--region": region}, "give either --column with --region or the rest")
     above = "" if preface is None else _read_text(preface)
-    if markdown is None:
-        page = build_report(find_tables(results or ()), output, title=title, costs=cost)
-    elif column:
-        page = write_subject_page(column, markdown, regions=region, title=title or "Results", preface=above)
-    else:
-        page = write_leaderboard(
-            results or (), markdown, title=title or "Leaderboard", preface=above, floor=floor, subsets=subset or ()
-        )
-    say(as_json, {"report": page}, f"wrote {page}")
+    pages: list[Path] = []
+    if markdown is None or output is not None:
+        pages.append(build_report(find_tables(results or ()), output or Path("report.html"), title=title, costs=cost))
+    if markdown is not None and column:
+        pages.append(write_subject_page(column, markdown, regions=region, title=title or "Results", preface=above))
+    elif markdown is not None:
+        rows, name = subset or (), title or "Leaderboard"
+        pages.append(write_leaderboard(results or (), markdown, title=name, preface=above, floor=floor, subsets=rows))
+    say(as_json, {"report": pages[0], "pages": pages}, "\n".join(f"wrote {page}" for page in pages))
 
 
 def _refuse_options(given: dict[str, Any], remedy: str) -> None:

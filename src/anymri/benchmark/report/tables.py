@@ -44,6 +44,8 @@ REGION_NAMES = {
     "tumor_core": ("TC", "Tumour core"),
     "enhancing_tumor": ("ET", "Enhancing tumour"),
 }
+#: Metric of what a frozen segmenter makes of completed studies.
+DOWNSTREAM = "downstream_dice"
 #: Columns of untrained baselines, which a model must beat, and of the real study, which no synthesis is expected to.
 BASELINES = ("threshold", "copy_best_available", "linear_regression", "complete_study")
 
@@ -146,10 +148,19 @@ def _name_columns(frame: pd.DataFrame) -> pd.Series:
 # --------------------------------------------------------------------------------------------------------------
 
 
-def subset_order(results: Results) -> list[str]:
-    """Names of the rows, in the order of the review's Table 3 for its four modalities, else by size."""
+def subset_order(results: Results, metric: str = "dice") -> list[str]:
+    """Names of the rows, in the order of the review's Table 3 for its four modalities, else by size.
+
+    Parameters
+    ----------
+    results : Results
+    metric : str, default="dice"
+        Of the table. The complete study, which only a frozen segmenter is given, is a row of no other one.
+    """
+    metrics = results.frame["metric"].astype(str)
+    frame = results.frame[(metrics == DOWNSTREAM) == (metric == DOWNSTREAM)]
     asked = {name for entry in results.settings for name in entry.get("subsets", [])}
-    used = asked | {str(name) for name in results.frame["subset"].unique()}
+    used = asked | {str(name) for name in frame["subset"].unique()}
     modalities = results.modalities
     if set(modalities) == set(TABLE3_DOTS):
         spec = GLIOMA
@@ -226,7 +237,7 @@ def table3(results: Results | Sequence[Path], metric: str = "dice") -> pd.DataFr
 
     results = results if isinstance(results, Results) else read_results(results)
     values = cells(results, metric)["mean"] * 100
-    rows, columns = subset_order(results), column_order(results, metric)
+    rows, columns = subset_order(results, metric), column_order(results, metric)
     regions = region_order(results, metric)
     wide = values.unstack(["target", "column"])
     wide = wide.reindex(index=rows, columns=pd.MultiIndex.from_product([regions, columns], names=["region", "method"]))
