@@ -59,11 +59,21 @@ def test_bad_files_are_refused_in_one_line(theirs, tmp_path, monkeypatch):
     torch.save({"state_dict": {}}, "empty.pth")
     torch.save({"state_dict": theirs}, "good.pth")
     Path("text.pth").write_text("no weights")
+    Path("table.pth").write_text("subject,t1,flair\np0,a.nii.gz,b.nii.gz\n")
     Path("cut.safetensors").write_bytes(b"\x08\x00")
+    whole = Path("good.pth").read_bytes()
+    Path("cut.pth").write_bytes(whole[: len(whole) // 2])
+    Path("old.pth").write_bytes(b"\x80\x02}q\x00.")
+    Path("torn.pth").write_bytes(b"\x80\x02s.")
     for arguments, words in (
         (("u_hved", "hostile.pth"), ("hostile.pth", "holds more than tensors")),
         (("u_hved", "list.pth"), ("list.pth", "no dictionary of weights")),
-        (("u_hved", "text.pth"), ("text.pth",)),
+        (("u_hved", "text.pth"), ("text.pth", "not a readable checkpoint", "torch.save")),
+        (("u_hved", "table.pth"), ("table.pth", "not a readable checkpoint")),
+        (("u_hved", "cut.pth"), ("cut.pth", "not a readable checkpoint")),
+        (("u_hved", "old.pth"), ("old.pth",)),
+        (("u_hved", "torn.pth"), ("torn.pth",)),
+        (("u_hved", "."), ("not a readable checkpoint",)),
         (("u_hved", "cut.safetensors"), ("cut.safetensors", "not a readable checkpoint")),
         (("u_hved", "missing.pth"), ("missing.pth", "No such file")),
         (("u_hved", "empty.pth"), ("u_hved",)),

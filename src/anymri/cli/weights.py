@@ -1,4 +1,4 @@
-"""The verb that makes weights of anymri from an authors' checkpoint."""
+"""Verb import-weights: make weights of anymri from an authors' checkpoint."""
 
 from __future__ import annotations
 

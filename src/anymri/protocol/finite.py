@@ -1,4 +1,4 @@
-"""Finite numbers: find NaN and infinity in weights and outputs, which else read as "nothing found"."""
+"""Finite numbers: find NaN and infinity in weights and outputs, which otherwise read as "nothing found"."""
 
 from __future__ import annotations
 

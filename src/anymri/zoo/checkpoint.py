@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["import_file", "read_checkpoint"]
 
+#: First bytes of what torch.save writes: an archive, or a pickle as before PyTorch 1.6.
+STARTS = (b"PK", b"\x80\x02")
+
 
 def read_checkpoint(path: Path, entry: str | None = None) -> dict[str, Any]:
     """Read the weights in a file of PyTorch or safetensors.
@@ -72,23 +75,24 @@ def _read(path: Path) -> dict[str, Any]:
     import pickle
 
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
+        with path.open("rb") as file:
+            known = file.read(2) in STARTS
+        if not known:
+            raise ValueError("it does not begin like a file of torch.save")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path}: holds more than tensors, so that opening it could run anything; if you trust it, save its "
-            "state_dict again with torch.save"
+            f"{path}: is damaged or holds more than tensors, so that opening it could run anything; if you trust it, "
+            "save its state_dict again with torch.save"
         ) from None
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{path}: not a readable checkpoint ({reason}); give a file of PyTorch or safetensors"
-        ) from None
+    except Exception as error:  # a damaged file makes the readers of torch and safetensors raise anything
+        reason = getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: not a readable checkpoint ({reason}); give one of PyTorch or safetensors") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds no dictionary of weights; save a state_dict with torch.save")
     return dict(content)
