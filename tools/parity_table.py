@@ -67,14 +67,13 @@ given images, since the port's image decoders are others.
 
 ## Load an authors' checkpoint
 
-```python
-import torch
-from anymri.zoo import import_checkpoint
-
-checkpoint = torch.load("model_last.pth", map_location="cpu", weights_only=True)
-method = import_checkpoint("rfnet", checkpoint["state_dict"], source="official")
-method.save("rfnet.safetensors")  # anymri predict --model rfnet.safetensors
+```sh
+anymri import-weights rfnet model_last.pth -o rfnet.safetensors   # then: anymri predict --model rfnet.safetensors
 ```
+
+`--source` says which weights these are where a method knows several, `--entry` which entry of the file to take
+(`state_dict` is found by itself). Nothing that a file holds is run. In Python:
+`anymri.zoo.import_checkpoint(name, state_dict, source)`.
 
 | Method | What to give | `source` | Their channels | Their intensities |
 |---|---|---|---|---|
@@ -95,7 +94,9 @@ to theirs, not equal, so a published Dice need not come out to the last digit. K
 our (z, y, x). Left and right, and front and back, run the other way in BraTS files; the networks were trained with
 mirrored images. RFNet and mmFormer were released with PyTorch 1.2, which padded with zeros where their code says
 "reflect"; `retrained` is for weights their code wrote with PyTorch 1.10 or later. ACN's and SMU-Net's checkpoints were
-pickled whole: `weights_only=False` opens them, and runs what the file says, so only for files you trust.
+pickled whole, which `anymri import-weights` refuses: `torch.load(..., weights_only=False)` opens them, and runs what
+the file says, so only for files you trust; hand what it gives to `import_checkpoint`, or save the entries' state
+dictionaries again.
 """
 
 
