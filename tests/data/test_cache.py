@@ -1,5 +1,6 @@
 """The cache on disk: round trip, damage, fingerprint."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -12,7 +13,9 @@ from anymri.data.cache_check import check_cache, clean_cache
 from anymri.data.loading import PatchLoader, volume_batch
 from anymri.data.nifti import Geometry, Volume
 from anymri.data.preprocess import preprocess_study
+from anymri.data.tables import ArrayKind, Tables
 from anymri.files import replace_file
+from anymri.records import seal, write_record
 from anymri.types import GLIOMA, DataSpec, UserError
 
 SHAPE = (16, 14, 12)
@@ -197,12 +200,58 @@ def test_numbers_of_a_sidecar_are_finite(cache, key, text):
     path = cache.folder / "b.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     if key == "statistics":
-        content[key]["flair"]["mean"] = "BAD"
+        content[key]["flair"]["mean"], place = "BAD", "statistics.flair.mean"
     else:
-        content[key][1] = "BAD"
+        content[key][1], place = "BAD", f"{key}.1"
     path.write_text(json.dumps(content).replace('"BAD"', text), encoding="utf-8")
-    with pytest.raises(UserError, match=rf"b\.json: holds {text}, no finite number; delete it and run anymri preproc"):
+    with pytest.raises(UserError, match=rf"b\.json: {place} is no finite number; run anymri preprocess again"):
         Cache(cache.folder).entry("b")
+
+
+def test_a_changed_sidecar_is_noticed_wherever_it_is_read(cache):
+    path = cache.folder / "b.json"
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    changed = copy.deepcopy(whole)
+    changed["statistics"]["flair"]["mean"] = 1e9
+    sources = {"t1": {"file": "t1.nii.gz", "bytes": 1, "sha256": "2"}}
+    plain = {key: value for key, value in whole.items() if key != "sha256"}
+    for content, says in (
+        (changed, "sha256 does not fit"),
+        ({**whole, "site": "Ulm"}, "sha256 does not fit"),
+        (plain, "sha256 is missing"),
+        (seal({**plain, "subject_id": "a"}), "subject_id is 'a', of another subject"),
+        (seal({**plain, "present": ["flair", "t2", "t1", "dwi"]}), "boxes and present name different modalities"),
+        (seal({**plain, "shape": [4, 9, 9]}), "boxes.* is not within shape"),
+    ):
+        path.write_text(json.dumps(content), encoding="utf-8")
+        for read in (lambda: volume_batch(Cache(cache.folder), "b"), Cache(cache.folder).fingerprint):
+            with pytest.raises(UserError, match=rf"b\.json: .*{says}.*; run anymri preprocess again"):
+                read()
+        assert says.split(".")[0] in check_cache(cache.folder).damaged["b"]
+    path.write_text(json.dumps(seal({**plain, "sources": sources})), encoding="utf-8")
+    assert "key is that of other settings or files" in check_cache(cache.folder).damaged["b"]
+    settings = cache.folder / "dataset.json"
+    content = json.loads(settings.read_text(encoding="utf-8"))
+    content["spec"]["labels"] = {"ncr": 2, "edema": 1, "et": 3}
+    settings.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"dataset\.json: was changed .*; run anymri preprocess into a new folder"):
+        Cache(cache.folder)
+
+
+def test_damaged_tables_are_told_and_never_removed(cache):
+    tables = Tables.create(cache.folder / "tables", {"clinical": ArrayKind("float32", (2,), ("age", "sex"))})
+    path = tables.write("a", {"clinical": np.array([63, 1], np.float32)})
+    assert check_cache(cache.folder).damaged_tables == ()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    (told,) = clean_cache(cache.folder).damaged_tables
+    assert "a.safetensors: was changed or damaged" in told
+    assert path.is_file()
+    description = tables.folder / "tables.json"
+    description.write_text(description.read_text(encoding="utf-8").replace('"age"', '"sex"', 1), encoding="utf-8")
+    (told,) = check_cache(cache.folder).damaged_tables
+    assert "tables.json: was changed" in told
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -215,7 +264,7 @@ def test_an_image_whose_checksum_is_right_but_that_is_no_image(cache, value):
     np.save(path, array)
     content = json.loads(sidecar.read_text(encoding="utf-8"))
     content["image_sha256"] = hashlib.sha256(array.data).hexdigest()
-    sidecar.write_text(json.dumps(content), encoding="utf-8")
+    write_record(sidecar, {key: value for key, value in content.items() if key != "sha256"})
     with pytest.raises(UserError, match=r"b\.npy: flair holds NaN or infinite values; run anymri preprocess again"):
         volume_batch(Cache(cache.folder), "b")
     assert "flair holds NaN" in check_cache(cache.folder).damaged["b"]

@@ -81,18 +81,24 @@ def test_damage_is_noticed(tables):
     path = tables.folder / "a.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
-    for damaged in (bytes(content), bytes(content[:-8]), b"", (tables.folder / "b.safetensors").read_bytes()):
+    for damaged, says in (
+        (bytes(content), "was changed or damaged"),
+        (bytes(content[:-8]), "is damaged"),
+        (b"", "is damaged"),
+        ((tables.folder / "b.safetensors").read_bytes(), "subject_id is 'b', of another subject"),
+    ):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"a\.safetensors: is damaged or another subject's; write it anew"):
+        with pytest.raises(UserError, match=rf"a\.safetensors: {says}.*; write it anew"):
             tables.read("a")
     description = tables.folder / "tables.json"
-    for text in ("{", "[]", json.dumps({"format": 1})):
+    for text in ("{", "[]"):
         description.write_text(text)
         with pytest.raises(UserError, match="is damaged"):
             Tables(tables.folder)
-    description.write_text(json.dumps({"format": 2, "arrays": {}}))
-    with pytest.raises(UserError, match="has format 2"):
-        Tables(tables.folder)
+    for version, says in ((1, "older version"), (3, "newer version")):
+        description.write_text(json.dumps({"format": version, "arrays": {}}))
+        with pytest.raises(UserError, match=f"has format {version}, made by an? {says}"):
+            Tables(tables.folder)
     with pytest.raises(UserError, match="holds no tables"):
         Tables(tables.folder / "nowhere")
 

@@ -29,11 +29,11 @@ def cache(
 
     listed = None if subjects is None else [s.subject_id for s in read_subjects(subjects, check_files=False)]
     state = (clean_cache if clean else check_cache)(folder, listed)
-    for reason in state.damaged.values():
+    for reason in (*state.damaged.values(), *state.damaged_tables):
         typer.echo(f"damaged: {reason}", err=True)
     values = {
         "subjects": state.subjects, "bytes": state.bytes, "damaged": state.damaged, "not_listed": state.unknown,
-        "leftovers": [path.name for path in state.leftovers], "removed": clean,
+        "damaged_tables": state.damaged_tables, "leftovers": [path.name for path in state.leftovers], "removed": clean,
     }  # fmt: skip
     say(
         as_json,
@@ -44,6 +44,8 @@ def cache(
     )
     if state.damaged and not clean:
         raise UserError(f"{folder}: {len(state.damaged)} subjects are damaged; remove them with --clean and preprocess")
+    if state.damaged_tables:
+        raise UserError(f"{folder / 'tables'}: {len(state.damaged_tables)} files are damaged; write them anew")
 
 
 Method = Annotated[str, typer.Option("--method", help="See `anymri methods`.")]

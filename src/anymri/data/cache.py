@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -17,21 +17,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.data.cache_records import FORMAT_VERSION, SUBJECT_FACTS, CacheSettings, Sidecar
 from anymri.data.datasets.layout import check_subject_id
 from anymri.data.geometry import Geometry
 from anymri.data.study import Study, label_dtype
 from anymri.data.tables import Tables
-from anymri.files import make_folder, replace_file, replace_text
+from anymri.files import make_folder, replace_file
 from anymri.moved import hand_on
+from anymri.records import read_record, write_record
 from anymri.types import STATISTICS, DataSpec, UserError
 
 __all__ = ["FORMAT_VERSION", "SUBJECT_FACTS", "Cache", "study_facts"]
 
-#: Raised whenever cached values would come out differently.
-FORMAT_VERSION = 2
-
-#: What a sidecar tells of a subject beside its voxels, where it is known.
-SUBJECT_FACTS = ("site", "class_label")
+#: What to do where a file of a cache is wrong.
+AGAIN = "run anymri preprocess again to rebuild it"
+ANEW = "run anymri preprocess into a new folder"
 
 
 class Cache:
@@ -49,7 +49,7 @@ class Cache:
     Raises
     ------
     UserError
-        If it is not a cache or was written by another version of the format.
+        If it is not a cache, its settings were changed or it was written by another version of the format.
     """
 
     def __init__(
@@ -64,10 +64,9 @@ class Cache:
         path = self.folder / "dataset.json"
         if not path.is_file():
             raise UserError(f"{self.folder}: is not a cache (no dataset.json); run anymri preprocess first")
-        settings = _read_json(path)
-        _check_format(path, settings)
-        self.spec = DataSpec(**settings["spec"])
-        self._nominal_spacing_mm = settings["spacing_mm"]
+        settings = read_record(path, CacheSettings, ANEW)
+        self.spec = settings.spec.spec()
+        self._nominal_spacing_mm = settings.spacing_mm
         self._verified: set[str] = set()
 
     @classmethod
@@ -88,16 +87,20 @@ class Cache:
         """
         folder = make_folder(folder)
         spacing = None if spacing_mm is None else [float(value) for value in spacing_mm]
-        settings = {"format": FORMAT_VERSION, "spacing_mm": spacing, "spec": spec.to_dict()}
         path = folder / "dataset.json"
         if not path.exists():
             if any(not other.name.startswith(".") for other in folder.iterdir()):
                 raise UserError(f"{folder}: is not empty and not a cache; choose a new folder")
-            _write_json(path, settings)
-        elif (found := _read_json(path)) != settings:
-            _check_format(path, found)
+            write_record(path, _settings(spacing, spec))
+        cache = cls(folder)
+        if cache.settings() != _settings(spacing, spec):
             raise UserError(f"{folder}: holds a cache with another spacing or modalities; choose a new folder")
-        return cls(folder)
+        return cache
+
+    def settings(self) -> dict[str, Any]:
+        """Content of ``dataset.json``."""
+        spacing = self._nominal_spacing_mm
+        return _settings(None if spacing is None else list(spacing), self.spec)
 
     @cached_property
     def subject_ids(self) -> tuple[str, ...]:
@@ -115,11 +118,10 @@ class Cache:
             If the cache is at native spacing and empty.
         """
         if self._nominal_spacing_mm is not None:
-            spacing = self._nominal_spacing_mm
-        elif self.subject_ids:
-            spacing = np.median([self.sidecar(name)["spacing_mm"] for name in self.subject_ids], axis=0)
-        else:
+            return self._nominal_spacing_mm
+        if not self.subject_ids:
             raise UserError(f"{self.folder}: the cache has no subject; run anymri preprocess again")
+        spacing = np.median([self.sidecar(name).spacing_mm for name in self.subject_ids], axis=0)
         return float(spacing[0]), float(spacing[1]), float(spacing[2])
 
     @cached_property
@@ -141,21 +143,27 @@ class Cache:
     def _names(self, fact: str) -> tuple[str, ...]:
         if fact not in self.facts:
             return ()
-        return tuple(sorted({self.sidecar(name).get(fact, "") for name in self.subject_ids} - {""}))
+        return tuple(sorted({getattr(self.sidecar(name), fact) for name in self.subject_ids} - {""}))
 
-    def sidecar(self, subject_id: str) -> dict[str, Any]:
+    def sidecar(self, subject_id: str) -> Sidecar:
         """Content of a subject's JSON file.
 
         Raises
         ------
         UserError
-            If the subject is not in the cache, its sidecar is damaged or the id cannot be a file name.
+            If the subject is not in the cache, its sidecar is damaged, was changed or is another subject's, or the id
+            cannot be a file name.
         """
         check_cache_name(subject_id)
         path = self.folder / f"{subject_id}.json"
         if not path.is_file():
             raise UserError(f"{self.folder}: subject {subject_id} is not in this cache; preprocess it first")
-        return _read_json(path)
+        sidecar = read_record(path, Sidecar, AGAIN)
+        if sidecar.subject_id != subject_id:
+            raise UserError(f"{path}: subject_id is {sidecar.subject_id!r}, of another subject; {AGAIN}")
+        if unknown := set(sidecar.present) - set(self.spec.modalities):
+            raise UserError(f"{path}: present names {min(unknown)}, which this cache does not have; {AGAIN}")
+        return sidecar
 
     def entry(self, subject_id: str) -> Study:
         """Open one subject; its arrays stay on disk until they are sliced.
@@ -166,49 +174,49 @@ class Cache:
             If it is not in the cache or its files are damaged.
         """
         sidecar = self.sidecar(subject_id)
-        geometry = Geometry(np.array(sidecar["affine"]), tuple(sidecar["native_shape"]))
-        shape = tuple(sidecar["shape"])
-        channels = len(self.spec.modalities)
-        shown = sidecar["statistics"].keys() - set(self.hidden.get(subject_id, ()))
+        shape, channels = sidecar.shape, len(self.spec.modalities)
+        shown = sidecar.statistics.keys() - set(self.hidden.get(subject_id, ()))
         present = np.array([code in shown for code in self.spec.modalities])
         statistics = np.full((channels, len(STATISTICS)), np.nan, np.float32)
         boxes = np.zeros((channels, 2, 3), np.int64)
         for channel in np.flatnonzero(present):
             code = self.spec.modalities[channel]
-            statistics[channel] = [sidecar["statistics"][code][name] for name in STATISTICS]
-            boxes[channel] = sidecar["boxes"][code]
-        label = self._map(f"{subject_id}.label.npy", shape, label_dtype(self.spec)) if sidecar["label_sha256"] else None
+            statistics[channel] = [sidecar.statistics[code][name] for name in STATISTICS]
+            boxes[channel] = sidecar.boxes[code]
+        label = self._map(f"{subject_id}.label.npy", shape, label_dtype(self.spec)) if sidecar.label_sha256 else None
         return Study(
             image=self._map(f"{subject_id}.npy", (channels, *shape), np.float16),
             present=present,
             label=label,
             statistics=statistics,
             boxes=boxes,
-            spacing_mm=tuple(sidecar["spacing_mm"]),
-            geometry=geometry,
+            spacing_mm=sidecar.spacing_mm,
+            geometry=Geometry(np.array(sidecar.affine), sidecar.native_shape),
             subject_id=subject_id,
             ignore=self.spec.ignore,
-            **{name: sidecar.get(name, "") for name in SUBJECT_FACTS if name in self.facts},
+            **{name: getattr(sidecar, name) for name in SUBJECT_FACTS if name in self.facts},
         )
 
     def verify(self, subject_id: str) -> None:
-        """Hold a subject's voxels against the checksums in its sidecar; done once per `Cache` object and subject.
+        """Hold a subject against the checksums in its sidecar; done once per `Cache` object and subject.
 
         What a checksum confirms may still be no image: NaN or infinity in a sequence is refused.
 
         Raises
         ------
         UserError
-            If the subject is not in the cache, a byte of it has changed since it was written or a sequence holds NaN
-            or infinity.
+            If the subject is not in the cache or was made with other settings, a byte of it has changed since it was
+            written or a sequence holds NaN or infinity.
         """
         if subject_id in self._verified:
             return
         entry, sidecar = self.entry(subject_id), self.sidecar(subject_id)
-        for ending, array, name in ((".npy", entry.image, "image"), (".label.npy", entry.label, "label")):
-            if array is not None and hashlib.sha256(array.data).hexdigest() != sidecar[f"{name}_sha256"]:
-                path = self.folder / f"{subject_id}{ending}"
-                raise UserError(f"{path}: was changed or damaged; run anymri preprocess again to rebuild it")
+        if sidecar.key != self.source_key({name: asdict(file) for name, file in sidecar.sources.items()}):
+            raise UserError(f"{self.folder / subject_id}.json: key is that of other settings or files; {AGAIN}")
+        pairs = ((".npy", entry.image, sidecar.image_sha256), (".label.npy", entry.label, sidecar.label_sha256))
+        for ending, array, digest in pairs:
+            if array is not None and hashlib.sha256(array.data).hexdigest() != digest:
+                raise UserError(f"{self.folder / subject_id}{ending}: was changed or damaged; {AGAIN}")
         for channel in np.flatnonzero(entry.present):
             if not np.isfinite(entry.image[channel]).all():
                 path, code = self.folder / f"{subject_id}.npy", self.spec.modalities[channel]
@@ -217,8 +225,7 @@ class Cache:
 
     def source_key(self, sources: dict[str, Any]) -> str:
         """Sha256 over all that decides a subject's entry: format, settings, and names and content of its files."""
-        settings = {"format": FORMAT_VERSION, "spacing_mm": self._nominal_spacing_mm, "spec": self.spec.to_dict()}
-        return hashlib.sha256(json.dumps([settings, sources], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.settings(), sources], sort_keys=True).encode()).hexdigest()
 
     def _map(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
         path = self.folder / name
@@ -227,7 +234,7 @@ class Cache:
         except (OSError, ValueError, EOFError):
             array = None
         if array is None or array.shape != shape or array.dtype != dtype:
-            raise UserError(f"{path}: is missing or damaged; run anymri preprocess again to rebuild it")
+            raise UserError(f"{path}: is missing or damaged; {AGAIN}")
         return array
 
     def write_entry(self, subject_id: str, study: Study, sources: dict[str, Any] | None = None) -> Path:
@@ -272,7 +279,7 @@ class Cache:
             _write_array(paths[1], image)
             if label is not None:
                 _write_array(paths[2], label)
-            _write_json(paths[0], sidecar)  # last: it makes the subject exist
+            write_record(paths[0], sidecar)  # last: it makes the subject exist
         except UserError:
             _remove(paths)
             raise
@@ -297,23 +304,21 @@ class Cache:
         UserError
             If the subject is not in the cache or the disk refuses.
         """
-        old = self.sidecar(subject_id)
-        new = {key: value for key, value in old.items() if key not in SUBJECT_FACTS}
-        new |= {name: facts[name] for name in SUBJECT_FACTS if facts.get(name)}
+        old = asdict(self.sidecar(subject_id))
+        new = {**old, **{name: facts.get(name, "") for name in SUBJECT_FACTS}}
         if new == old:
             return False
-        _write_json(self.folder / f"{subject_id}.json", new)
+        known = {key: value for key, value in new.items() if key not in SUBJECT_FACTS or value}
+        write_record(self.folder / f"{subject_id}.json", known)
         return True
 
     def fingerprint(self) -> str:
         """Sha256 over what the cache holds: settings and every subject's voxels, not paths, times, sites or classes."""
-        digest = hashlib.sha256()
-        settings = {"format": FORMAT_VERSION, "spacing_mm": self._nominal_spacing_mm, "spec": self.spec.to_dict()}
-        digest.update(json.dumps(settings, sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode())
         for subject_id in self.subject_ids:
-            sidecar = self.sidecar(subject_id)
+            sidecar = asdict(self.sidecar(subject_id))
             for name in ("sources", "key", *SUBJECT_FACTS):  # the files' names: what came of them counts
-                sidecar.pop(name, None)
+                del sidecar[name]
             digest.update(json.dumps(sidecar, sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -337,13 +342,8 @@ def study_facts(study: Study, spec: DataSpec) -> dict[str, Any]:
     }
 
 
-def _check_format(path: Path, settings: dict[str, Any]) -> None:
-    """Refuse a cache whose values another version of the program would compute differently."""
-    if settings.get("format") != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: has format {settings.get('format')}, made by another version of anymri, and this one makes "
-            f"format {FORMAT_VERSION}; run anymri preprocess into a new folder"
-        )
+def _settings(spacing_mm: list[float] | None, spec: DataSpec) -> dict[str, Any]:
+    return {"format": FORMAT_VERSION, "spacing_mm": spacing_mm, "spec": spec.to_dict()}
 
 
 def check_cache_name(subject_id: str) -> None:
@@ -373,25 +373,6 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
         header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
         np.lib.format.write_array_header_1_0(handle, header)
         handle.write(array.data.cast("B"))
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    replace_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    def finite(text: str) -> float:
-        if not math.isfinite(number := float(text)):
-            raise UserError(f"{path}: holds {text}, no finite number; delete it and run anymri preprocess again")
-        return number
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_float=finite, parse_constant=finite)
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is damaged; delete it and run anymri preprocess again")
-    return content
 
 
 __getattr__ = hand_on(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class CacheState:
         Undamaged subjects that are not in the table.
     leftovers : tuple of Path
         Unfinished files of dead processes, and arrays without a sidecar.
+    damaged_tables : tuple of str
+        What is wrong with vectors and graphs. They are never removed: no command can make them again.
     """
 
     subjects: int
@@ -38,6 +40,7 @@ class CacheState:
     damaged: dict[str, str] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     leftovers: tuple[Path, ...] = ()
+    damaged_tables: tuple[str, ...] = ()
 
 
 def check_cache(folder: Path | str, listed: Iterable[str] | None = None) -> CacheState:
@@ -61,8 +64,6 @@ def check_cache(folder: Path | str, listed: Iterable[str] | None = None) -> Cach
             cache.verify(subject_id)
         except UserError as error:
             damaged[subject_id] = str(error)
-        except (KeyError, TypeError, ValueError) as error:  # a sidecar that is JSON but not ours
-            damaged[subject_id] = f"{cache.folder / subject_id}.json: is damaged ({error})"
     whole = [subject_id for subject_id in cache.subject_ids if subject_id not in damaged]
     known = set(whole if listed is None else listed)
     return CacheState(
@@ -71,6 +72,7 @@ def check_cache(folder: Path | str, listed: Iterable[str] | None = None) -> Cach
         damaged=damaged,
         unknown=tuple(subject_id for subject_id in whole if subject_id not in known),
         leftovers=(*find_leftovers(cache.folder), *_orphans(cache)),
+        damaged_tables=tuple(_damaged_tables(cache)),
     )
 
 
@@ -102,6 +104,21 @@ def clean_cache(folder: Path | str, listed: Iterable[str] | None = None) -> Cach
         except OSError as error:
             raise UserError(f"{path}: cannot be removed ({error.strerror}); check the permissions") from None
     return state
+
+
+def _damaged_tables(cache: Cache) -> Iterator[str]:
+    try:
+        tables = cache.tables
+    except UserError as error:
+        yield str(error)
+        return
+    if tables is None:
+        return
+    for subject_id in tables.subject_ids:
+        try:
+            tables.read(subject_id)
+        except UserError as error:
+            yield str(error)
 
 
 def _orphans(cache: Cache) -> list[Path]:

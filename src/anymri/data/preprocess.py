@@ -359,9 +359,9 @@ def _is_current(cache: Cache, subject_id: str, sources: dict[str, Any]) -> bool:
     if not (cache.folder / f"{subject_id}.json").exists():
         return False
     try:
-        if cache.sidecar(subject_id)["key"] != cache.source_key(sources):
+        if cache.sidecar(subject_id).key != cache.source_key(sources):
             return False
         cache.verify(subject_id)
         return True
-    except (UserError, KeyError):
+    except UserError:
         return False

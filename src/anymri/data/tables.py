@@ -9,21 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, NonNegativeInt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from anymri.data.datasets.layout import check_subject_id
-from anymri.files import make_folder, replace_file, replace_text
+from anymri.files import make_folder, replace_file
+from anymri.records import RECORD, Digest, check_record, parse_json, read_record, seal, write_record
 from anymri.types import Graph, UserError
 
 __all__ = ["DTYPES", "ArrayKind", "Tables", "graph_kinds"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+REMEDY = "write the tables anew"
 #: Types an array may have.
 DTYPES = ("float32", "int64", "bool")
 
@@ -63,6 +67,36 @@ def graph_kinds(name: str, node_features: int, edge_features: int) -> dict[str, 
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _KindRecord:
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    dtype: Literal["float32", "int64", "bool"]
+    shape: tuple[NonNegativeInt | None, ...]
+    entries: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TablesRecord:
+    """Content of ``tables.json``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    format: Literal[2]
+    arrays: dict[str, _KindRecord]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SubjectRecord:
+    """Metadata of a subject's file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    format: Literal[2]
+    subject_id: str
+    arrays_sha256: Digest
+
+
 class Tables:
     """A folder of subjects' arrays.
 
@@ -80,22 +114,10 @@ class Tables:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         path = self.folder / "tables.json"
-        try:
-            description = json.loads(path.read_text(encoding="utf-8"))
-            version = description["format"]
-            arrays = {
-                name: ArrayKind(kind["dtype"], tuple(kind["shape"]), tuple(kind["entries"]))
-                for name, kind in description["arrays"].items()
-            }
-        except FileNotFoundError:
-            raise UserError(f"{self.folder}: holds no tables (no tables.json); make them with Tables.create") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path}: is damaged; write the tables anew") from None
-        if version != FORMAT_VERSION:
-            raise UserError(
-                f"{path}: has format {version}, this version of anymri reads {FORMAT_VERSION}; write it anew"
-            )
-        self.arrays = arrays
+        if not path.exists():
+            raise UserError(f"{self.folder}: holds no tables (no tables.json); make them with Tables.create")
+        kinds = read_record(path, _TablesRecord, REMEDY).arrays
+        self.arrays = {name: ArrayKind(kind.dtype, kind.shape, kind.entries) for name, kind in kinds.items()}
 
     @classmethod
     def create(cls, folder: Path | str, arrays: Mapping[str, ArrayKind]) -> Tables:
@@ -127,7 +149,7 @@ class Tables:
                 raise UserError(f"{folder}: holds tables of other arrays; choose a new folder")
             return found
         content = {"format": FORMAT_VERSION, "arrays": {name: kind._asdict() for name, kind in arrays.items()}}
-        replace_text(folder / "tables.json", json.dumps(content, indent=1) + "\n")
+        write_record(folder / "tables.json", content)
         return cls(folder)
 
     @property
@@ -158,9 +180,9 @@ class Tables:
         path = self._path(subject_id)
         self._check(path, arrays)
         stored = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-        facts = {"format": FORMAT_VERSION, "subject_id": subject_id, "sha256": _digest(stored)}
+        facts = {"format": FORMAT_VERSION, "subject_id": subject_id, "arrays_sha256": _digest(stored)}
         # A single key: the library writes several in random order.
-        content = save(stored, metadata={"anymri": json.dumps(facts)})
+        content = save(stored, metadata={"anymri": json.dumps(seal(facts))})
         with replace_file(path) as handle:
             handle.write(content)
         return path
@@ -179,13 +201,15 @@ class Tables:
             return {}
         try:
             with safe_open(str(path), framework="numpy") as file:
-                facts = json.loads((file.metadata() or {})["anymri"])
+                text = (file.metadata() or {}).get("anymri", "")
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            whole = facts["sha256"] == _digest(arrays)
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-            whole = False
-        if not whole or (facts["format"], facts["subject_id"]) != (FORMAT_VERSION, subject_id):
-            raise UserError(f"{path}: is damaged or another subject's; write it anew")
+        except (OSError, SafetensorError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: is damaged ({error}); write it anew") from None
+        facts = check_record(parse_json(text, path, "write it anew"), _SubjectRecord, path, "write it anew")
+        if facts.arrays_sha256 != _digest(arrays):
+            raise UserError(f"{path}: was changed or damaged (arrays_sha256 does not fit); write it anew")
+        if facts.subject_id != subject_id:
+            raise UserError(f"{path}: subject_id is {facts.subject_id!r}, of another subject; write it anew")
         self._check(path, arrays)
         return arrays
 

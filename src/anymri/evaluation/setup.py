@@ -206,7 +206,7 @@ class Evaluation:
 
     def subsets_of(self, subject: str) -> list[Subset]:
         """Subsets that lie within what the subject has."""
-        present = self.cache.sidecar(subject)["present"]
+        present = self.cache.sidecar(subject).present
         return [subset for subset in self.subsets if set(subset) <= set(present)]
 
     def facts(self) -> dict[str, Any]:

@@ -6,14 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from anymri.modalities import MODALITIES
+from anymri.records import RECORD
 
-__all__ = ["GLIOMA", "STATISTICS", "UNLABELLED", "Batch", "DataSpec", "Graph", "Subject", "Where"]
+__all__ = ["GLIOMA", "STATISTICS", "UNLABELLED", "Batch", "DataSpec", "Graph", "SpecRecord", "Subject", "Where"]
+
+
+#: Value in a label map.
+LabelValue = Annotated[int, Field(ge=0, le=2**24 - 1)]
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,38 @@ class DataSpec:
 
 #: Pre-operative glioma as in BraTS: the default specification.
 GLIOMA = DataSpec()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecRecord:
+    """Plain values of a `DataSpec` in files, see `DataSpec.to_dict`.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+    labels : dict of str to int
+    regions : dict of str to tuple of str
+    ignore : int or None, default=None
+
+    Raises
+    ------
+    ValueError
+        If they are no specification.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    modalities: tuple[str, ...]
+    labels: dict[str, LabelValue]
+    regions: dict[str, tuple[str, ...]]
+    ignore: LabelValue | None = None
+
+    def __post_init__(self) -> None:
+        self.spec()
+
+    def spec(self) -> DataSpec:
+        """The specification."""
+        return DataSpec(self.modalities, self.labels, self.regions, self.ignore)
 
 
 @dataclass(frozen=True)
