@@ -122,6 +122,9 @@ class TrainingSection:
     foreground : float or None, default=None
         Share of crops centred on a labelled voxel; None = the method's own. 0 where a lesion is in nearly every crop
         anyway: networks trained mostly on lesions find one in every window. More for small, rare lesions.
+    transplants : float, default=0.0
+        Share of training rows that get the lesion of another training subject too, images and label map; all subjects
+        must lie in one space. See `anymri.data.transplant`.
     checkpoint_every : int, default=1
         Epochs between checkpoints.
     validate_every : int, default=0
@@ -148,6 +151,7 @@ class TrainingSection:
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     augment: str | None = None
     foreground: Annotated[float, Field(ge=0, le=1)] | None = None
+    transplants: Annotated[float, Field(ge=0, le=1)] = 0.0
     checkpoint_every: PositiveInt = 1
     validate_every: Annotated[int, Field(ge=0)] = 0
     threads: PositiveInt | None = None
@@ -249,6 +253,8 @@ def result_changing(config: RunConfig) -> dict[str, Any]:
     del plain["data"]["cache"], plain["data"]["split"]
     if not plain["data"]["hide"]:  # a run without it keeps the identity it had before there was such a key
         del plain["data"]["hide"]
+    if not plain["training"]["transplants"]:  # likewise
+        del plain["training"]["transplants"]
     for key in NOT_RESULT_CHANGING:
         del plain["training"][key]
     return plain

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from anymri.data import augment
-from anymri.data.augment import AUGMENTATIONS, Crop, standard, strong
+from anymri.data.augment import AUGMENTATIONS, Crop, standard, strong, whole_brain
 from anymri.data.geometry import Geometry
 from anymri.data.study import Study
 
@@ -95,6 +95,23 @@ def test_a_mirror_changes_no_intensity(name: str, axes: tuple[int, ...]) -> None
     share = np.mean(flips, axis=0)
     assert [axis for axis in range(3) if share[axis]] == list(axes)
     assert np.abs(share[list(axes)] - 0.5).max() < 0.2
+
+
+def test_whole_brain_leaves_brains_upright_and_changes_lesion_contrast() -> None:
+    flips, differences = [], []
+    lesion = ball(4)
+    for seed in range(60):
+        crop = make_crop(np.ones((1, *SHAPE), np.float32) * ball(13), lesion)
+        whole_brain(crop, np.random.default_rng(seed))
+        flips.append(crop.flipped)
+        image = crop.image[0].numpy()
+        middle, rim = image[ball(2)], image[ball(11) & ~ball(8)]
+        differences.append(float(np.median(middle) - np.median(rim)))
+    assert not np.array(flips)[:, :2].any()
+    assert 0.3 < np.mean(flips, axis=0)[2] < 0.7
+    assert min(differences) < -0.2
+    assert max(differences) > 0.2
+    assert np.mean(np.abs(differences) < 0.05) > 0.25  # half of the images keep the contrast they have
 
 
 def test_standard_is_a_mirror_and_a_line_for_each_modality() -> None:

@@ -101,6 +101,21 @@ def test_stage_epoch_step_and_seed_all_matter(other: tuple[int, int, int]) -> No
     assert not same(one, two)
 
 
+def test_some_rows_get_the_lesion_of_another_subject() -> None:
+    own, other = entry("a", lesion=None), entry("b", lesion=(8, 9, 10))
+    own = own._replace(label=np.zeros(SHAPE, np.uint8))
+    options = {"patch": SHAPE, "steps_per_epoch": 20, "batch_size": 1, "foreground": 0.0}
+    rows = [loader(own, other, transplants=0.5, **options).batch(0, 0, step) for step in range(40)]
+    of_own = [row for row in rows if row.subject_ids == ("a",)]
+    assert all(row.label is not None for row in rows)
+    share = np.mean([bool(row.label.any()) for row in of_own if row.label is not None])
+    assert 0.05 < share < 0.5  # half of the rows draw, half of these draw themselves
+    none = [loader(own, other, **options).batch(0, 0, step) for step in range(40)]
+    assert not any(row.label.any() for row in none if row.subject_ids == ("a",) and row.label is not None)
+    again = loader(own, other, transplants=0.5, **options).batch(0, 0, 3)
+    assert same(again, rows[3])
+
+
 def test_shapes_and_types() -> None:
     batch = loader(batch_size=3).batch(0, 0, 0)
     assert batch.image.shape == (3, 4, 8, 10, 12)

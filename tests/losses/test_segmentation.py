@@ -10,6 +10,7 @@ from anymri.losses.segmentation import (
     dice_nnunet,
     dice_plain,
     dice_regions,
+    dice_regions_per_row,
     dice_squared,
     dice_squared_prediction,
 )
@@ -19,7 +20,7 @@ from anymri.losses.segmentation import (
 PROBABILITY = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]])
 TARGET = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
 
-ALL = [dice_plain, dice_squared, dice_squared_prediction, dice_nnunet, dice_regions]
+ALL = [dice_plain, dice_squared, dice_squared_prediction, dice_nnunet, dice_regions, dice_regions_per_row]
 
 
 def test_plain_dice_by_hand():
@@ -54,6 +55,26 @@ def test_nnunet_dice_by_hand():
 def test_regions_dice_counts_every_channel():
     expected = 1 - ((1.6 + 1e-5) / (2.2 + 1e-5) + (1.2 + 1e-5) / (1.8 + 1e-5)) / 2
     assert dice_regions(PROBABILITY, TARGET).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_dice_per_row_by_hand_and_of_an_empty_region():
+    expected = 1 - ((1.6 + 0.2) / (2.2 + 0.2) + (1.2 + 0.2) / (1.8 + 0.2)) / 2
+    assert dice_regions_per_row(PROBABILITY, TARGET, smooth=0.1).item() == pytest.approx(expected, abs=1e-6)
+    painted = torch.full((1, 1, 2), 0.5, requires_grad=True)
+    loss = dice_regions_per_row(painted, torch.zeros(1, 1, 2), smooth=0.1)
+    assert loss.item() == pytest.approx(1 - 0.2 / 1.2)
+    loss.backward()
+    assert painted.grad is not None
+    assert (painted.grad > 0.1).all()
+
+
+def test_a_small_region_painted_too_large_costs_more_per_row_than_beside_a_large_one():
+    truth = torch.zeros(2, 1, 1000)
+    truth[0, 0, :500], truth[1, 0, :5] = 1, 1
+    small_as_half = truth.clone()
+    small_as_half[1, 0, :100] = 1
+    assert dice_regions_per_row(small_as_half, truth) > 0.4
+    assert dice_regions(small_as_half, truth) < 0.1
 
 
 def test_sums_over_the_batch_or_over_each_row():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import make_batch, run_turns
 
+from anymri.losses.segmentation import dice_regions, dice_regions_per_row
 from anymri.methods import create
 from anymri.types import UserError
 
@@ -89,3 +90,15 @@ def test_targets_choose_the_head_and_its_loss(targets, kind, channels):
     overlap, total = (probability * target).sum((0, 2, 3, 4)), (probability + target).sum((0, 2, 3, 4))
     assert output.logs["dice"].item() == pytest.approx(1 - (2 * overlap / total).mean().item(), abs=1e-4)
     assert output.logs["cross_entropy"].item() == pytest.approx(entropy.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("dice", "loss"), [("batch", dice_regions), ("row", dice_regions_per_row)])
+def test_dice_of_regions_is_over_the_batch_or_over_each_row(dice, loss):
+    network = create("unet", preset="tiny", dice=dice)
+    batch = make_batch(SIZE, EVERYTHING, EVERYTHING)
+    batch.label[0] = 0  # sums over the batch hide a row without a lesion
+    output = run_turns(network, batch)["train.main"]["output"]
+    probability = network.predict(batch.image, EVERYTHING).logits.detach().sigmoid()
+    expected = [each(probability, network.head.target(batch.label)).item() for each in (dice_regions_per_row, loss)]
+    assert output.logs["dice"].item() == pytest.approx(expected[1], abs=1e-4)
+    assert (abs(expected[0] - expected[1]) > 0.002) == (dice == "batch")

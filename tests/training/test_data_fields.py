@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import dummy_methods
@@ -21,6 +22,7 @@ from anymri.training import preparation, train
 from anymri.training.checkpoint import CheckpointStore
 from anymri.training.log import read_log
 from anymri.training.memory import StepMemory
+from anymri.training.preparation import prepare
 from anymri.types import GLIOMA, Stage, UserError
 
 
@@ -109,6 +111,14 @@ def test_hidden_sequences_take_part_in_nothing(config, made, tmp_path, cache_fol
     monkeypatch.setattr(dummy_methods.Small, "needs", "complete")
     with pytest.raises(UserError, match=r"no training subject left \(1 without t2\+flair"):
         train(config("small", ["p0", "p1"], {"hide": {"p0": "t2+flair"}}), tmp_path / "none", progress=False)
+
+
+def test_a_run_without_transplants_keeps_its_identity(config, made):
+    plain = config("small", ["p0", "p1"])
+    with_lesions = replace(plain, training=replace(plain.training, transplants=0.5))
+    assert "transplants" not in result_changing(plain)["training"]
+    assert result_changing(with_lesions)["training"]["transplants"] == 0.5
+    assert [loader.transplants for loader in prepare(with_lesions).loaders] == [0.5]
 
 
 def test_a_run_that_hides_nothing_keeps_its_identity(config, made):

@@ -40,6 +40,9 @@ ScannerName = Annotated[
     str, typer.Option("--scanner", help="plain, or varied: resolution, gaps and filters as makers differ.")
 ]
 Grade = Annotated[str, typer.Option("--grade", help="Of gliomas: mixed, low or high.")]
+CoreShare = Annotated[
+    str | None, typer.Option("--core-share", help="Of gliomas: LOW,HIGH share that is core, e.g. 0.03,0.9.")
+]
 Artifact = Annotated[
     list[str] | None,
     typer.Option("--artifact", help="NAME=STRENGTH (0 to 1) or MODALITY:NAME=STRENGTH; repeatable."),
@@ -68,6 +71,7 @@ def phantom(
     protocol: Protocol = None,
     scanner: ScannerName = "plain",
     grade: Grade = "mixed",
+    core_share: CoreShare = None,
     artifact: Artifact = None,
     artifact_rate: ArtifactRate = 0.0,
     skull: Skull = False,
@@ -95,6 +99,7 @@ def phantom(
             "--pathology": pathology != "glioma", "--modalities": modalities, "--contrast": contrast != "physics",
             "--protocol": protocol, "--scanner": scanner != "plain", "--grade": grade != "mixed", "--skull": skull,
             "--artifact": artifact, "--artifact-rate": artifact_rate, "--unaligned": unaligned, "--missing": missing,
+            "--core-share": core_share,
         }  # fmt: skip
         if given := [name for name, value in brain_only.items() if value]:
             raise UserError(f"{given[0]} is for brains; leave it out, or choose --anatomy plain or varied")
@@ -106,7 +111,7 @@ def phantom(
             spacing_mm=2.0 if spacing is None else spacing, anatomy=anatomy, pathology=pathology, contrast=contrast,
             grade=grade, artifacts=numbers(artifact, "--artifact", "flair:motion=0.5"), artifact_rate=artifact_rate,
             protocols=numbers(protocol, "--protocol", "flair:ti_ms=2200"), scanner=scanner, skull=skull,
-            unaligned=unaligned,
+            unaligned=unaligned, core_share=None if core_share is None else _two_shares(core_share),
             modalities=None if modalities is None else tuple(code.strip() for code in modalities.split(",")),
         )  # fmt: skip
         folder = generate(
@@ -118,3 +123,12 @@ def phantom(
         {"folder": folder, "subjects": subjects, "seed": seed},
         f"wrote {subjects} subjects (seed {seed}) to {folder}",
     )
+
+
+def _two_shares(text: str) -> tuple[float, float]:
+    """Read ``0.03,0.9``."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise UserError(f"--core-share {text}: not two numbers; write e.g. --core-share 0.03,0.9") from None
+    return low, high

@@ -17,7 +17,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from anymri.data.study import Study
 
-__all__ = ["AUGMENTATIONS", "Crop", "mirror", "left_right", "standard", "strong"]
+__all__ = ["AUGMENTATIONS", "Crop", "mirror", "left_right", "standard", "strong", "whole_brain"]
 
 #: What a brain voxel becomes whose changed value is exactly 0.
 _NEARLY_ZERO = 1e-4
@@ -110,6 +110,10 @@ def standard(crop: Crop, random: np.random.Generator) -> None:
     random : numpy.random.Generator
     """
     mirror(crop, random)
+    _scale_and_shift(crop, random)
+
+
+def _scale_and_shift(crop: Crop, random: np.random.Generator) -> None:
     for channel in crop.channels():
         scale, shift = random.uniform(0.9, 1.1), random.uniform(-0.1, 0.1)
         _write_brain(channel, channel * np.float32(scale) + np.float32(shift), channel != 0)
@@ -130,6 +134,35 @@ def strong(crop: Crop, random: np.random.Generator) -> None:
     label together. Then for each modality on its own: noise 0.15, blur 0.15, lower resolution 0.2 (half of these along
     one axis, as thick slices have it), brightness 0.15, contrast 0.15, gamma 0.3.
     """
+    _change_strongly(crop, random)
+    standard(crop, random)
+
+
+def whole_brain(crop: Crop, random: np.random.Generator) -> None:
+    """`strong` for crops that hold the whole brain, mirrored left and right alone, after changes of lesion contrast.
+
+    Parameters
+    ----------
+    crop : Crop
+        Changed in place.
+    random : numpy.random.Generator
+
+    Notes
+    -----
+    A brain upside down is none: where the window shows all of it, anatomy can be learnt from brains that stand upright.
+    Lesion contrast: in each modality with probability 0.5, each label's voxels are shifted by U(-0.5, 0.5), with a
+    soft edge.
+    """
+    for channel in crop.channels():
+        if crop.label is not None and random.random() < 0.5:
+            _shift_lesion(channel, crop.label.numpy(), crop.study.ignore or 0, random)
+    _change_strongly(crop, random)
+    left_right(crop, random)
+    _scale_and_shift(crop, random)
+
+
+def _change_strongly(crop: Crop, random: np.random.Generator) -> None:
+    """What `strong` does before `standard`."""
     if random.random() < 0.3:
         _turn_and_scale(crop, random)
     for channel in crop.channels():
@@ -139,7 +172,6 @@ def strong(crop: Crop, random: np.random.Generator) -> None:
         for probability, change in _CHANGES:
             if random.random() < probability:
                 _write_brain(channel, change(channel, brain, random), brain)
-    standard(crop, random)
 
 
 def _nothing(crop: Crop, random: np.random.Generator) -> None:
@@ -153,6 +185,7 @@ AUGMENTATIONS: dict[str, Callable[[Crop, np.random.Generator], None]] = {
     "left_right": left_right,
     "standard": standard,
     "strong": strong,
+    "whole_brain": whole_brain,
 }
 
 
@@ -171,6 +204,15 @@ def _write_brain(channel: NDArray[np.float32], value: NDArray[np.float32], brain
 
 
 # ------------------------------------------------------------------------------------- changes of one modality
+
+
+def _shift_lesion(
+    channel: NDArray[np.float32], label: NDArray[np.integer], ignore: int, random: np.random.Generator
+) -> None:
+    """Make each label's voxels brighter or darker."""
+    for value in np.unique(label[(label != 0) & (label != ignore)]):
+        weight = _smooth((label == value).astype(np.float32), np.array([0, 0.25, 0.5, 0.25, 0], np.float32))
+        _write_brain(channel, channel + np.float32(random.uniform(-0.5, 0.5)) * weight, channel != 0)
 
 
 def _add_noise(

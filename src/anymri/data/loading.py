@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anymri.data.augment import AUGMENTATIONS, Crop
+from anymri.data.transplant import transplant
 from anymri.data.unpaired import UnpairedCrop, draw_sources, one_sequence
 from anymri.types import UNLABELLED, Batch, UserError, Where
 
@@ -52,6 +53,9 @@ class PatchLoader:
     unpaired : bool, default=False
         Whether every modality of a row comes from another subject, see `anymri.data.unpaired.draw_sources`; each is
         cropped and augmented on its own, within its own brain.
+    transplants : float, default=0.0
+        Share of rows that get the lesion of another subject, drawn as often as it is shown, besides their own; see
+        `anymri.data.transplant`. Where the two do not fit, and in unpaired rows, the row stays as it is.
 
     Raises
     ------
@@ -78,6 +82,7 @@ class PatchLoader:
         steps_per_epoch: int | None = None,
         foreground: float = 1 / 3,
         unpaired: bool = False,
+        transplants: float = 0.0,
     ) -> None:
         if not subject_ids:
             raise UserError("no subject to load; check the split, its fold and its part")
@@ -95,6 +100,7 @@ class PatchLoader:
         self.augment = augment
         self.foreground = foreground
         self.unpaired = unpaired
+        self.transplants = transplants
         self.steps_per_epoch = steps_per_epoch or -(-len(self.subject_ids) // batch_size)
         self._studies: dict[str, Study] = {}
         self._voxels: dict[str, list[NDArray[np.int64]]] = {}
@@ -127,7 +133,19 @@ class PatchLoader:
 
     def _row(self, subject_id: str, *key: int | str) -> Crop:
         self.cache.verify(subject_id)  # at its first use; later calls cost nothing
-        return self._crop(self._study(subject_id), _generator(self.seed, "crop", *key))
+        study = self._study(subject_id)
+        return self._crop(study, _generator(self.seed, "crop", *key), self._with_lesion(study, *key))
+
+    def _with_lesion(self, study: Study, *key: int | str) -> Study:
+        """The study, or the study with a lesion of another one too."""
+        random = _generator(self.seed, "transplant", *key)
+        if random.random() >= self.transplants:
+            return study
+        name = self.subject_ids[random.integers(len(self.subject_ids))]
+        if name == study.subject_id:
+            return study
+        self.cache.verify(name)
+        return transplant(study, self._study(name), mirrored=bool(random.random() < 0.5))
 
     def _unpaired_row(self, subject_id: str, *key: int | str) -> UnpairedCrop:
         present = {name: self._study(name).present for name in self.subject_ids}
@@ -164,14 +182,15 @@ class PatchLoader:
         order = _generator(self.seed, "order", stage_index, epoch, turn).permutation(len(self.subject_ids))
         return self.subject_ids[order[place]]
 
-    def _crop(self, study: Study, random: np.random.Generator) -> Crop:
+    def _crop(self, study: Study, random: np.random.Generator, shown: Study | None = None) -> Crop:
+        """A crop of the study, placed by its own lesion and brain; `shown`: what to cut instead, of the same shape."""
         shape = np.array(study.image.shape[1:])
         if self.patch is None:
             size, origin = shape, np.zeros(3, dtype=np.int64)
         else:
             size = np.array(self.patch)
             origin = self._origin(study, shape, size, random)
-        crop = Crop(study, origin, size)
+        crop = Crop(shown or study, origin, size)
         AUGMENTATIONS[self.augment](crop, random)
         return crop
 

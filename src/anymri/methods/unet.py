@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.losses.reconstruction import masked_l1
-from anymri.losses.segmentation import binary_cross_entropy, cross_entropy, dice_nnunet, dice_regions
+from anymri.losses.segmentation import (
+    binary_cross_entropy,
+    cross_entropy,
+    dice_nnunet,
+    dice_regions,
+    dice_regions_per_row,
+)
 from anymri.nn.blocks import InstanceNorm
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.protocol.request import EVERYTHING, Request
@@ -58,6 +64,9 @@ class UNetConfig(MethodConfig):
     targets : {"regions", "labels"}
         ``regions``: one sigmoid channel per region of the specification, each trained by its own Dice and binary
         cross-entropy, as nnU-Net does for BraTS. ``labels``: softmax over background and labels.
+    dice : {"batch", "row"}
+        Dice of regions over the sums of a whole batch, as nnU-Net's, or of each row with its own volumes. Labels have
+        the first alone.
     completion : float
         Weight of the L1 loss of a second head, which predicts the image of every modality; 0 = no such head.
     lr, weight_decay : float
@@ -73,6 +82,7 @@ class UNetConfig(MethodConfig):
     missing: Literal["zero_fill", "modality_dropout"] = "modality_dropout"
     availability: Literal["none", "modulation"] = "none"
     targets: Literal["regions", "labels"] = "regions"
+    dice: Literal["batch", "row"] = "batch"
     completion: NonNegativeFloat = 0.0
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-4
@@ -276,7 +286,8 @@ class UNet(Method[UNetConfig]):
         probability = self.head.probability(logits)
         if self.head.kind == "softmax":
             return dice_nnunet(probability, target), cross_entropy(logits, target)
-        return dice_regions(probability, target), binary_cross_entropy(logits, target)
+        dice = dice_regions if self.config.dice == "batch" else dice_regions_per_row
+        return dice(probability, target), binary_cross_entropy(logits, target)
 
     def optimizer_settings(self, stage: Stage, turn: str) -> OptimizerSettings:
         """AdamW with a polynomially falling learning rate after a short warm-up."""

@@ -65,6 +65,9 @@ class PhantomSettings:
         Of gliomas. ``mixed`` ranges over both, as `et_free_share` says.
     et_free_share : float, default=0.3
         Share of gliomas of mixed grade without any enhancement.
+    core_share : tuple of float or None, default=None
+        Least and largest share of the whole tumour that is core, in (0, 1), of gliomas; drawn evenly on a logarithmic
+        scale, so that small cores are as frequent as large ones. None: as the grade has it.
     multifocal_share : float, default=0.15
         Share of gliomas with two or three foci.
     wmh_share : float, default=0.7
@@ -102,6 +105,7 @@ class PhantomSettings:
     contrast: str = "physics"
     grade: str = "mixed"
     et_free_share: float = 0.3
+    core_share: tuple[float, float] | None = None
     multifocal_share: float = 0.15
     wmh_share: float = 0.7
     artifacts: Mapping[str, float] = field(default_factory=dict)
@@ -127,6 +131,10 @@ class PhantomSettings:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise UserError(f"phantom: {name} is {value}; it is a share from 0 to 1")
+        if self.core_share is not None:
+            low, high = self.core_share
+            if not 0 < low <= high < 1:
+                raise UserError(f"phantom: core_share is {low} to {high}; give two shares in (0, 1), the smaller first")
         if self.scanner not in SCANNERS:
             raise UserError(f"phantom: unknown scanner {self.scanner!r}; choose one of {', '.join(SCANNERS)}")
         if self.anatomy not in ANATOMIES:

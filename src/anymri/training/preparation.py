@@ -294,6 +294,7 @@ def _loader(cache: Cache, subjects: tuple[str, ...], stage: Stage, settings: Tra
         augment=stage.augment,
         foreground=stage.foreground,
         unpaired=stage.unpaired,
+        transplants=settings.transplants,
         steps_per_epoch=steps * settings.accumulate,
     )
 

@@ -13,6 +13,7 @@ from anymri.phantom import PhantomSettings, make_subject
 from anymri.phantom.anatomy import draw_shape, render_anatomy
 from anymri.phantom.artifacts import ARTIFACTS
 from anymri.phantom.pathology import COMPARTMENTS, PATHOLOGY_TABLE
+from anymri.phantom.pathology.glioma import plan_glioma
 from anymri.phantom.pathology.metastases import draw_count, plan_metastases
 from anymri.phantom.settings import PATHOLOGIES
 from anymri.types import DataSpec
@@ -169,6 +170,22 @@ def test_large_metastases_are_rings_in_oedema_and_small_ones_dots():
             seen.add("dot")
         assert "solid" not in tissue.shares  # every metastasis enhances
     assert seen == {"ring", "dot"}
+
+
+def test_core_shares_are_drawn_evenly_on_a_logarithmic_scale():
+    shares = []
+    for seed in range(40):
+        generator, shape = np.random.default_rng(seed), draw_shape(np.random.default_rng(0), 8.0)
+        plan = plan_glioma(generator, shape, PhantomSettings(spacing_mm=8.0, grade="high", core_share=(0.02, 0.5)))
+        shares.append(plan.core_ml / plan.whole_ml)
+    assert 0.02 <= min(shares) < 0.04 < 0.3 < max(shares) <= 0.5
+    assert 0.06 < np.median(shares) < 0.16  # 0.1 is halfway on a logarithmic scale
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.5), (0.5, 0.2), (0.2, 1.0)])
+def test_impossible_core_shares_are_refused(shares: tuple[float, float]):
+    with pytest.raises(UserError, match="give two shares in"):
+        PhantomSettings(core_share=shares)
 
 
 def test_an_unknown_grade_is_refused():

@@ -88,6 +88,7 @@ def plan_glioma(generator: np.random.Generator, shape: Shape, settings: PhantomS
     Whole tumour volume: log-normal, median 75 ml, kept within 10 and 210 ml. Core: 15 to 80 % of it. A low grade has a
     core of 45 to 95 %, little mass effect, hardly any necrosis and in one of ten some patchy enhancement; a high grade
     always enhances, as a rim or one with gaps. Resected gliomas have lost most of their mass effect.
+    `PhantomSettings.core_share` replaces the shares of the core.
     """
     free, multifocal, choice = generator.uniform(size=3)
     kind = "none" if free < settings.et_free_share else ("rim", "partial", "patchy")[int(choice * 3)]
@@ -97,7 +98,12 @@ def plan_glioma(generator: np.random.Generator, shape: Shape, settings: PhantomS
     count = 1 if multifocal >= settings.multifocal_share else int(generator.integers(2, 4))
     whole_ml = float(np.clip(75 * np.exp(generator.normal(0, 0.7)), 10, 210))
     core_share = float(generator.beta(1.6, 2.0))
-    core_ml = whole_ml * (0.45 + 0.5 * core_share if settings.grade == "low" else 0.15 + 0.65 * core_share)
+    if settings.core_share is not None:
+        least, most = settings.core_share
+        core_share = least * (most / least) ** float(generator.spawn(1)[0].uniform())
+    else:
+        core_share = 0.45 + 0.5 * core_share if settings.grade == "low" else 0.15 + 0.65 * core_share
+    core_ml = whole_ml * core_share
     sizes = np.exp(generator.normal(0, 0.35, count)) * np.array([1.0, 0.5, 0.35])[:count]
     radii_mm = (core_ml * sizes / sizes.sum() * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
     radii_mm = radii_mm[:, None] * np.exp(generator.normal(0, 0.2, (count, 3)))
