@@ -1,6 +1,7 @@
 """Records: what a file that the program reads back may not be, whatever kind it is."""
 
 import json
+import os
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -121,8 +122,13 @@ def test_what_is_no_record_is_refused_in_one_line(tmp_path, content):
 def test_a_file_that_is_not_there_a_folder_and_one_without_end_are_refused(tmp_path):
     with pytest.raises(UserError, match=f"a: does not exist; {REMEDY}"):
         read_record(tmp_path / "a", Example, REMEDY)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "b").write_text("{}")
+    for path in (tmp_path, tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(UserError, match=f"{path}: is no plain file; {REMEDY}"):
+            read_record(path, Example, REMEDY)
     with pytest.raises(UserError, match=f"cannot be read .*; {REMEDY}"):
-        read_record(tmp_path, Example, REMEDY)
+        read_record(tmp_path / "b" / "c", Example, REMEDY)
     with (tmp_path / "a").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(UserError, match=f"a: is damaged .1099511627776 bytes.; {REMEDY}"):

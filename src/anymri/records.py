@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import stat
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -161,8 +162,11 @@ def check_record(values: Any, model: type[Model], source: object, remedy: str) -
 
 def _read(path: Path | str, remedy: str) -> bytes:
     try:
-        if Path(path).stat().st_size > LONGEST_FILE:
-            raise UserError(f"{path}: is damaged ({Path(path).stat().st_size} bytes); {remedy}")
+        found = Path(path).stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+            raise UserError(f"{path}: is no plain file; {remedy}")
+        if found.st_size > LONGEST_FILE:
+            raise UserError(f"{path}: is damaged ({found.st_size} bytes); {remedy}")
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: does not exist; {remedy}") from None

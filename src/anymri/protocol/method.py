@@ -22,7 +22,7 @@ from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.finite import find_non_finite
 from anymri.protocol.info import MethodInfo
 from anymri.protocol.request import EVERYTHING, Request
-from anymri.protocol.weights_file import Header, fill_weights, read_header, write_weights
+from anymri.protocol.weights_file import Header, check_weights, fill_weights, read_header, write_weights
 from anymri.types import (
     GLIOMA,
     STATISTICS,
@@ -240,11 +240,12 @@ class Method(nn.Module, Generic[ConfigT]):
         Raises
         ------
         UserError
-            If the file is not such a file, is another method's, or has other modalities.
+            If the file is not such a file, was changed, is another method's, or has other modalities.
         """
         header = read_header(path)
         if header.name != cls.name:
             raise UserError(f"{path}: holds weights of {header.name!r}, not {cls.name!r}; load it under that name")
+        check_weights(path)
         stored = DataSpec(**header.spec)
         if spec is not None and stored.modalities != spec.modalities:
             raise UserError(

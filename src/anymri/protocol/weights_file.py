@@ -1,14 +1,19 @@
-"""Weights file: one safetensors file with a method's name, settings, specification and facts of its training."""
+"""Weights file: one safetensors file with a method's name, settings, specification and facts of its training.
+
+Its metadata hold a checksum over everything else in the file, so that a changed weight or setting is noticed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+from pydantic import ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
@@ -17,8 +22,14 @@ from anymri.errors import UserError
 from anymri.files import replace_file
 from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.finite import find_non_finite
+from anymri.records import RECORD, check_record, parse_json
+from anymri.types import SpecRecord
 
-__all__ = ["Header", "fill_weights", "fit_buffers", "read_header", "weights_digest", "write_weights"]
+__all__ = ["Header", "check_weights", "fill_weights", "fit_buffers", "read_header", "weights_digest", "write_weights"]
+
+#: Format that is written, and an older one without a checksum.
+FORMAT, UNSEALED = "anymri-2", "anymri-1"
+REMEDY = "get the file anew or train again"
 
 
 class Header(NamedTuple):
@@ -39,6 +50,18 @@ class Header(NamedTuple):
     facts: TrainingFacts
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Texts:
+    """Metadata of a weights file beside format and checksum: a name and three JSON texts."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    name: str
+    config: str
+    spec: str
+    extra: str
+
+
 def write_weights(path: Path, header: Header, state: dict[str, Tensor]) -> None:
     """Write weights and header, whole or not at all; the same content gives the same bytes.
 
@@ -48,7 +71,7 @@ def write_weights(path: Path, header: Header, state: dict[str, Tensor]) -> None:
         If the operating system refuses.
     """
     texts = {
-        "format": "anymri-1",
+        "format": FORMAT,
         "name": header.name,
         "config": json.dumps(header.config, sort_keys=True),
         "spec": json.dumps(header.spec),
@@ -56,7 +79,7 @@ def write_weights(path: Path, header: Header, state: dict[str, Tensor]) -> None:
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with replace_file(path) as file:
-        file.write(_sorted_header(serialise(tensors, metadata=texts)))
+        file.write(_sealed(serialise(tensors, metadata=texts)))
 
 
 def read_header(path: Path | str) -> Header:
@@ -65,17 +88,50 @@ def read_header(path: Path | str) -> Header:
     Raises
     ------
     UserError
-        If the file does not exist or is not a weights file of anymri.
+        If the file does not exist, is not a weights file of anymri or says something that does not fit.
     """
     try:
+        if not Path(path).is_file():
+            raise OSError("no such file")
         with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
+            texts = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not a readable weights file ({error}); expected safetensors") from None
-    if header.get("format") != "anymri-1":
+    found = texts.pop("format", "")
+    if found not in (FORMAT, UNSEALED):
+        if found.startswith("anymri-"):
+            raise UserError(f"{path}: has format {found}, made by a newer version of anymri; update anymri")
         raise UserError(f"{path}: safetensors without anymri's header; make weights of it with anymri import-weights")
-    config, spec, facts = (json.loads(header[key]) for key in ("config", "spec", "extra"))
-    return Header(header["name"], config, spec, TrainingFacts.read(facts, path))
+    if found == FORMAT and texts.pop("sha256", None) is None:
+        raise UserError(f"{path}: sha256 is missing; {REMEDY}")
+    stored = check_record(texts, _Texts, path, REMEDY)
+    config, spec, extra = (parse_json(text, path, REMEDY) for text in (stored.config, stored.spec, stored.extra))
+    for name, values in (("config", config), ("extra", extra)):
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: {name} is damaged (no JSON object); {REMEDY}")
+    check_record(spec, SpecRecord, f"{path}: spec", REMEDY)
+    return Header(stored.name, config, spec, TrainingFacts.read(extra, path))
+
+
+def check_weights(path: Path | str) -> None:
+    """Hold a weights file against its checksum; files of format ``anymri-1`` have none.
+
+    Raises
+    ------
+    UserError
+        As `read_header`; if anything in the file has changed since it was written.
+    """
+    read_header(path)
+    with Path(path).open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        metadata = header["__metadata__"]
+        if metadata["format"] == UNSEALED:
+            return
+        digest = _start_digest(header)
+        while piece := file.read(2**20):
+            digest.update(piece)
+    if digest.hexdigest() != metadata["sha256"]:
+        raise UserError(f"{path}: was changed or damaged after it was written (sha256 does not fit); {REMEDY}")
 
 
 def fill_weights(network: nn.Module, path: Path | str, name: str) -> None:
@@ -124,9 +180,20 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _sorted_header(content: bytes) -> bytes:
-    """The same safetensors file with its header in alphabetical order: the library writes it in random order."""
+def _sealed(content: bytes) -> bytes:
+    """The same safetensors file with its checksum, and its header in alphabetical order: the library's is random."""
     length = int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    values, tensors = json.loads(content[8 : 8 + length]), content[8 + length :]
+    digest = _start_digest(values)
+    digest.update(tensors)
+    values["__metadata__"]["sha256"] = digest.hexdigest()
+    header = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # tensors start at multiples of eight bytes
-    return len(header).to_bytes(8, "little") + header + content[8 + length :]
+    return len(header).to_bytes(8, "little") + header + tensors
+
+
+def _start_digest(header: Mapping[str, Any]) -> Any:
+    """Sha256 over a header without its checksum, to be fed with the bytes of the tensors."""
+    metadata = {key: value for key, value in header["__metadata__"].items() if key != "sha256"}
+    text = json.dumps({**header, "__metadata__": metadata}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode())
