@@ -19,9 +19,19 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from anymri.errors import UserError
-from anymri.files import replace_text
+from anymri.files import replace_file
 
-__all__ = ["RECORD", "Digest", "check_record", "parse_json", "read_lines", "read_record", "seal", "write_record"]
+__all__ = [
+    "RECORD",
+    "Digest",
+    "check_record",
+    "parse_json",
+    "read_lines",
+    "read_record",
+    "record_text",
+    "seal",
+    "write_record",
+]
 
 #: Configuration of every model: no other keys, no conversion of types, no NaN.
 RECORD = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -35,8 +45,9 @@ Model = TypeVar("Model")
 
 
 def seal(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same plain values with ``sha256`` over them."""
-    return {**values, "sha256": hashlib.sha256(_canonical(values)).hexdigest()}
+    """The same plain values with ``sha256`` over them; an older checksum goes."""
+    plain = {key: value for key, value in values.items() if key != "sha256"}
+    return {**plain, "sha256": hashlib.sha256(_canonical(plain)).hexdigest()}
 
 
 def write_record(path: Path | str, values: Mapping[str, Any]) -> None:
@@ -53,7 +64,13 @@ def write_record(path: Path | str, values: Mapping[str, Any]) -> None:
     RefusedWrite
         If the operating system refuses.
     """
-    replace_text(path, json.dumps(seal(values), indent=1) + "\n")
+    with replace_file(path) as file:
+        file.write(record_text(values))
+
+
+def record_text(values: Mapping[str, Any]) -> bytes:
+    """Bytes of a sealed record, for writers of their own."""
+    return (json.dumps(seal(values), indent=1) + "\n").encode()
 
 
 def read_record(path: Path | str, model: type[Model], remedy: str) -> Model:
@@ -79,25 +96,32 @@ def read_record(path: Path | str, model: type[Model], remedy: str) -> Model:
     return check_record(parse_json(_read(path, remedy), path, remedy), model, path, remedy)
 
 
-def read_lines(path: Path | str, model: type[Model], remedy: str) -> list[Model]:
-    """Read a log with one record a line; a line that a kill cut off is left out.
+def read_lines(path: Path | str, model: type[Model], remedy: str) -> list[dict[str, Any]]:
+    """Read a log with one record a line.
+
+    Parameters
+    ----------
+    path, model, remedy
+        As of `read_record`.
+
+    Returns
+    -------
+    list of dict
+        Plain values of the lines, without those that a kill cut off.
 
     Raises
     ------
     UserError
         As `read_record`; names the line.
     """
-    found = []
-    for number, line in enumerate(_read(path, remedy).splitlines(), start=1):
-        try:
-            json.loads(line)
-        except RecursionError:
-            pass  # told below
-        except ValueError:
+    rows = []
+    for number, line in enumerate(_read(path, remedy).splitlines(keepends=True), start=1):
+        text, place = line.strip(), f"{path}, line {number}"
+        if not line.endswith(b"\n") or (text.startswith(b"{") and not text.endswith(b"}")):
             continue
-        place = f"{path}, line {number}"
-        found.append(check_record(parse_json(line, place, remedy), model, place, remedy))
-    return found
+        rows.append(parse_json(text, place, remedy))
+        check_record(rows[-1], model, place, remedy)
+    return rows
 
 
 def parse_json(text: bytes | str, source: object, remedy: str) -> Any:

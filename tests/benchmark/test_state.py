@@ -14,6 +14,7 @@ from anymri.benchmark.origin import origin
 from anymri.evaluation.code import scoring_code
 from anymri.evaluation.results import METADATA_KEY, read_settings
 from anymri.methods import get_method
+from anymri.records import write_record
 from anymri.training.code import training_code
 
 PLAN = """
@@ -99,7 +100,7 @@ def test_weights_of_other_code_are_trained_anew(bench):
     weights, card = (next(out.glob(f"runs/unet-*/{name}")) for name in ("model.safetensors", "run.json"))
     before, was = weights.stat().st_mtime_ns, table_of(out, "unet").read_bytes()
     change_settings(table_of(out, "unet"), other_training)
-    card.write_text(json.dumps({**json.loads(card.read_text()), "code": "0" * 16}))
+    write_record(card, {**json.loads(card.read_text()), "code": "0" * 16})
     answer = run("benchmark", plan, "-o", out, "--no-estimate")
     assert "1 made anew: other code trained them (unet or what it uses changed)" in answer.err
     assert weights.stat().st_mtime_ns != before
@@ -142,7 +143,7 @@ def test_a_training_that_other_code_began_begins_anew(cohort, tmp_path):
     out = tmp_path / "out"
     assert run("benchmark", plan, "-o", out, "--no-estimate", "-q").code == 0
     card = next(out.glob("runs/unet-*/run.json"))
-    card.write_text(json.dumps({**json.loads(card.read_text()), "code": "0" * 16}))
+    write_record(card, {**json.loads(card.read_text()), "code": "0" * 16})
     table_of(out, "unet").unlink()
     shown = run("benchmark", plan, "-o", out, "--no-estimate", "--dry-run")
     assert "1 made anew: their training was begun by other code" in shown.out

@@ -116,5 +116,27 @@ def test_a_pointer_to_a_file_elsewhere_is_not_followed(tmp_path, link):
         slot.symlink_to(tmp_path / "other.pt")
     else:
         pointer.write_text(pointer.read_text(encoding="utf-8").replace(slot.name, "../other.pt"), encoding="utf-8")
-    with pytest.raises(UserError, match="is not the plain name of a file in this folder"):
+    says = (
+        "is not the plain name of a file in this folder" if link else r"current\.file = '\.\./other\.pt' does not fit"
+    )
+    with pytest.raises(UserError, match=says):
         store.read()
+
+
+def test_a_changed_pointer_and_one_of_another_version_are_named(tmp_path):
+    store, pointer = CheckpointStore(tmp_path), tmp_path / "checkpoint.json"
+    for step in (1, 2):
+        store.write(state(step))
+    whole = json.loads(pointer.read_text(encoding="utf-8"))
+    swapped = {**whole, "current": whole["previous"], "previous": whole["current"]}
+    for content, says in (
+        (swapped, "was changed"),
+        ({**whole, "previous": None}, "was changed"),
+        ({key: value for key, value in whole.items() if key != "current"}, "current is missing"),
+        ({**whole, "current": {"file": "checkpoint-a.pt", "sha256": 5}}, r"current\.sha256 = 5 does not fit"),
+        ({**whole, "format": 2}, "newer version"),
+        ({**whole, "current": None}, "current = None does not fit"),
+    ):
+        pointer.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(UserError, match=rf"checkpoint\.json: .*{says}"):
+            store.read()

@@ -3,8 +3,10 @@
 import json
 import struct
 
+import pytest
 import torch
 
+from anymri.errors import UserError
 from anymri.training import log as log_module
 from anymri.training.log import ProgressBar, RunLog, draw_progress, read_log
 
@@ -111,3 +113,20 @@ def test_the_bar_tells_loss_and_remarks(capsys):
     assert "4 training subjects left out: without t2" in err
     assert "0.5123" in err
     assert "3/3" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"epoch": 1, "terms": {"dice": NaN}, "seconds": 1}', r"terms\.dice is no finite number"),
+        ('{"epoch": "1"}', "epoch = '1' does not fit"),
+        ('{"epoch": 1, "seconds": 1e400}', "seconds is no finite number"),
+        ('{"epoch": 1, "validation": {"t1": 3}}', r"validation\.t1 = 3 does not fit"),
+        ("[" * 3000, "nested without end"),
+        ("5", "no JSON object"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, line, says):
+    (tmp_path / "log.jsonl").write_text(json.dumps(row(1)) + "\n" + line + "\n")
+    with pytest.raises(UserError, match=rf"log\.jsonl, line 2: .*{says}"):
+        draw_progress(tmp_path)

@@ -8,6 +8,7 @@ A folder of results holds ``plan.yaml`` (what was asked last), ``runs/`` (one fo
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 import traceback
@@ -15,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import yaml
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
 
 from anymri.benchmark.plan import BenchmarkPlan, Cell, run_path, table_path
 from anymri.benchmark.state import describe_time, is_waiting, run_is_stale
@@ -26,6 +28,7 @@ from anymri.data.split import read_split
 from anymri.errors import UserError
 from anymri.files import replace_text
 from anymri.progress import progress_bar
+from anymri.records import RECORD, read_lines
 from anymri.zoo import open_model
 
 __all__ = ["Outcome", "estimate_seconds", "find_problems", "run_cell", "run_cells"]
@@ -197,8 +200,6 @@ def _run_with_ray(cells: list[Cell], out: Path, workers: int, log: _Log) -> Iter
         import ray
     except ImportError:
         raise UserError("--ray: Ray is not installed; pip install 'anymri[ray]', or leave --ray out") from None
-    import os
-
     here = None if os.environ.get("RAY_ADDRESS") else workers
     ray.init(num_cpus=here, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
@@ -272,7 +273,7 @@ def estimate_seconds(cells: list[Cell], out: Path, say: Callable[[str], None] = 
 
 def _measured(cells: list[Cell], out: Path) -> dict[str, float]:
     rows = _Log(out / "log.jsonl").read()
-    seconds = {row["cell"]: row["seconds"] for row in rows if row["event"] == "done"}
+    seconds = {row.get("cell"): row.get("seconds", 0.0) for row in rows if row["event"] == "done"}
     return {cell.kind: seconds[cell.name] for cell in cells if cell.name in seconds}
 
 
@@ -299,6 +300,7 @@ def _try_out(cell: Cell) -> float:
 def _try_training(cell: Cell, out: Path) -> tuple[Path, float]:
     """A run of a few steps, and the seconds that the whole training would take."""
     from anymri.training import train
+    from anymri.training.log import read_log
     from anymri.training.preparation import prepare
 
     short = replace(cell.config.training, epochs=1, steps_per_epoch=TRIAL_STEPS, accumulate=1, validate_every=0)
@@ -307,7 +309,7 @@ def _try_training(cell: Cell, out: Path) -> tuple[Path, float]:
     run = train(replace(cell.config, training=short), out, progress=False)
     if not plan.loaders:
         return run, time.monotonic() - begin
-    rows = {row.get("stage"): row for row in _Log(run / "log.jsonl").read()}
+    rows = {row.get("stage"): row for row in read_log(run)}
     pairs = list(zip(plan.stages, plan.loaders, strict=True))
     seconds = [
         rows[stage.name]["seconds"] / TRIAL_STEPS * loader.steps_per_epoch * stage.epochs for stage, loader in pairs
@@ -320,6 +322,19 @@ def _try_training(cell: Cell, out: Path) -> tuple[Path, float]:
 # --------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class _LogRow:
+    """A line of a benchmark's ``log.jsonl``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    time: str
+    event: Literal["start", "done", "failed"]
+    cell: str | None = None
+    cells: NonNegativeInt | None = None
+    seconds: NonNegativeFloat | None = None
+
+
 class _Log:
     """Lines of JSON, each with the time it was written."""
 
@@ -327,20 +342,17 @@ class _Log:
         self.path = path
 
     def write(self, **row: Any) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **row}) + "\n")
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **row}) + "\n"
+        with self.path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":  # a kill cut the last line off
+                    line = "\n" + line
+            file.write(line.encode())
 
     def read(self) -> list[dict[str, Any]]:
         """All whole lines; a line cut off by a kill is left out."""
-        if not self.path.is_file():
-            return []
-        rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
-        return rows
+        return read_lines(self.path, _LogRow, "remove the line or the file") if self.path.exists() else []
 
 
 @contextmanager

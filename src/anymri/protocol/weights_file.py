@@ -25,7 +25,17 @@ from anymri.protocol.finite import find_non_finite
 from anymri.records import RECORD, check_record, parse_json
 from anymri.types import SpecRecord
 
-__all__ = ["Header", "check_weights", "fill_weights", "fit_buffers", "read_header", "weights_digest", "write_weights"]
+__all__ = [
+    "Header",
+    "check_weights",
+    "fill_weights",
+    "fit_buffers",
+    "fits_checksum",
+    "read_header",
+    "seal_tensors",
+    "weights_digest",
+    "write_weights",
+]
 
 #: Format that is written, and an older one without a checksum.
 FORMAT, UNSEALED = "anymri-2", "anymri-1"
@@ -77,9 +87,8 @@ def write_weights(path: Path, header: Header, state: dict[str, Tensor]) -> None:
         "spec": json.dumps(header.spec),
         "extra": json.dumps(header.facts.to_dict(), sort_keys=True),
     }
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     with replace_file(path) as file:
-        file.write(_sealed(serialise(tensors, metadata=texts)))
+        file.write(seal_tensors(state, texts))
 
 
 def read_header(path: Path | str) -> Header:
@@ -90,13 +99,7 @@ def read_header(path: Path | str) -> Header:
     UserError
         If the file does not exist, is not a weights file of anymri or says something that does not fit.
     """
-    try:
-        if not Path(path).is_file():
-            raise OSError("no such file")
-        with safe_open(str(path), framework="pt") as file:
-            texts = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: not a readable weights file ({error}); expected safetensors") from None
+    texts = _read_metadata(path)
     found = texts.pop("format", "")
     if found not in (FORMAT, UNSEALED):
         if found.startswith("anymri-"):
@@ -122,16 +125,18 @@ def check_weights(path: Path | str) -> None:
         As `read_header`; if anything in the file has changed since it was written.
     """
     read_header(path)
+    if _read_metadata(path)["format"] == FORMAT and not fits_checksum(path):
+        raise UserError(f"{path}: was changed or damaged after it was written (sha256 does not fit); {REMEDY}")
+
+
+def fits_checksum(path: Path | str) -> bool:
+    """Whether a readable safetensors file has a checksum and is as `seal_tensors` made it."""
     with Path(path).open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        metadata = header["__metadata__"]
-        if metadata["format"] == UNSEALED:
-            return
         digest = _start_digest(header)
         while piece := file.read(2**20):
             digest.update(piece)
-    if digest.hexdigest() != metadata["sha256"]:
-        raise UserError(f"{path}: was changed or damaged after it was written (sha256 does not fit); {REMEDY}")
+    return digest.hexdigest() == header.get("__metadata__", {}).get("sha256")
 
 
 def fill_weights(network: nn.Module, path: Path | str, name: str) -> None:
@@ -180,20 +185,39 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _sealed(content: bytes) -> bytes:
-    """The same safetensors file with its checksum, and its header in alphabetical order: the library's is random."""
+def seal_tensors(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> bytes:
+    """A safetensors file with a checksum, its header in alphabetical order: the library's is random.
+
+    Parameters
+    ----------
+    state : dict of str to Tensor
+    texts : dict of str to str
+        Metadata; ``sha256`` over header and tensors is added.
+    """
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    content = serialise(tensors, metadata=dict(texts))
     length = int.from_bytes(content[:8], "little")
-    values, tensors = json.loads(content[8 : 8 + length]), content[8 + length :]
+    values = json.loads(content[8 : 8 + length])
     digest = _start_digest(values)
-    digest.update(tensors)
-    values["__metadata__"]["sha256"] = digest.hexdigest()
+    digest.update(content[8 + length :])
+    values.setdefault("__metadata__", {})["sha256"] = digest.hexdigest()
     header = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # tensors start at multiples of eight bytes
-    return len(header).to_bytes(8, "little") + header + tensors
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
+
+
+def _read_metadata(path: Path | str) -> dict[str, str]:
+    try:
+        if not Path(path).is_file():
+            raise OSError("no such file")
+        with safe_open(str(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not a readable weights file ({error}); expected safetensors") from None
 
 
 def _start_digest(header: Mapping[str, Any]) -> Any:
     """Sha256 over a header without its checksum, to be fed with the bytes of the tensors."""
-    metadata = {key: value for key, value in header["__metadata__"].items() if key != "sha256"}
+    metadata = {key: value for key, value in header.get("__metadata__", {}).items() if key != "sha256"}
     text = json.dumps({**header, "__metadata__": metadata}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode())

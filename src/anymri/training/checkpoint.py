@@ -8,14 +8,16 @@ stored, and they are read without pickle's freedom to run code.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from anymri.files import RefusedWrite, inside, remove_leftovers, replace_file
+from anymri.records import read_record, record_text
+from anymri.training.run_records import Pointer, Slot
 from anymri.types import UserError
 
 __all__ = ["CheckpointStore"]
@@ -52,12 +54,12 @@ class CheckpointStore:
             If the disk is full or the folder cannot be written.
         """
         pointer = self._pointer()
-        current = pointer["current"] if pointer else None
-        slot = SLOTS[1] if current and current["file"] == SLOTS[0] else SLOTS[0]
+        current = pointer.current if pointer else None
+        slot = SLOTS[1] if current and current.file == SLOTS[0] else SLOTS[0]
         target, pointer_path = self.folder / slot, self.folder / POINTER
         try:
             self._write(target, "state", lambda file: torch.save(state, file))
-            named = json.dumps(_pointer_to(target, current)).encode()
+            named = record_text(_pointer_to(target, current))
             self._write(pointer_path, "pointer", lambda file: file.write(named))
         except (RefusedWrite, RuntimeError) as error:
             reason = error.reason if isinstance(error, RefusedWrite) else str(error).splitlines()[0]
@@ -77,14 +79,14 @@ class CheckpointStore:
         Raises
         ------
         UserError
-            If checkpoints were written and none of them is whole, or the pointer names a file of another folder.
+            If checkpoints were written and none of them is whole, or the pointer is damaged.
         """
         pointer = self._pointer()
         if pointer is None:
             return None
-        for entry in (pointer["current"], pointer["previous"]):
-            path = inside(self.folder, entry["file"]) if entry else None
-            if path is not None and path.is_file() and _digest(path) == entry["sha256"]:
+        for slot in (pointer.current, pointer.previous):
+            path = inside(self.folder, slot.file) if slot else None
+            if path is not None and slot is not None and path.is_file() and _digest(path) == slot.sha256:
                 return torch.load(path, map_location="cpu", weights_only=True)
         raise UserError(f"{self.folder}: its checkpoints are damaged; train into a new folder")
 
@@ -94,19 +96,14 @@ class CheckpointStore:
             (self.folder / name).unlink(missing_ok=True)
         remove_leftovers(self.folder)
 
-    def _pointer(self) -> dict[str, Any] | None:
+    def _pointer(self) -> Pointer | None:
         path = self.folder / POINTER
-        if not path.is_file():
-            return None
-        try:
-            pointer = json.loads(path.read_text(encoding="utf-8"))
-            return {"current": pointer["current"], "previous": pointer["previous"]}
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-            raise UserError(f"{path}: damaged; train into a new folder") from None
+        return read_record(path, Pointer, "train into a new folder") if path.exists() else None
 
 
-def _pointer_to(target: Path, previous: dict[str, Any] | None) -> dict[str, Any]:
-    return {"current": {"file": target.name, "sha256": _digest(target)}, "previous": previous}
+def _pointer_to(target: Path, previous: Slot | None) -> dict[str, Any]:
+    current = Slot(file=target.name, sha256=_digest(target))  # type: ignore[arg-type]
+    return {"format": 1, "current": asdict(current), "previous": None if previous is None else asdict(previous)}
 
 
 def _digest(path: Path) -> str:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from anymri.files import replace_file
 from anymri.progress import progress_bar
+from anymri.records import read_lines
+from anymri.training.run_records import LogRow
 from anymri.types import StepOutput
 
 __all__ = ["Meter", "ProgressBar", "RunLog", "draw_progress", "read_log"]
@@ -139,20 +141,22 @@ class ProgressBar:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Rows of ``log.jsonl``; a half-written last line is left out."""
+    """Rows of ``log.jsonl``; a half-written last line is left out.
+
+    Raises
+    ------
+    UserError
+        If a line is damaged or a value in it does not fit.
+    """
     path = folder / "log.jsonl"
-    if not path.is_file():
-        return []
-    return [
-        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
-    ]
+    return read_lines(path, LogRow, "remove the line or the file") if path.exists() else []
 
 
 def draw_progress(folder: Path) -> None:
     """Draw loss terms and validation Dice or PSNR over the epochs from ``log.jsonl`` into ``progress.png``."""
     from matplotlib.figure import Figure
 
-    rows = [row for row in read_log(folder) if "epoch" in row]
+    rows = [row for row in read_log(folder) if "epoch" in row and "terms" in row]
     if not rows:
         return
     # Epochs are counted over all stages.
@@ -172,7 +176,9 @@ def _draw_losses(axis: Any, rows: list[dict[str, Any]]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row["terms"]))
     positive = True
     for name in ["loss", *(name for name in names if name != "loss")]:
-        points = [(row["position"], row["terms"].get(name, row["loss"] if name == "loss" else None)) for row in rows]
+        points = [
+            (row["position"], row["terms"].get(name, row.get("loss") if name == "loss" else None)) for row in rows
+        ]
         points = [(x, y) for x, y in points if y is not None]
         if not points:
             continue

@@ -34,9 +34,9 @@ def read_terms(run: Path) -> tuple[list[float], dict[str, list[float]]]:
     Raises
     ------
     UserError
-        If there is no log of a training in the folder.
+        If there is no log of a training in the folder, or it is damaged.
     """
-    rows = [row for row in read_log(run) if "epoch" in row and "terms" in row]
+    rows = [row for row in read_log(run) if {"epoch", "terms", "seconds"} <= row.keys()]
     if not rows:
         raise UserError(f"{run}: no training log; give a run folder")
     minutes, passed = [], 0.0

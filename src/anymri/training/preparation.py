@@ -23,8 +23,10 @@ from anymri.methods import Method, PerSubsetModels, create
 from anymri.moved import hand_on
 from anymri.protocol.finite import is_finite
 from anymri.protocol.method import divisors
-from anymri.protocol.weights_file import weights_digest
+from anymri.protocol.weights_file import check_weights, weights_digest
+from anymri.records import read_record, write_record
 from anymri.training.code import training_code
+from anymri.training.run_records import RunCard
 from anymri.training.subjects import StageSubjects, choose_subjects, labelled, part_of_split, repeated
 from anymri.types import Sampler, Stage, UserError
 
@@ -182,9 +184,9 @@ def open_run_folder(out: Path, plan: PreparedRun, resume: bool) -> bool:
     Raises
     ------
     UserError
-        If `out` is a file, holds something else, or a run with other settings or data.
+        If `out` is a file, holds something else, a run with other settings or data, or a damaged one.
     """
-    from anymri.files import make_folder, remove_leftovers, replace_text
+    from anymri.files import make_folder, remove_leftovers
 
     card = out / "run.json"
     if out.is_dir() and not card.is_file():
@@ -196,23 +198,36 @@ def open_run_folder(out: Path, plan: PreparedRun, resume: bool) -> bool:
     if card.is_file() and not resume:
         _remove_run(out)
     if card.is_file():
-        stored = json.loads(card.read_text(encoding="utf-8"))
-        if stored.get("identity") != plan.facts["identity"]:
+        stored = read_record(card, RunCard, "train into a new folder")
+        if stored.identity != plan.facts["identity"]:
             raise UserError(f"{out}: holds another run ({_difference(out, stored, plan)}); choose a new folder")
         if not made_by_other_code(out, plan.facts["code"]):
-            return (out / "model.safetensors").is_file()
-        print(_set_aside(out, stored["code"]), file=sys.stderr)
+            return _is_finished(out)
+        print(_set_aside(out, str(stored.code)), file=sys.stderr)
         make_folder(out)
     write_run_config(plan.config, out / "config.yaml")
-    replace_text(card, json.dumps(plan.facts, indent=1) + "\n")
+    write_record(card, {"format": 1, **plan.facts})
     return False
+
+
+def _is_finished(out: Path) -> bool:
+    """Whether the weights are there, whole and unchanged."""
+    weights = out / "model.safetensors"
+    if not weights.exists():
+        return False
+    try:
+        check_weights(weights)
+    except UserError as error:
+        reason = str(error).rpartition(";")[0]
+        raise UserError(f"{reason}; delete it and train again: the run goes on from its last checkpoint") from None
+    return True
 
 
 def made_by_other_code(run: Path, code: str | None) -> bool:
     """Whether a run folder says that other code than this trained it; False where either is not known."""
     try:
-        stored = json.loads((run / "run.json").read_text(encoding="utf-8")).get("code")
-    except (OSError, ValueError):
+        stored = read_record(run / "run.json", RunCard, "train into a new folder").code
+    except UserError:
         return False
     return None not in (stored, code) and stored != code
 
@@ -383,7 +398,7 @@ def _subject_facts(cache: Cache, method: Method, training: tuple[str, ...]) -> d
     return facts
 
 
-def _difference(out: Path, stored: dict[str, Any], plan: PreparedRun) -> str:
+def _difference(out: Path, stored: RunCard, plan: PreparedRun) -> str:
     """The first thing that differs between the stored run and this one, for the user."""
     try:
         renamed = plan.method.Config.renamed
@@ -395,11 +410,11 @@ def _difference(out: Path, stored: dict[str, Any], plan: PreparedRun) -> str:
         if old.get(key) != new.get(key):
             return f"its {key} is {old.get(key)}, not {new.get(key)}"
     for key in ("training_subjects", "validation_subjects", "stages"):
-        if stored.get(key) != plan.facts[key]:
+        if getattr(stored, key) != plan.facts[key]:
             return f"its {key.replace('_', ' ')} differ"
-    if stored.get("dataset_fingerprint") != plan.facts["dataset_fingerprint"]:
+    if stored.dataset_fingerprint != plan.facts["dataset_fingerprint"]:
         return "the data in the cache differ"
-    if stored.get("start") != plan.facts["start"]:
+    if stored.start != plan.facts["start"]:
         return "its starting weights differ"
     return "of another version"
 

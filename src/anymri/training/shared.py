@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from anymri.config import result_changing
 from anymri.files import inside, make_folder, replace_file
 from anymri.protocol.finite import find_non_finite
-from anymri.protocol.weights_file import fit_buffers
+from anymri.protocol.weights_file import fit_buffers, fits_checksum, seal_tensors
 from anymri.training.optimization import frozen_parts
 from anymri.training.preparation import PreparedRun, plain_stage
 
@@ -80,9 +80,12 @@ class SharedStages:
 
     def take(self, key: str, trained: Set[int]) -> bool:
         """Fill the method with a stage's finished weights; False if there are none, or damaged ones."""
+        path = inside(self.folder, f"{key}.safetensors")
         try:
-            found = load_file(inside(self.folder, f"{key}.safetensors"))
+            found = load_file(path)
         except (OSError, SafetensorError):
+            return False
+        if not fits_checksum(path):
             return False
         method = self.plan.method
         if set(found) != set(state_of_stage(method, trained)):
@@ -97,4 +100,4 @@ class SharedStages:
         """Store a stage's finished weights for the other runs."""
         make_folder(self.folder)
         with replace_file(inside(self.folder, f"{key}.safetensors")) as file:
-            file.write(save({name: value.detach().cpu().contiguous() for name, value in state.items()}))
+            file.write(seal_tensors(state, {}))

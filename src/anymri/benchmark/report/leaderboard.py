@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from math import nan
@@ -28,6 +27,7 @@ from anymri.benchmark.report.text_tables import markdown_table
 from anymri.benchmark.statistics import mean_interval
 from anymri.errors import UserError
 from anymri.files import replace_text
+from anymri.training.log import read_log
 
 __all__ = ["choose_subsets", "find_tables", "leaderboard_page", "read_trainings", "write_leaderboard"]
 
@@ -56,16 +56,17 @@ def read_trainings(places: Sequence[Path]) -> dict[str, tuple[float, float]]:
     """Wall-clock seconds and number of parameters of each training, by the name of its run.
 
     Seconds are those of the epochs that count: an epoch that was begun again after a break is in the log twice.
+
+    Raises
+    ------
+    UserError
+        If a log is damaged.
     """
-    logs = [log for place in places if place.is_dir() for log in [*place.glob("runs/*/log.jsonl"), place / "log.jsonl"]]
+    folders = [run for place in places if place.is_dir() for run in [*place.glob("runs/*"), place]]
     found = {}
-    for log in logs:
+    for folder in folders:
         run, parameters, epochs = "", float("nan"), {}
-        for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
+        for row in read_log(folder):
             run, parameters = row.get("run", run), row.get("parameters", parameters)
             if "seconds" in row and "epoch" in row:
                 epochs[row.get("stage"), row["epoch"]] = float(row["seconds"])
