@@ -13,7 +13,7 @@ BIN := .venv/bin
 .PHONY: demo demo-train test lint mutants clean
 .DEFAULT_GOAL := demo
 
-.venv/.ok: pyproject.toml constraints.txt tools/set_up.py
+.venv/.ok: pyproject.toml constraints.txt requirements.lock torch.lock tools/set_up.py
 	@test -n "$(PY)" || { echo "set-up: no Python 3.11 or newer found; install one or give it: make PY=/path/to/python3.11" >&2; exit 1; }
 	@$(PY) tools/set_up.py --torch "$(TORCH)" --pip-options="$(PIPX)" --gpu "$(GPU)"
 	@touch $@

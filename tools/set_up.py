@@ -1,8 +1,10 @@
 """Make `.venv` with everything `make demo` and `make test` need; standard library only.
 
-PyTorch is installed first and on its own, because anything else that asks for it would bring the newest CUDA build.
-Without a GPU no CUDA package may arrive: the plain name is resolved in a dry run first, and where that leads to the
-CUDA build, PyTorch's own index of CPU builds is used instead. Variables of the Makefile override both decisions:
+All packages but PyTorch come from `requirements.lock`: pip compares each archive with the SHA-256 written there, whatever
+index it is from, and installs nothing that is not listed. PyTorch has several builds and is installed on its own; set-up
+says whether the archive is one of `torch.lock`. Without a GPU no CUDA package may arrive: the plain name is resolved in a
+dry run first, and where that leads to the CUDA build, PyTorch's own index of CPU builds is used instead. Variables of the
+Makefile override both decisions:
 
 TORCH  what to install, e.g. ``torch==2.9.1`` (default: the version of constraints.txt)
 PIPX   options for that one pip call, e.g. ``--index-url <address>``; nothing is resolved beforehand then
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
@@ -86,7 +89,26 @@ def install_torch(torch: str, options: list[str], gpu: bool) -> None:
         print(f"set-up: no GPU found; taking the CPU build from {CPU_INDEX} (GPU=yes takes the other)", flush=True)
         options = ["--index-url", CPU_INDEX, "--retries", "1"]
         remedy = "if that address cannot be reached, run: make PIPX='--find-links FOLDER_WITH_A_CPU_WHEEL'"
-    pip("install", "--quiet", *options, torch, remedy=remedy)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        pip("install", "--quiet", *options, "--report", str(report), torch, remedy=remedy)
+        arrived = json.loads(report.read_text(encoding="utf-8"))["install"]
+    for line in not_listed(arrived, (ROOT / "torch.lock").read_text(encoding="utf-8")):
+        print(f"set-up: {line}", flush=True)
+
+
+def not_listed(arrived: list[dict[str, Any]], lock: str) -> list[str]:
+    """A line for every archive of pip's report whose SHA-256 is not in the lock; other builds have other ones."""
+    lines = []
+    for item in arrived:
+        name, version = item["metadata"]["name"], item["metadata"]["version"]
+        archive = item.get("download_info", {}).get("archive_info", {})
+        sha256 = archive.get("hashes", {}).get("sha256") or archive.get("hash", "").removeprefix("sha256=")
+        if not sha256:
+            lines.append(f"{name} {version}: pip does not tell the archive's hash; compared with nothing")
+        elif f"--hash=sha256:{sha256}" not in lock:
+            lines.append(f"{name} {version}: an archive that torch.lock does not list (sha256 {sha256})")
+    return lines
 
 
 def installed() -> dict[str, str]:
@@ -97,16 +119,14 @@ def installed() -> dict[str, str]:
     return {item["name"]: item["version"] for item in json.loads(listing.stdout)}
 
 
+def install_locked() -> None:
+    """Install what the lock lists, and nothing else; every archive is compared with its hash."""
+    pip("install", "--quiet", "--no-deps", "--require-hashes", "-r", "requirements.lock")
+
+
 def install_package() -> None:
-    """Install anymri in place with the tested versions and whichever PyTorch is there."""
-    lines = [
-        line
-        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-        if not line.startswith("torch==")
-    ]
-    pinned = ROOT / ".venv" / "constraints.txt"
-    pinned.write_text("\n".join([*lines, f"torch=={installed()['torch']}"]) + "\n")
-    pip("install", "--quiet", "-c", str(pinned), "-e", f".[{EXTRAS}]")
+    """Install anymri in place, with the build backend of the lock."""
+    pip("install", "--quiet", "--no-deps", "--no-build-isolation", "-e", ".")
 
 
 def check(gpu: bool) -> None:
@@ -135,8 +155,9 @@ def main() -> None:
     )
     gpu = has_gpu(options.gpu)
     make_environment()
+    print("set-up: installing the packages of requirements.lock", flush=True)
+    install_locked()
     install_torch(options.torch or tested, shlex.split(options.pip_options), gpu)
-    print("set-up: installing the other packages", flush=True)
     install_package()
     check(gpu)
 
