@@ -10,7 +10,7 @@ GPU ?=
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo demo-train test lint mutants clean
+.PHONY: demo demo-train test lint mutants lock clean
 .DEFAULT_GOAL := demo
 
 .venv/.ok: pyproject.toml constraints.txt requirements.lock torch.lock tools/set_up.py
@@ -43,6 +43,11 @@ test: lint
 # Break the code in one line at a time; a test must notice each.
 mutants: .venv/.ok
 	OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py --jobs $(JOBS)
+
+# Renew the locks after a change of constraints.txt or pyproject.toml; needs the program uv (UV=PATH).
+UV ?= uv
+lock: .venv/.ok
+	$(BIN)/python tools/write_lock.py --uv "$(UV)"
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,10 +1,10 @@
 """Make `.venv` with everything `make demo` and `make test` need; standard library only.
 
-All packages but PyTorch come from `requirements.lock`: pip compares each archive with the SHA-256 written there, whatever
-index it is from, and installs nothing that is not listed. PyTorch has several builds and is installed on its own; set-up
-says whether the archive is one of `torch.lock`. Without a GPU no CUDA package may arrive: the plain name is resolved in a
-dry run first, and where that leads to the CUDA build, PyTorch's own index of CPU builds is used instead. Variables of the
-Makefile override both decisions:
+All packages but PyTorch come from `requirements.lock`: pip compares each archive with the SHA-256 written there,
+whatever index it is from, and installs nothing that is not listed. PyTorch has several builds and is installed on its
+own; set-up says where the archive is none of `torch.lock`. Without a GPU no CUDA package may arrive: the plain name is
+resolved in a dry run first, and where that leads to the CUDA build, PyTorch's own index of CPU builds is used instead.
+Variables of the Makefile override both decisions:
 
 TORCH  what to install, e.g. ``torch==2.9.1`` (default: the version of constraints.txt)
 PIPX   options for that one pip call, e.g. ``--index-url <address>``; nothing is resolved beforehand then

@@ -1,9 +1,9 @@
 """Lock of the installed packages: versions of `constraints.txt`, and the SHA-256 of every archive of each.
 
-Run after a change of `constraints.txt` or `pyproject.toml` (``make lock``). It asks the package index for the archives of
-all systems and versions of Python, so that one lock serves them all, and needs the program uv. Two files are written:
-``requirements.lock``, which set-up installs with ``--require-hashes``, and ``torch.lock`` with PyTorch and its CUDA
-packages, of which there are several builds: set-up says whether the one that came is listed there.
+Run after a change of `constraints.txt` or `pyproject.toml` (``make lock``). It asks the package index for the archives
+of all systems and versions of Python, so that one lock serves them all, and needs the program uv. Two files are
+written: ``requirements.lock``, which set-up installs with ``--require-hashes``, and ``torch.lock`` with PyTorch and its
+CUDA packages, of which there are several builds: set-up says where the one that came is not listed there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def resolve(uv: str) -> str:
         out = Path(folder, "resolved.txt")
         command = [
             uv, "pip", "compile", "pyproject.toml", *extras, "--constraint", "constraints.txt", "--generate-hashes",
-            "--universal", "--python-version", "3.11", "--no-header", "--no-annotate", "--quiet", "--output-file", str(out),
+            "--universal", "--python-version", "3.11", "--no-header", "--no-annotate", "--quiet",
+            "--output-file", str(out),
         ]  # fmt: skip
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
             sys.exit("lock: uv could not resolve the packages; see the lines above")

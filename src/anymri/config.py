@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field
 
+from anymri.bounds import Batch, Count, Rate, Seed, Share, Threads, Triple, Whole, WrongSetting, fill, short
 from anymri.errors import UserError
 from anymri.files import replace_text
+from anymri.settings_file import parse_yaml, read_yaml
 
 __all__ = [
     "DataSection",
@@ -39,6 +41,8 @@ NOT_RESULT_CHANGING = ("device", "threads", "checkpoint_every")
 
 FORBID = ConfigDict(extra="forbid")
 _Text = BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
+#: How often a subject is shown in one pass.
+Times = Annotated[int, Field(ge=1, le=10_000)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +92,11 @@ class DataSection:
 
     cache: Path
     split: Path | None = None
-    fold: Annotated[int, Field(ge=0)] = 0
+    fold: Whole = 0
     train_part: str = "train"
     validation_part: str = "validation"
-    repeat: dict[str, PositiveInt] = field(default_factory=dict)
-    hide: dict[str, float | str] = field(default_factory=dict)
+    repeat: dict[str, Times] = field(default_factory=dict)
+    hide: dict[str, Share | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,22 +143,22 @@ class TrainingSection:
 
     __pydantic_config__: ClassVar[ConfigDict] = FORBID
 
-    epochs: PositiveInt | None = None
-    steps_per_epoch: PositiveInt | None = None
-    batch_size: PositiveInt | None = None
-    patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    epochs: Count | None = None
+    steps_per_epoch: Count | None = None
+    batch_size: Batch | None = None
+    patch: Triple | None = None
     sampler: str | None = None
-    lr: PositiveFloat | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    lr: Rate | None = None
+    seed: Seed = 0
     precision: Annotated[Literal["auto", "32", "bf16"], _Text] = "auto"
-    accumulate: PositiveInt = 1
+    accumulate: Batch = 1
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     augment: str | None = None
-    foreground: Annotated[float, Field(ge=0, le=1)] | None = None
-    transplants: Annotated[float, Field(ge=0, le=1)] = 0.0
-    checkpoint_every: PositiveInt = 1
-    validate_every: Annotated[int, Field(ge=0)] = 0
-    threads: PositiveInt | None = None
+    foreground: Share | None = None
+    transplants: Share = 0.0
+    checkpoint_every: Count = 1
+    validate_every: Whole = 0
+    threads: Threads | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     init: str | None = None
 
@@ -194,16 +198,7 @@ def load_run_config(path: Path | str, overrides: list[str] | tuple[str, ...] = (
     UserError
         If the file cannot be read, a key is unknown (names the nearest known one) or a value does not fit.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not text'}); give a YAML file"
-        ) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: not valid YAML{place}; mend the file") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: no settings in it; write the sections method, data and training")
     for text in overrides:
@@ -228,13 +223,11 @@ def validate_run_config(values: dict[str, Any], source: str = "configuration") -
     """
     _check_keys(values, source)
     try:
-        return TypeAdapter(RunConfig).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] in ("missing", "missing_argument"):
-            raise UserError(f"{source}: {key} is missing; write it or pass --set {key}=VALUE") from None
-        raise UserError(f"{source}: {key} = {first['input']!r} does not fit: {_plain_reason(first['msg'])}") from None
+        return fill(RunConfig, values)
+    except WrongSetting as wrong:
+        if wrong.kind in ("missing", "missing_argument"):
+            raise UserError(f"{source}: {wrong.key} is missing; write it or pass --set {wrong.key}=VALUE") from None
+        raise UserError(f"{source}: {wrong.key} = {wrong.value} does not fit: {wrong.reason}") from None
 
 
 def to_plain(config: RunConfig) -> dict[str, Any]:
@@ -292,20 +285,17 @@ def run_id(config: RunConfig, fingerprint: str) -> str:
 def override(values: dict[str, Any], text: str) -> None:
     """Set one ``key.sub=VALUE`` in nested plain values."""
     key, equals, value = text.partition("=")
-    names = key.strip().split(".")
+    names, source = key.strip().split("."), f"--set {short(text, plain=True)}"
     if not equals or not all(names):
-        raise UserError(f"--set {text}: not KEY=VALUE; write e.g. --set training.epochs=5")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {text}: the value is not valid YAML; quote it") from None
+        raise UserError(f"{source}: not KEY=VALUE; write e.g. --set training.epochs=5")
+    parsed = parse_yaml(value, source)
     place = values
     for name in names[:-1]:
         inner = place.get(name)
         if inner is None:
             inner = place[name] = {}
         if not isinstance(inner, dict):
-            raise UserError(f"--set {text}: {name} is a value, not a section; see the keys of the configuration")
+            raise UserError(f"{source}: {name} is a value, not a section; see the keys of the configuration")
         place = inner
     place[names[-1]] = parsed
 
@@ -318,7 +308,7 @@ def _check_keys(values: dict[str, Any], source: str) -> None:
     for name, section in SECTIONS.items():
         inner = values.get(name, {})
         if not isinstance(inner, dict):
-            raise UserError(f"{source}: {name} = {inner!r} is not a section; write its keys indented below it")
+            raise UserError(f"{source}: {name} = {short(inner)} is not a section; write its keys indented below it")
         _check_names(inner, section, f"{name}.", source)
 
 
@@ -328,11 +318,6 @@ def _check_names(values: dict[str, Any], section: type, prefix: str, source: str
     for key in values:
         if key in known:
             continue
-        close = get_close_matches(str(key), known, 1)
+        close = get_close_matches(short(key, plain=True), known, 1)
         hint = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(prefix + name for name in known)}"
-        raise UserError(f"{source}: unknown key {prefix}{key}; {hint}")
-
-
-def _plain_reason(message: str) -> str:
-    """Pydantic's reason as the start of a sentence's second half."""
-    return message[:1].lower() + message[1:]
+        raise UserError(f"{source}: unknown key {prefix}{short(key, plain=True)}; {hint}")

@@ -14,12 +14,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field
 
+from anymri.bounds import Batch, Overlap, Seed, Triple, Whole, WrongSetting, fill
 from anymri.config import FORBID, RunConfig, result_changing, run_id, validate_run_config
 from anymri.data.cache import Cache
 from anymri.methods import get_method
+from anymri.settings_file import read_yaml
 from anymri.types import DataSpec, UserError
 
 __all__ = [
@@ -65,9 +66,9 @@ class EvaluationSection:
     subsets: tuple[str, ...] | None = None
     reference: Path | None = None
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(str)] = "auto"
-    batch_size: PositiveInt = 1
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    window: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    batch_size: Batch = 1
+    overlap: Overlap = 0.5
+    window: Triple | None = None
     hd95: bool = True
     synthesis: bool = True
     pictures: bool = True
@@ -126,9 +127,9 @@ class BenchmarkPlan:
     __pydantic_config__: ClassVar[ConfigDict] = FORBID
 
     data: dict[str, Any]
-    methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
-    folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1, max_length=1000)]
+    folds: Annotated[tuple[Whole, ...], Field(min_length=1, max_length=1000)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000)] = (0,)
     training: dict[str, Any] = field(default_factory=dict)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     title: str = ""
@@ -183,12 +184,7 @@ def load_plan(path: Path | str) -> BenchmarkPlan:
         If the file cannot be read, a key is unknown or a value does not fit.
     """
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not text'})") from None
-    except yaml.YAMLError:
-        raise UserError(f"{path}: not valid YAML; mend the file") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: no plan in it; write the keys data and methods")
     entries = values.get("methods")
@@ -196,14 +192,11 @@ def load_plan(path: Path | str) -> BenchmarkPlan:
         entries = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
         values["methods"] = [_with_segmenter(entry, entries, values.get("training")) for entry in entries]
     try:
-        return TypeAdapter(BenchmarkPlan).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            raise UserError(f"{path}: unknown key {key}; {_known_keys(first['loc'])}") from None
-        message = first["msg"]
-        raise UserError(f"{path}: {key}: {message[:1].lower() + message[1:]}") from None
+        return fill(BenchmarkPlan, values)
+    except WrongSetting as wrong:
+        if wrong.kind in ("unexpected_keyword_argument", "extra_forbidden"):
+            raise UserError(f"{path}: unknown key {wrong.key}; {_known_keys(wrong.place)}") from None
+        raise UserError(f"{path}: {wrong.key} = {wrong.value}: {wrong.reason}") from None
 
 
 def _with_segmenter(entry: Any, entries: list[Any], training: Any) -> Any:

@@ -182,13 +182,13 @@ def protocols(
     data: Annotated[Path, typer.Option("--data", help="Cache folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Markdown page.")],
     split_file: Annotated[Path | None, typer.Option("--split", help="Split file; default: every subject.")] = None,
-    fold: Annotated[int, typer.Option("--fold", min=0)] = 0,
+    fold: Annotated[int, typer.Option("--fold", min=0, max=1_000_000)] = 0,
     part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
     subset: Annotated[
         list[str] | None, typer.Option("--subset", help="e.g. t1c+flair; repeatable; default: all.")
     ] = None,
     subjects: Annotated[
-        int | None, typer.Option("--subjects", min=1, help="Only the first so many of the part.")
+        int | None, typer.Option("--subjects", min=1, max=1_000_000, help="Only the first so many of the part.")
     ] = None,
     title: Annotated[str, typer.Option("--title", help="What the page calls the data; default: the cache.")] = "",
     threads: Threads = 0,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anymri.cli.options import Json, Quiet, Seed, Workers, key_values, say
+from anymri.cli.options import Between, Json, Quiet, Seed, Workers, key_values, say
 from anymri.errors import UserError
 
 
@@ -54,7 +54,10 @@ Spacing = Annotated[
     str | None, typer.Option("--spacing", help="Voxel edge of the cache in mm, one number or D,H,W; default: planned.")
 ]
 Memory = Annotated[
-    float | None, typer.Option("--memory", help="GiB a training step may take; default: 60 % of what is free.")
+    float | None,
+    typer.Option(
+        "--memory", click_type=Between(0.001, 1e6), help="GiB a training step may take; default: 60 % of what is free."
+    ),
 ]
 Override = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE of the configuration, e.g. training.epochs=5; repeatable.")
@@ -198,11 +201,14 @@ def split(
     subjects: Annotated[Path, typer.Argument(help="Table written by `anymri index`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Split file.")] = Path("split.json"),
     folds: Annotated[
-        int, typer.Option("--folds", min=0, help="k-fold cross-validation; 0 = one split by --fractions.")
+        int, typer.Option("--folds", min=0, max=1000, help="k-fold cross-validation; 0 = one split by --fractions.")
     ] = 0,
     fractions: Annotated[str, typer.Option("--fractions", help="Shares of train, validation, test.")] = "0.7,0.1,0.2",
     validation: Annotated[
-        float, typer.Option("--validation", min=0, max=0.9, help="--folds: share of the other folds for validation.")
+        float,
+        typer.Option(
+            "--validation", click_type=Between(0, 0.9), help="--folds: share of the other folds for validation."
+        ),
     ] = 0.0,
     stratify: Annotated[
         str, typer.Option("--stratify", help="site or sequences: every part gets its share of each.")
@@ -257,7 +263,10 @@ def preprocess(
     subjects: Annotated[Path, typer.Argument(help="Table written by `anymri index`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Cache folder.")] = Path("cache"),
     spacing: Annotated[
-        float | None, typer.Option("--spacing", help="Isotropic voxel edge in mm; default: as stored.")
+        float | None,
+        typer.Option(
+            "--spacing", click_type=Between(0.02, 100), help="Isotropic voxel edge in mm; default: as stored."
+        ),
     ] = None,
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Configuration of `anymri plan`, for its spacing.")

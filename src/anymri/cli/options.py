@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any
 
+import click
 import typer
 
 from anymri.errors import UserError
 
+#: Largest seed; those of torch are signed numbers of 64 bits.
+LARGEST_SEED = 2**63 - 1
+
+
+class Between(click.FloatRange):
+    """Finite number between two bounds: click itself lets NaN through every bound."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number, or click's refusal."""
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value} is no number", param, ctx)
+        return number
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else to standard output.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = all cores.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Parallel processes.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of everything random.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, max=1024, help="CPU threads; 0 = all cores.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, max=1024, help="Parallel processes.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, mps, cuda or cuda:<number>; auto = the GPU where there is one.")
@@ -73,10 +90,15 @@ def key_values(pairs: list[str] | None, option: str, example: str) -> dict[str, 
 
 def numbers(pairs: list[str] | None, option: str, example: str) -> dict[str, float]:
     """Read repeated ``KEY=NUMBER`` options."""
-    try:
-        return {key: float(value) for key, value in key_values(pairs, option, example).items()}
-    except ValueError:
-        raise UserError(f"{option}: what follows = is not a number; write e.g. {option} {example}") from None
+    values = {}
+    for key, text in key_values(pairs, option, example).items():
+        try:
+            values[key] = float(text)
+        except ValueError:
+            values[key] = math.nan
+        if not math.isfinite(values[key]):
+            raise UserError(f"{option}: what follows = is not a number; write e.g. {option} {example}")
+    return values
 
 
 def voxels(text: str | None, option: str) -> tuple[int, int, int] | None:
@@ -84,6 +106,6 @@ def voxels(text: str | None, option: str) -> tuple[int, int, int] | None:
     if text is None:
         return None
     sizes = [part.strip() for part in text.split(",")]
-    if len(sizes) != 3 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
-        raise UserError(f"{option} {text}: not three sizes in voxels; write e.g. {option} 64,64,64")
+    if len(sizes) != 3 or not all(size.isdecimal() and len(size) < 6 and 0 < int(size) <= 4096 for size in sizes):
+        raise UserError(f"{option} {text[:80]}: not three sizes of 1 to 4096 voxels; write e.g. {option} 64,64,64")
     return int(sizes[0]), int(sizes[1]), int(sizes[2])

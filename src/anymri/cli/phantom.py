@@ -10,7 +10,7 @@ import typer
 from anymri.cli.options import Json, Quiet, Seed, Workers, numbers, say
 from anymri.errors import UserError
 
-Subjects = Annotated[int, typer.Option("--subjects", "-n", min=1, help="How many subjects.")]
+Subjects = Annotated[int, typer.Option("--subjects", "-n", min=1, max=100_000, help="How many subjects.")]
 Spacing = Annotated[
     float | None, typer.Option("--spacing", help="Isotropic voxel edge in mm; default: 2, of an abdomen 3.")
 ]

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from anymri.cli.options import Device, Json, Precision, Quiet, Threads, metric_set, say, use_threads, voxels
+from anymri.cli.options import (
+    LARGEST_SEED,
+    Between,
+    Device,
+    Json,
+    Precision,
+    Quiet,
+    Threads,
+    metric_set,
+    say,
+    use_threads,
+    voxels,
+)
 from anymri.cli.options import precision as parse_precision
 from anymri.errors import UserError
 
@@ -24,7 +36,9 @@ def train(
     override: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. training.epochs=5; repeatable.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of everything random.")
+    ] = None,
     threads: Threads = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -73,7 +87,7 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Cache folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Results table.")] = Path("results.parquet"),
     split_file: Annotated[Path | None, typer.Option("--split", help="Split file; default: every subject.")] = None,
-    fold: Annotated[int, typer.Option("--fold", min=0)] = 0,
+    fold: Annotated[int, typer.Option("--fold", min=0, max=1_000_000)] = 0,
     part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
     subset: Annotated[
         list[str] | None, typer.Option("--subset", help="e.g. t1c+flair; repeatable; default: all.")
@@ -81,8 +95,11 @@ def evaluate(
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Cache of the same files at their own spacing: score there.")
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time.")] = 1,
-    overlap: Annotated[float, typer.Option("--overlap", help="Share that neighbouring windows have in common.")] = 0.5,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65_536, help="Windows at a time.")] = 1,
+    overlap: Annotated[
+        float,
+        typer.Option("--overlap", click_type=Between(0, 0.99), help="Share that neighbouring windows have in common."),
+    ] = 0.5,
     window: Annotated[
         str | None, typer.Option("--window", help="Size D,H,W in voxels, e.g. 64,64,64; default: that of the training.")
     ] = None,
@@ -122,7 +139,9 @@ def evaluate(
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demonstration.")] = Path("demo"),
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the phantoms; default: a fresh one.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the phantoms; default: a fresh one.")
+    ] = None,
     model: Annotated[
         str,
         typer.Option("--model", "-m", help="Bundled model, weights file, run folder, or folder of per-subset runs."),

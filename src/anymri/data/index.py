@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from anymri.data.datasets import folder as folder_layout
@@ -18,6 +19,7 @@ from anymri.data.selectors import parse_source, source_files
 from anymri.data.study_files import StudyFiles, find_study
 from anymri.files import make_folder, replace_file
 from anymri.modalities import MODALITIES
+from anymri.settings_file import read_text
 from anymri.types import Subject, UserError
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
 _COLUMNS = ("subject", "patient", "site", "label")
 #: Written where any subject has it.
 _CLASS = "class_label"
+#: Bytes and lines of a table of subjects.
+MOST_BYTES, MOST_SUBJECTS = 256 * 2**20, 1_000_000
 
 
 def index_dataset(
@@ -180,14 +184,16 @@ def read_subjects(path: Path | str, *, check_files: bool = True) -> list[Subject
         If the table is not readable or a line is wrong; names the line.
     """
     path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: does not exist; make it with `anymri index`")
+    text = read_text(path, MOST_BYTES, "expected a table of subjects, comma-separated text in UTF-8")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.reader(handle)
-            rows = [(reader.line_num, row) for row in reader if any(row)]
-    except FileNotFoundError:
-        raise UserError(f"{path}: does not exist; make it with `anymri index`") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(text, newline=""))
+        rows = list(islice(((reader.line_num, row) for row in reader if any(row)), MOST_SUBJECTS + 2))
+    except csv.Error as error:
         raise UserError(f"{path}: not a readable table ({error}); expected comma-separated text in UTF-8") from None
+    if len(rows) > MOST_SUBJECTS + 1:
+        raise UserError(f"{path}: has more than {MOST_SUBJECTS:,} lines; divide the table")
     if not rows:
         raise UserError(f"{path}: empty; make it with `anymri index`")
     header = [name.strip() for name in rows[0][1]]

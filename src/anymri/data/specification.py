@@ -8,6 +8,7 @@ from pathlib import Path
 from anymri.data.datasets import get_dataset
 from anymri.files import make_folder, replace_file
 from anymri.modalities import MODALITIES
+from anymri.settings_file import read_yaml
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
 
 __all__ = ["dataset_spec", "read_spec", "spec_path", "write_spec"]
@@ -89,18 +90,16 @@ def read_spec(table: Path | str) -> DataSpec:
     UserError
         If the file is not of the form that `write_spec` gives it.
     """
-    import yaml
-
     path = spec_path(table)
-    if not path.is_file():
+    if not path.exists():
         return GLIOMA
+    values = read_yaml(path, "make it anew with `anymri index`")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
         values.pop("dataset", None)
         regions = {name: tuple(labels) for name, labels in values.pop("regions").items()}
         labels = {str(name): int(value) for name, value in values.pop("labels").items()}
         ignore = values.get("ignore")
         return DataSpec(tuple(values["modalities"]), labels, regions, None if ignore is None else int(ignore))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: is not a specification ({reason}); make it anew with `anymri index`") from None

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import Depth, Rate, Width
 from anymri.losses.segmentation import cross_entropy, dice_nnunet
 from anymri.nn.blocks import InstanceNorm, enlarge
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
@@ -48,9 +48,9 @@ class TemplateConfig(MethodConfig):
         Learning rate at the start.
     """
 
-    width: PositiveInt = 32
-    depth: PositiveInt = 4
-    lr: PositiveFloat = 1e-3
+    width: Width = 32
+    depth: Depth = 4
+    lr: Rate = 1e-3
 
 
 class Block(nn.Module):

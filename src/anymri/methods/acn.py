@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import LayersByLevel, Rate, Share, Weight, Widths
 from anymri.losses.co_training import consistency, discriminator_bce, ramp_up
 from anymri.losses.segmentation import dice_squared
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
@@ -59,19 +60,19 @@ class ACNConfig(MethodConfig):
         Learning rate and decay of the optimiser.
     """
 
-    widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
-    blocks: tuple[PositiveInt, ...] = (1, 2, 2, 4)
-    entropy_widths: tuple[PositiveInt, ...] = (64, 128, 256, 512)
-    knowledge_widths: tuple[PositiveInt, ...] = (256, 512)
+    widths: Widths = (16, 32, 64, 128)
+    blocks: LayersByLevel = (1, 2, 2, 4)
+    entropy_widths: Widths = (64, 128, 256, 512)
+    knowledge_widths: Widths = (256, 512)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    missing_weight: Annotated[float, Field(ge=0, le=1)] = 0.8
-    transfer_weight: NonNegativeFloat = 0.5
-    entropy_weight: NonNegativeFloat = 0.001
-    knowledge_weight: NonNegativeFloat = 0.0002
+    missing_weight: Share = 0.8
+    transfer_weight: Weight = 0.5
+    entropy_weight: Weight = 0.001
+    knowledge_weight: Weight = 0.0002
     transfer_from: Literal["full", "missing"] = "full"
-    ramp: NonNegativeFloat = 20 / 300
-    lr: PositiveFloat = 1e-4
-    weight_decay: float = 1e-5
+    ramp: Weight = 20 / 300
+    lr: Rate = 1e-4
+    weight_decay: Weight = 1e-5
 
 
 class _Path(nn.Module):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import Rate, Weight, Width
 from anymri.losses.segmentation import cross_entropy
 from anymri.nn.fusion import masked_moments
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
@@ -46,11 +46,11 @@ class HeMISConfig(MethodConfig):
         Learning rate and decay of the optimiser.
     """
 
-    width: PositiveInt = 48
-    front_width: PositiveInt = 16
+    width: Width = 48
+    front_width: Width = 16
     last_kernel: Literal[5, 21] = 21
-    lr: PositiveFloat = 3e-4
-    weight_decay: float = 1e-5
+    lr: Rate = 3e-4
+    weight_decay: Weight = 1e-5
 
 
 def _slice_conv(in_channels: int, out_channels: int, size: int) -> nn.Conv3d:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import LayersByLevel, Rate, Size, Triple, Weight, Widths
 from anymri.losses.reconstruction import masked_mean_squared_error
 from anymri.losses.segmentation import binary_cross_entropy, prepare
 from anymri.nn.fusion import spread
@@ -57,18 +58,18 @@ class M3AEConfig(MethodConfig):
         Of the network, of the learned image, and of fine-tuning.
     """
 
-    widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
-    blocks: tuple[PositiveInt, ...] = (1, 2, 2, 4)
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (155, 240, 240)
-    image_step: PositiveInt = 1
-    mask_patch: PositiveInt = 16
+    widths: Widths = (16, 32, 64, 128)
+    blocks: LayersByLevel = (1, 2, 2, 4)
+    image_shape: Triple = (155, 240, 240)
+    image_step: Size = 1
+    mask_patch: Size = 16
     visible: Annotated[float, Field(gt=0, lt=1)] = 0.125
     distil: Literal["bottleneck", "deep_output"] = "bottleneck"
-    image_weight: NonNegativeFloat = 0.005
-    distil_weight: NonNegativeFloat = 0.1
-    lr: PositiveFloat = 3e-4
-    image_lr: PositiveFloat = 5e-3
-    weight_decay: NonNegativeFloat = 1e-4
+    image_weight: Weight = 0.005
+    distil_weight: Weight = 0.1
+    lr: Rate = 3e-4
+    image_lr: Rate = 5e-3
+    weight_decay: Weight = 1e-4
 
 
 def visible_patches(available: Tensor, grid: tuple[int, ...], share: float, generator: torch.Generator) -> Tensor:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import Rate, Share, Widths
 from anymri.losses.adversarial import least_squares
 from anymri.losses.reconstruction import masked_l1
 from anymri.nn.slices import from_slices, to_slices
@@ -57,11 +58,11 @@ class MMGANConfig(MethodConfig):
 
     renamed = {"judge_widths": "discriminator_widths"}
 
-    widths: tuple[PositiveInt, ...] = (64, 128, 256, 512, 512, 512, 512, 512)
-    discriminator_widths: tuple[PositiveInt, ...] = (64, 128, 256, 512)
+    widths: Widths = (64, 128, 256, 512, 512, 512, 512, 512)
+    discriminator_widths: Widths = (64, 128, 256, 512)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    l1_weight: Annotated[float, Field(ge=0, le=1)] = 0.9
-    lr: PositiveFloat = 2e-4
+    l1_weight: Share = 0.9
+    lr: Rate = 2e-4
 
 
 class _Down(nn.Module):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import Rate, Weight, Weights, Width
 from anymri.losses.co_training import consistency, ramp_up
 from anymri.losses.segmentation import dice_squared
 from anymri.nn.efficient_attention import EfficientBlock, EnlargeTokens
@@ -58,18 +58,18 @@ class MMCFormerConfig(MethodConfig):
         Learning rate and decay of the optimiser.
     """
 
-    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 320)
-    decoder_widths: tuple[PositiveInt, PositiveInt] = (64, 128)
-    prompts: PositiveInt = 4
-    full_weight: NonNegativeFloat = 0.4
-    missing_weight: NonNegativeFloat = 0.6
-    context_weights: tuple[NonNegativeFloat, ...] = (0.2, 0.3, 0.4, 0.5)
-    agreement_weight: NonNegativeFloat = 0.01
-    prompt_weight: NonNegativeFloat = 0.005
-    reconstruction_weight: NonNegativeFloat = 0.01
-    ramp: NonNegativeFloat = 20 / 200
-    lr: PositiveFloat = 1e-4
-    weight_decay: NonNegativeFloat = 1e-5
+    widths: tuple[Width, Width, Width] = (64, 128, 320)
+    decoder_widths: tuple[Width, Width] = (64, 128)
+    prompts: Width = 4
+    full_weight: Weight = 0.4
+    missing_weight: Weight = 0.6
+    context_weights: Weights = (0.2, 0.3, 0.4, 0.5)
+    agreement_weight: Weight = 0.01
+    prompt_weight: Weight = 0.005
+    reconstruction_weight: Weight = 0.01
+    ramp: Weight = 20 / 200
+    lr: Rate = 1e-4
+    weight_decay: Weight = 1e-5
 
 
 class _Level(nn.Module):

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, cast
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import Layers, Rate, Size, Weight, Width, Widths
 from anymri.losses.class_weighted import cross_entropy_and_dice
 from anymri.nn.hetero_modal import encode_each
 from anymri.nn.pre_norm import PreNormConv, PreNormDecoderLevel, PreNormEncoder, StackedPreNormConv
@@ -62,16 +63,16 @@ class MmFormerConfig(MethodConfig):
         Learning rate and decay of the optimiser.
     """
 
-    widths: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
-    token_width: PositiveInt = 512
-    hidden: PositiveInt = 4096
-    heads: PositiveInt = 8
-    grid: PositiveInt = 8
+    widths: Widths = (8, 16, 32, 64, 128)
+    token_width: Width = 512
+    hidden: Width = 4096
+    heads: Layers = 8
+    grid: Size = 8
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     join: Literal["by_voxel", "as_released"] = "by_voxel"
     padding: PaddingRule = "reflect"
-    lr: PositiveFloat = 2e-4
-    weight_decay: float = 1e-4
+    lr: Rate = 2e-4
+    weight_decay: Weight = 1e-4
 
 
 class _ModalityEncoder(nn.Module):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import Rate, SpacingMm, Triple, Weight, Width
 from anymri.losses.segmentation import binary_cross_entropy, dice_regions
 from anymri.nn.blocks import InstanceNorm
 from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
@@ -120,12 +120,12 @@ class NnUNetPerSubsetConfig(MethodConfig):
         Decay of the optimiser.
     """
 
-    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
-    window: tuple[PositiveInt, PositiveInt, PositiveInt] = (128, 128, 128)
-    base_width: PositiveInt = 32
-    max_width: PositiveInt = 320
-    lr: PositiveFloat = 1e-2
-    weight_decay: NonNegativeFloat = 3e-5
+    spacing_mm: tuple[SpacingMm, SpacingMm, SpacingMm] = (1.0, 1.0, 1.0)
+    window: Triple = (128, 128, 128)
+    base_width: Width = 32
+    max_width: Width = 320
+    lr: Rate = 1e-2
+    weight_decay: Weight = 3e-5
 
 
 class _ConvNormAct(nn.Module):

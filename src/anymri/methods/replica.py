@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, cast
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import Count, Counts, Depth, Samples
 from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
 from anymri.protocol.per_subset import PerSubset, with_target
 from anymri.types import GLIOMA, Batch, DataSpec, Prediction, Stage, UserError
@@ -51,17 +52,17 @@ class ReplicaConfig(MethodConfig):
     """
 
     target: str | None = None
-    scales: PositiveInt = 3
-    trees: PositiveInt = 60
-    min_leaf: PositiveInt = 5
-    max_depth: PositiveInt | None = None
+    scales: Depth = 3
+    trees: Count = 60
+    min_leaf: Count = 5
+    max_depth: Count | None = None
     feature_share: Annotated[float, Field(gt=0, le=1)] = 1 / 3
-    atlases: PositiveInt = 5
-    samples: PositiveInt = 100_000
-    folds: Annotated[int, Field(ge=2)] = 5
-    directions: Annotated[int, Field(ge=0)] = 8
-    radii: tuple[PositiveInt, ...] = (4, 8, 16, 32)
-    cubes: tuple[PositiveInt, ...] = (3, 5, 7, 9)
+    atlases: Count = 5
+    samples: Samples = 100_000
+    folds: Annotated[int, Field(ge=2, le=1000)] = 5
+    directions: Annotated[int, Field(ge=0, le=1000)] = 8
+    radii: Counts = (4, 8, 16, 32)
+    cubes: Counts = (3, 5, 7, 9)
 
 
 class _Forest(nn.Module):

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from anymri.bounds import Layers, LayersByLevel, Rate, Size, Weight, Width
 from anymri.losses.adversarial import deceive, judge
 from anymri.losses.reconstruction import masked_l1
 from anymri.nn.residual_transformer import (
@@ -70,20 +71,20 @@ class UnifiedResViTConfig(MethodConfig):
         Of the two stages.
     """
 
-    size: tuple[PositiveInt, PositiveInt] = (256, 256)
-    width: PositiveInt = 64
-    blocks: PositiveInt = 9
-    transformer_blocks: tuple[PositiveInt, ...] = (1, 6)
-    hidden: PositiveInt = 768
-    heads: PositiveInt = 12
-    layers: PositiveInt = 12
-    mlp: PositiveInt = 3072
+    size: tuple[Size, Size] = (256, 256)
+    width: Width = 64
+    blocks: Layers = 9
+    transformer_blocks: LayersByLevel = (1, 6)
+    hidden: Width = 768
+    heads: Layers = 12
+    layers: Layers = 12
+    mlp: Width = 3072
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    judge_width: PositiveInt = 64
-    l1_weight: NonNegativeFloat = 100.0
-    adversarial_weight: NonNegativeFloat = 1.0
-    lr: PositiveFloat = 2e-4
-    lr_transformers: PositiveFloat = 1e-3
+    judge_width: Width = 64
+    l1_weight: Weight = 100.0
+    adversarial_weight: Weight = 1.0
+    lr: Rate = 2e-4
+    lr_transformers: Rate = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from anymri.bounds import Rate, Share, Weight, Width, Widths
 from anymri.losses.class_weighted import cross_entropy_and_dice
 from anymri.nn.hetero_modal import encode_each
 from anymri.nn.region_fusion import RegionFusionDecoder
@@ -51,13 +50,13 @@ class RFNetConfig(MethodConfig):
         Learning rate and decay of the optimiser.
     """
 
-    widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
-    map_width: PositiveInt = 16
-    hidden: PositiveInt = 128
+    widths: Widths = (16, 32, 64, 128)
+    map_width: Width = 16
+    hidden: Width = 128
     padding: PaddingRule = "reflect"
-    warm_up: Annotated[float, Field(ge=0, le=1)] = 20 / 300
-    lr: PositiveFloat = 2e-4
-    weight_decay: float = 1e-4
+    warm_up: Share = 20 / 300
+    lr: Rate = 2e-4
+    weight_decay: Weight = 1e-4
 
 
 class RFNet(Method[RFNetConfig]):

@@ -7,10 +7,11 @@ from itertools import pairwise
 from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import Layers, PositiveNumber, Rate, Size, Weight, Width, Widths
 from anymri.losses.class_weighted import weighted_cross_entropy
 from anymri.losses.reconstruction import gaussian_kl
 from anymri.losses.segmentation import dice_squared_prediction
@@ -80,18 +81,18 @@ class RobustSegConfig(MethodConfig):
         First learning rate.
     """
 
-    widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
-    style_widths: tuple[PositiveInt, ...] = (32, 64, 128, 128, 128)
-    style_size: PositiveInt = 8
-    hidden: PositiveInt = 128
-    residual_blocks: PositiveInt = 4
+    widths: Widths = (16, 32, 64, 128)
+    style_widths: Widths = (32, 64, 128, 128, 128)
+    style_size: Size = 8
+    hidden: Width = 128
+    residual_blocks: Layers = 4
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     gate_rectified: bool = False
-    norm_eps: PositiveFloat = 1e-6
-    reconstruction_weight: NonNegativeFloat = 0.1
-    kl_weight: NonNegativeFloat = 0.1
-    penalty: NonNegativeFloat = 1e-4
-    lr: PositiveFloat = 1e-4
+    norm_eps: PositiveNumber = 1e-6
+    reconstruction_weight: Weight = 0.1
+    kl_weight: Weight = 0.1
+    penalty: Weight = 1e-4
+    lr: Rate = 1e-4
 
 
 class _StyleEncoder(nn.Module):

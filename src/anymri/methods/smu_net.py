@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import LayersByLevel, Rate, Share, Weight, Widths
 from anymri.losses.co_training import consistency, discriminator_bce, ramp_up
 from anymri.losses.segmentation import dice_squared
 from anymri.nn.group_norm_unet import GroupNormDecoder, GroupNormEncoder
@@ -60,17 +61,17 @@ class SMUNetConfig(MethodConfig):
 
     renamed = {"judge_widths": "discriminator_widths"}
 
-    widths: tuple[PositiveInt, ...] = (16, 32, 64, 128)
-    blocks: tuple[PositiveInt, ...] = (1, 2, 2, 4)
-    discriminator_widths: tuple[PositiveInt, ...] = (64, 128, 256)
+    widths: Widths = (16, 32, 64, 128)
+    blocks: LayersByLevel = (1, 2, 2, 4)
+    discriminator_widths: Widths = (64, 128, 256)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    missing_weight: Annotated[float, Field(ge=0, le=1)] = 0.6
-    content_weight: NonNegativeFloat = 0.2
-    style_weight: NonNegativeFloat = 1e-4
-    adversarial_weight: NonNegativeFloat = 2e-4
-    ramp: NonNegativeFloat = 20 / 250
-    lr: PositiveFloat = 1e-4
-    weight_decay: float = 1e-5
+    missing_weight: Share = 0.6
+    content_weight: Weight = 0.2
+    style_weight: Weight = 1e-4
+    adversarial_weight: Weight = 2e-4
+    ramp: Weight = 20 / 250
+    lr: Rate = 1e-4
+    weight_decay: Weight = 1e-5
 
 
 class _Paired(NamedTuple):

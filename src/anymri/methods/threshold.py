@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from anymri.bounds import Count, PositiveNumber
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import GLIOMA, Batch, DataSpec, Features, Head, Prediction, Stage, Where
@@ -35,8 +35,8 @@ class ThresholdConfig(MethodConfig):
         How many it tries: ``step, 2 step, ..., count * step``.
     """
 
-    step: PositiveFloat = 0.25
-    count: PositiveInt = 16
+    step: PositiveNumber = 0.25
+    count: Count = 16
 
 
 class Threshold(Method[ThresholdConfig]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from anymri.bounds import Rate, Slope, Weight, Whole, Widths
 from anymri.losses.reconstruction import weight_penalty
 from anymri.losses.segmentation import cross_entropy, dice_squared_prediction
 from anymri.nn.blocks import ResizeRule
@@ -51,12 +51,12 @@ class UHeMISConfig(MethodConfig):
         Weight of the penalty on squared weights.
     """
 
-    widths: tuple[PositiveInt, ...] = (8, 16, 32, 64)
-    slope: float = 0.02
+    widths: Widths = (8, 16, 32, 64)
+    slope: Slope = 0.02
     resize: ResizeRule = "centred"
-    lr: PositiveFloat = 1e-3
-    lr_divisions: NonNegativeInt = 5
-    penalty: float = 1e-5
+    lr: Rate = 1e-3
+    lr_divisions: Whole = 5
+    penalty: Weight = 1e-5
 
 
 class UHeMIS(Method[UHeMISConfig]):

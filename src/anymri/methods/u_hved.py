@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from anymri.bounds import Rate, Size, Slope, Weight, Whole, Widths
 from anymri.losses.reconstruction import gaussian_kl, masked_mean_squared_error, weight_penalty
 from anymri.losses.segmentation import cross_entropy, dice_squared_prediction
 from anymri.nn.blocks import ResizeRule
@@ -59,15 +59,15 @@ class UHVEDConfig(MethodConfig):
         Weight of the penalty on squared weights.
     """
 
-    widths: tuple[PositiveInt, ...] = (8, 16, 32, 64)
-    slope: float = 0.02
+    widths: Widths = (8, 16, 32, 64)
+    slope: Slope = 0.02
     resize: ResizeRule = "centred"
-    kl_weight: NonNegativeFloat = 0.1
-    reconstruction_weight: NonNegativeFloat = 0.1
-    kl_stride: PositiveInt = 1
-    lr: PositiveFloat = 1e-3
-    lr_divisions: NonNegativeInt = 5
-    penalty: float = 1e-5
+    kl_weight: Weight = 0.1
+    reconstruction_weight: Weight = 0.1
+    kl_stride: Size = 1
+    lr: Rate = 1e-3
+    lr_divisions: Whole = 5
+    penalty: Weight = 1e-5
 
 
 class UHVED(Method[UHVEDConfig]):

@@ -7,10 +7,10 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymri.bounds import Depth, Layers, Rate, Weight, Width
 from anymri.losses.reconstruction import masked_l1
 from anymri.losses.segmentation import (
     binary_cross_entropy,
@@ -73,19 +73,19 @@ class UNetConfig(MethodConfig):
         Learning rate and decay of the optimiser.
     """
 
-    width: PositiveInt = 32
-    max_width: PositiveInt = 320
-    depth: PositiveInt = 5
-    blocks: PositiveInt = 2
+    width: Width = 32
+    max_width: Width = 320
+    depth: Depth = 5
+    blocks: Layers = 2
     residual: bool = False
     deep_supervision: bool = True
     missing: Literal["zero_fill", "modality_dropout"] = "modality_dropout"
     availability: Literal["none", "modulation"] = "none"
     targets: Literal["regions", "labels"] = "regions"
     dice: Literal["batch", "row"] = "batch"
-    completion: NonNegativeFloat = 0.0
-    lr: PositiveFloat = 1e-3
-    weight_decay: NonNegativeFloat = 1e-4
+    completion: Weight = 0.0
+    lr: Rate = 1e-3
+    weight_decay: Weight = 1e-4
 
     @property
     def widths(self) -> tuple[int, ...]:

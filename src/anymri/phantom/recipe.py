@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from anymri.bounds import Seed, WrongSetting, fill
 from anymri.data.split import Split, write_split
 from anymri.errors import UserError
 from anymri.phantom.dataset import write_subjects
 from anymri.phantom.settings import PhantomSettings
 from anymri.phantom.subject import checksum, make_subject, subject_id
+from anymri.settings_file import read_yaml
 
 __all__ = ["PhantomRecipe", "generate_recipe", "read_recipe", "verify_recipe"]
 
@@ -48,6 +53,19 @@ class PhantomRecipe:
         return [subject_id(index) for index in range(start, stop)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _RecipeFile:
+    """Content of a recipe's file."""
+
+    name: str
+    seed: Seed
+    settings: dict[str, Any]
+    train: Annotated[int, Field(ge=0, le=50_000)]
+    test: Annotated[int, Field(ge=0, le=50_000)]
+    layout: str
+    sha256: dict[str, str]
+
+
 def read_recipe(name_or_path: str | Path) -> PhantomRecipe:
     """Read a recipe that comes with the package (``"phantom40"``) or a file of the same form.
 
@@ -56,28 +74,28 @@ def read_recipe(name_or_path: str | Path) -> PhantomRecipe:
     UserError
         If there is no such recipe or its content is not one.
     """
-    import yaml
-
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = Path(str(resources.files("anymri") / "recipes" / f"{name_or_path}.yaml"))
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{name_or_path}: no such phantom recipe; give a .yaml file or phantom40")
+    values = read_yaml(path, "give a phantom recipe")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return PhantomRecipe(
-            name=content["name"],
-            path=path,
-            seed=content["seed"],
-            settings=PhantomSettings(**content["settings"]),
-            train=content["train"],
-            test=content["test"],
-            layout=content["layout"],
-            sha256=content["sha256"],
-        )
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+        content = fill(_RecipeFile, values)
+        settings = fill(PhantomSettings, content.settings)
+    except WrongSetting as wrong:
+        reason = f"{wrong.key} = {wrong.value}: {wrong.reason}"
         raise UserError(f"{path}: not a phantom recipe ({reason}); see recipes/phantom40.yaml for the form") from None
+    return PhantomRecipe(
+        name=content.name,
+        path=path,
+        seed=content.seed,
+        settings=settings,
+        train=content.train,
+        test=content.test,
+        layout=content.layout,
+        sha256=content.sha256,
+    )
 
 
 def _compare(recipe: PhantomRecipe, digests: dict[int, str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
+from pydantic import ConfigDict
 
 from anymri.errors import UserError
 
@@ -99,6 +101,8 @@ class PhantomSettings:
     UserError
         If a value is out of range.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     spacing_mm: float = 2.0
     pathology: str = "glioma"

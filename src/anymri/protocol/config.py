@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
+from anymri.bounds import LARGEST, WrongSetting, fill, short
 from anymri.types import Stage, UserError
 
 __all__ = ["ConfigT", "MethodConfig", "Preset"]
@@ -47,15 +48,14 @@ class MethodConfig:
         known = [entry.name for entry in fields(cls)]
         for key in values:
             if key not in known:
+                key = short(key, plain=True)
                 close = get_close_matches(key, known, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
                 raise UserError(f"unknown key method.config.{key}; {hint}")
         try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"method.config.{place} = {first['input']!r}: {first['msg']}") from None
+            return fill(cls, values, LARGEST)
+        except WrongSetting as wrong:
+            raise UserError(f"method.config.{wrong.key} = {wrong.value}: {wrong.reason}") from None
 
 
 #: Settings of a method.

@@ -10,11 +10,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
+from anymri.bounds import WrongSetting, fill
 from anymri.config import RunConfig, validate_run_config
 from anymri.errors import UserError
+from anymri.settings_file import read_yaml
 
 __all__ = ["PublishedTable", "Recipe", "list_recipes", "load_recipe"]
 
@@ -90,7 +91,7 @@ def list_recipes() -> list[tuple[str, str]]:
     names = []
     for path in sorted(_folder().glob("*/*.yaml")):
         # A plain run configuration may lie here too; a recipe is what has published numbers.
-        if "published" in yaml.safe_load(path.read_text(encoding="utf-8")):
+        if "published" in read_yaml(path):
             names.append((path.parent.name, path.stem))
     return names
 
@@ -113,8 +114,6 @@ def load_recipe(method: str, dataset: str) -> Recipe:
         known = ", ".join(f"{m}/{d}" for m, d in list_recipes())
         raise UserError(f"no recipe {method}/{dataset}; known: {known}")
     try:
-        return TypeAdapter(Recipe).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {place}: {first['msg']}; follow recipes/u_hved/brats2018.yaml") from None
+        return fill(Recipe, read_yaml(path))
+    except WrongSetting as wrong:
+        raise UserError(f"{path}: {wrong.key}: {wrong.reason}; follow recipes/u_hved/brats2018.yaml") from None

@@ -39,6 +39,7 @@ from anymri.data.datasets.info import DatasetInfo
 from anymri.data.datasets.layout import FolderLayout, check_root, check_subject_id
 from anymri.data.selectors import select
 from anymri.modalities import MODALITIES
+from anymri.settings_file import read_yaml
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
 
 __all__ = ["INFOS", "LAYOUT", "index_folder", "index_patterns", "read_folder_spec", "with_file_values", "write_folder"]
@@ -126,13 +127,7 @@ def _read_description(root: Path) -> dict[str, Any]:
     path = root / DESCRIPTION
     if not path.is_file():
         return {}
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not readable as YAML ({reason}); see the reference of formats") from None
+    values = read_yaml(path, "see the reference of formats")
     if not isinstance(values, dict):
         raise UserError(f"{path}: is no list of keys and values; write e.g. modalities: [t1, flair]")
     unknown = [key for key in values if key not in _KEYS]
