@@ -16,9 +16,9 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import Field, TypeAdapter, ValidationError
 
 __all__ = [
-    "LARGEST", "Batch", "Count", "Counts", "Depth", "Layers", "LayersByLevel", "Overlap", "PositiveNumber", "Rate",
-    "Samples", "Seed", "Share", "Size", "Slope", "SpacingMm", "Threads", "Triple", "Weight", "Weights", "Whole",
-    "Width", "Widths", "WrongSetting", "fill", "short",
+    "COARSEST_MM", "FINEST_MM", "LARGEST", "Batch", "Count", "Counts", "Depth", "Layers", "LayersByLevel", "Overlap",
+    "PositiveNumber", "Rate", "Samples", "Seed", "Share", "Size", "Slope", "SpacingMm", "Threads", "Triple", "Weight",
+    "Weights", "Whole", "Width", "Widths", "WrongSetting", "fill", "short",
 ]  # fmt: skip
 
 #: Voxels along one side of a window or image.
@@ -54,8 +54,9 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Overlap = Annotated[float, Field(ge=0, le=0.99, allow_inf_nan=False)]
 #: Slope of a leaky rectifier below zero.
 Slope = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
-#: Edge of a voxel: from specimens under a microscope coil to thick slices with gaps.
-SpacingMm = Annotated[float, Field(ge=0.02, le=100, allow_inf_nan=False)]
+#: Edge of a voxel in mm: from specimens in a coil of their own to thick slices with gaps.
+FINEST_MM, COARSEST_MM = 0.02, 100
+SpacingMm = Annotated[float, Field(ge=FINEST_MM, le=COARSEST_MM, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 #: Threads or processes.
 Threads = Annotated[int, Field(ge=1, le=1024)]

@@ -12,10 +12,12 @@ from typing import Any
 
 from anymri.errors import UserError
 
-__all__ = ["check_file", "parse_yaml", "read_text", "read_yaml"]
+__all__ = ["MOST_TABLE_BYTES", "check_file", "parse_yaml", "read_text", "read_yaml"]
 
 #: Bytes of a file of settings; the largest that come with the package have 20,000.
 MOST_BYTES = 4 * 2**20
+#: Bytes of a table of subjects or lesions.
+MOST_TABLE_BYTES = 64 * 2**20
 #: Lists within lists, or sections within sections.
 MOST_NESTED = 50
 #: Values of a file, each counted as often as it is referred to.
@@ -24,7 +26,12 @@ MOST_VALUES = 200_000
 LONGEST_NUMBER = 100
 
 
-def read_text(path: Path | str, most_bytes: int = MOST_BYTES, remedy: str = "give a settings file") -> str:
+def read_text(
+    path: Path | str,
+    most_bytes: int = MOST_BYTES,
+    remedy: str = "give a settings file",
+    what: str = "cannot be read",
+) -> str:
     """Text of a file in UTF-8.
 
     Parameters
@@ -32,8 +39,8 @@ def read_text(path: Path | str, most_bytes: int = MOST_BYTES, remedy: str = "giv
     path : path-like
     most_bytes : int
         Larger files are refused unread.
-    remedy : str
-        End of the messages.
+    remedy, what : str
+        End of the messages, and what they say first.
 
     Raises
     ------
@@ -42,17 +49,22 @@ def read_text(path: Path | str, most_bytes: int = MOST_BYTES, remedy: str = "giv
     """
     path = Path(path)
     try:
-        check_file(path, most_bytes, remedy)
+        check_file(path, most_bytes, remedy, what)
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError, as is text of another encoding
         reason = getattr(error, "strerror", None) or "not text in UTF-8"
-        raise UserError(f"{path}: cannot be read ({reason}); {remedy}") from None
+        raise UserError(f"{path}: {what} ({reason}); {remedy}") from None
     if "\0" in text:
-        raise UserError(f"{path}: cannot be read (holds NUL bytes, is not text); {remedy}")
+        raise UserError(f"{path}: {what} (holds NUL bytes, is not text); {remedy}")
     return text
 
 
-def check_file(path: Path, most_bytes: int = MOST_BYTES, remedy: str = "give a settings file") -> None:
+def check_file(
+    path: Path,
+    most_bytes: int = MOST_BYTES,
+    remedy: str = "give a settings file",
+    what: str = "cannot be read",
+) -> None:
     """Refuse what is no plain file (a device and a pipe have no end) or larger than such a file can be.
 
     Raises
@@ -65,7 +77,7 @@ def check_file(path: Path, most_bytes: int = MOST_BYTES, remedy: str = "give a s
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
         kind = "is a folder" if stat.S_ISDIR(facts.st_mode) else "is not a plain file"
-        raise UserError(f"{path}: cannot be read ({kind}); {remedy}")
+        raise UserError(f"{path}: {what} ({kind}); {remedy}")
     if facts.st_size > most_bytes:
         raise UserError(
             f"{path}: has {facts.st_size:,} bytes, more than the {most_bytes:,} that such a file may have; {remedy}"

@@ -200,3 +200,39 @@ def test_a_study_of_other_layouts_is_recognised(
 ) -> None:
     touch(tmp_path, *(f"{folder}/{name}" for name in files))
     assert list(find_study(tmp_path / folder).images) == codes
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"subject,t1\na,x.nii\0\n", "holds NUL bytes"),
+        (b"subject,t1\na," + b"x" * 200_000 + b"\n", "field larger than field limit"),
+        (b"subject,t1\n" + b'a,"' + b"\n" * 150_000, "field larger than field limit"),
+    ],
+)
+def test_tables_with_cells_without_end_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "s.csv").write_bytes(content)
+    with pytest.raises(UserError, match=words) as caught:
+        read_subjects(tmp_path / "s.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_tables_without_end_are_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "s.csv").open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(UserError, match="more than the 67,108,864"):
+        read_subjects(tmp_path / "s.csv")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="not a plain file"):
+        read_subjects(tmp_path / "zero.csv")
+
+
+def test_tables_of_too_many_lines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anymri.data.index.MOST_SUBJECTS", 2)
+    touch(tmp_path, "x.nii", "y.nii", "z.nii")
+    (tmp_path / "s.csv").write_text("subject,t1\na,x.nii\nb,y.nii\n")
+    assert len(read_subjects(tmp_path / "s.csv")) == 2
+    with (tmp_path / "s.csv").open("a") as file:
+        file.write("c,z.nii\n")
+    with pytest.raises(UserError, match="more than 2 lines"):
+        read_subjects(tmp_path / "s.csv")

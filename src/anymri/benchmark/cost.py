@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anymri.files import replace_text
+from anymri.settings_file import MOST_TABLE_BYTES, check_file
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def read_costs(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
+        check_file(path, MOST_TABLE_BYTES)
         costs = pd.read_csv(path)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

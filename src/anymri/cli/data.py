@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anymri.cli.options import Between, Json, Quiet, Seed, Workers, key_values, say
+from anymri.cli.options import Json, Quiet, Seed, Workers, finite, key_values, say
 from anymri.errors import UserError
 
 
@@ -56,7 +56,11 @@ Spacing = Annotated[
 Memory = Annotated[
     float | None,
     typer.Option(
-        "--memory", click_type=Between(0.001, 1e6), help="GiB a training step may take; default: 60 % of what is free."
+        "--memory",
+        min=0.001,
+        max=1e6,
+        callback=finite,
+        help="GiB a training step may take; default: 60 % of what is free.",
     ),
 ]
 Override = Annotated[
@@ -207,7 +211,7 @@ def split(
     validation: Annotated[
         float,
         typer.Option(
-            "--validation", click_type=Between(0, 0.9), help="--folds: share of the other folds for validation."
+            "--validation", min=0, max=0.9, callback=finite, help="--folds: share of the other folds for validation."
         ),
     ] = 0.0,
     stratify: Annotated[
@@ -265,7 +269,7 @@ def preprocess(
     spacing: Annotated[
         float | None,
         typer.Option(
-            "--spacing", click_type=Between(0.02, 100), help="Isotropic voxel edge in mm; default: as stored."
+            "--spacing", min=0.02, max=100, callback=finite, help="Isotropic voxel edge in mm; default: as stored."
         ),
     ] = None,
     plan: Annotated[

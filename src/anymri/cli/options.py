@@ -6,7 +6,6 @@ import json
 import math
 from typing import Annotated, Any
 
-import click
 import typer
 
 from anymri.errors import UserError
@@ -15,15 +14,11 @@ from anymri.errors import UserError
 LARGEST_SEED = 2**63 - 1
 
 
-class Between(click.FloatRange):
-    """Finite number between two bounds: click itself lets NaN through every bound."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The number, or click's refusal."""
-        number = super().convert(value, param, ctx)
-        if number != number:
-            self.fail(f"{value} is no number", param, ctx)
-        return number
+def finite(value: float | None) -> float | None:
+    """The number itself; NaN, which every bound lets through, is refused."""
+    if value is not None and value != value:
+        raise typer.BadParameter("nan is no number")
+    return value
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else to standard output.")]

@@ -9,12 +9,12 @@ import typer
 
 from anymri.cli.options import (
     LARGEST_SEED,
-    Between,
     Device,
     Json,
     Precision,
     Quiet,
     Threads,
+    finite,
     metric_set,
     say,
     use_threads,
@@ -98,7 +98,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65_536, help="Windows at a time.")] = 1,
     overlap: Annotated[
         float,
-        typer.Option("--overlap", click_type=Between(0, 0.99), help="Share that neighbouring windows have in common."),
+        typer.Option(
+            "--overlap", min=0, max=0.99, callback=finite, help="Share that neighbouring windows have in common."
+        ),
     ] = 0.5,
     window: Annotated[
         str | None, typer.Option("--window", help="Size D,H,W in voxels, e.g. 64,64,64; default: that of the training.")

@@ -19,7 +19,7 @@ from anymri.data.selectors import parse_source, source_files
 from anymri.data.study_files import StudyFiles, find_study
 from anymri.files import make_folder, replace_file
 from anymri.modalities import MODALITIES
-from anymri.settings_file import read_text
+from anymri.settings_file import MOST_TABLE_BYTES, read_text
 from anymri.types import Subject, UserError
 
 __all__ = [
@@ -30,8 +30,8 @@ __all__ = [
 _COLUMNS = ("subject", "patient", "site", "label")
 #: Written where any subject has it.
 _CLASS = "class_label"
-#: Bytes and lines of a table of subjects.
-MOST_BYTES, MOST_SUBJECTS = 256 * 2**20, 1_000_000
+#: Lines of a table of subjects.
+MOST_SUBJECTS = 1_000_000
 
 
 def index_dataset(
@@ -186,12 +186,13 @@ def read_subjects(path: Path | str, *, check_files: bool = True) -> list[Subject
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: does not exist; make it with `anymri index`")
-    text = read_text(path, MOST_BYTES, "expected a table of subjects, comma-separated text in UTF-8")
+    remedy = "expected comma-separated text in UTF-8"
+    text = read_text(path, MOST_TABLE_BYTES, remedy, what="not a readable table")
     try:
         reader = csv.reader(io.StringIO(text, newline=""))
         rows = list(islice(((reader.line_num, row) for row in reader if any(row)), MOST_SUBJECTS + 2))
     except csv.Error as error:
-        raise UserError(f"{path}: not a readable table ({error}); expected comma-separated text in UTF-8") from None
+        raise UserError(f"{path}: not a readable table ({error}); {remedy}") from None
     if len(rows) > MOST_SUBJECTS + 1:
         raise UserError(f"{path}: has more than {MOST_SUBJECTS:,} lines; divide the table")
     if not rows:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.bounds import COARSEST_MM, FINEST_MM
 from anymri.data.cache import SUBJECT_FACTS, Cache, check_cache_name
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
@@ -144,7 +145,7 @@ def parse_spacing(spacing_mm: float | Sequence[float] | None) -> tuple[float, fl
     Raises
     ------
     UserError
-        If it is not one or three positive numbers.
+        If it is not one or three numbers between `FINEST_MM` and `COARSEST_MM`.
     """
     if spacing_mm is None:
         return None
@@ -152,8 +153,10 @@ def parse_spacing(spacing_mm: float | Sequence[float] | None) -> tuple[float, fl
         values = np.atleast_1d(np.asarray(spacing_mm, dtype=float))
     except ValueError:
         values = np.full(1, np.nan)
-    if values.shape not in ((1,), (3,)) or not np.isfinite(values).all() or values.min() <= 0:
-        raise UserError(f"spacing {spacing_mm}: is not one or three positive numbers of mm; write e.g. 2")
+    if values.shape not in ((1,), (3,)) or not ((values >= FINEST_MM) & (values <= COARSEST_MM)).all():
+        raise UserError(
+            f"spacing {spacing_mm}: is not one or three numbers of mm, {FINEST_MM:g} to {COARSEST_MM:g}; write e.g. 2"
+        )
     d, h, w = np.broadcast_to(values, 3).tolist()
     return d, h, w
 

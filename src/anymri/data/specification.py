@@ -93,13 +93,13 @@ def read_spec(table: Path | str) -> DataSpec:
     path = spec_path(table)
     if not path.exists():
         return GLIOMA
-    values = read_yaml(path, "make it anew with `anymri index`")
     try:
+        values = read_yaml(path)
         values.pop("dataset", None)
         regions = {name: tuple(labels) for name, labels in values.pop("regions").items()}
         labels = {str(name): int(value) for name, value in values.pop("labels").items()}
         ignore = values.get("ignore")
         return DataSpec(tuple(values["modalities"]), labels, regions, None if ignore is None else int(ignore))
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (UserError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = str(error).removeprefix(f"{path}: ").partition(";")[0] or type(error).__name__
         raise UserError(f"{path}: is not a specification ({reason}); make it anew with `anymri index`") from None

@@ -198,7 +198,7 @@ def _strata(subjects: Sequence[Subject], patients: Mapping[str, str], by: str | 
 
 def _named_shares(fractions: Sequence[float]) -> dict[str, float]:
     shares = tuple(float(share) for share in fractions)
-    if len(shares) != len(PARTS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+    if len(shares) != len(PARTS) or min(shares) < 0 or not abs(sum(shares) - 1) <= 1e-6:
         raise UserError(
             f"fractions {shares}: must be the shares of {', '.join(PARTS)} and add up to 1, e.g. 0.7,0.1,0.2"
         )

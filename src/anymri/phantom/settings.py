@@ -122,7 +122,7 @@ class PhantomSettings:
     unaligned: bool = False
 
     def __post_init__(self) -> None:
-        number = isinstance(self.spacing_mm, int | float) and math.isfinite(self.spacing_mm)
+        number = type(self.spacing_mm) is not bool and isinstance(self.spacing_mm, int | float)
         if not number or not 0.5 <= self.spacing_mm <= 8:
             raise UserError(f"phantom: spacing {self.spacing_mm} mm is not possible; choose 0.5 to 8 mm")
         if self.pathology not in PATHOLOGIES:

@@ -21,6 +21,7 @@ from anymri.data.datasets.info import DatasetInfo, unlabelled_spec
 from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, write_files
 from anymri.data.datasets.spellings import image_ending
 from anymri.files import replace_file
+from anymri.settings_file import MOST_TABLE_BYTES, check_file
 from anymri.types import GLIOMA, Subject, UserError
 
 __all__ = ["INFOS", "NAMES", "find_sessions", "index_bids", "write_bids"]
@@ -127,6 +128,7 @@ def _session_name(path: Path) -> str:
 def _read_sites(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
+    check_file(path, MOST_TABLE_BYTES)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
         rows = csv.DictReader(handle, delimiter="\t")
         return {

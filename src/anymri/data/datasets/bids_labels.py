@@ -16,6 +16,7 @@ from typing import Any
 
 from anymri.data.datasets.bids_names import entities_of
 from anymri.data.datasets.spellings import image_ending
+from anymri.settings_file import MOST_TABLE_BYTES, check_file
 from anymri.types import UserError
 
 __all__ = ["find_label"]
@@ -127,6 +128,7 @@ def _names_beside(root: Path, path: Path) -> list[str]:
         tables.append(_data_set(root, path) / "dseg.tsv")
     for table in tables:
         if table.is_file():
+            check_file(table, MOST_TABLE_BYTES)
             with table.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
                 rows = list(csv.DictReader(handle, delimiter="\t"))
             return [str(row.get("name") or row.get("abbreviation") or "") for row in rows]

@@ -24,6 +24,7 @@ from anymri.data.datasets.layout import check_root, check_subject_id, make_array
 from anymri.data.formats import write_dicom
 from anymri.data.selectors import select
 from anymri.files import make_folder, replace_file, replace_folder
+from anymri.settings_file import MOST_TABLE_BYTES, check_file
 from anymri.types import DataSpec, Subject, UserError
 
 __all__ = ["INFOS", "index_duke_liver", "write_duke_liver"]
@@ -81,6 +82,7 @@ def _read_key(path: Path) -> list[tuple[str, str, str]]:
     """Patient (four digits), series and letter of each line."""
     if not path.is_file():
         raise UserError(f"{path.parent}: no subject found; expected SegmentationKey.csv in folders as downloaded")
+    check_file(path, MOST_TABLE_BYTES)
     with path.open(newline="", encoding="utf-8-sig") as handle:
         rows = list(csv.DictReader(handle))
     try:
