@@ -10,7 +10,7 @@ GPU ?=
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo demo-train test lint mutants lock clean
+.PHONY: demo demo-train test lint mutants lock sbom audit clean
 .DEFAULT_GOAL := demo
 
 .venv/.ok: pyproject.toml constraints.txt requirements.lock torch.lock tools/set_up.py
@@ -48,6 +48,15 @@ mutants: .venv/.ok
 UV ?= uv
 lock: .venv/.ok
 	$(BIN)/python tools/write_lock.py --uv "$(UV)"
+
+# Software bill of materials (CycloneDX).
+sbom: .venv/.ok
+	$(BIN)/python tools/sbom.py -o anymri.cdx.json
+
+# Compare what is installed with advisories that were downloaded before: make audit ADVISORIES=all.zip
+ADVISORIES ?=
+audit: .venv/.ok
+	@$(BIN)/python tools/audit.py "$(ADVISORIES)"
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -28,7 +28,7 @@ def resolve(uv: str) -> str:
         out = Path(folder, "resolved.txt")
         command = [
             uv, "pip", "compile", "pyproject.toml", *extras, "--constraint", "constraints.txt", "--generate-hashes",
-            "--universal", "--python-version", "3.11", "--no-header", "--no-annotate", "--quiet",
+            "--universal", "--python-version", "3.11", "--no-header", "--quiet",
             "--output-file", str(out),
         ]  # fmt: skip
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
