@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,19 +76,17 @@ def read_map(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
     import nibabel
 
-    try:
-        folder = resources.files("nilearn.datasets") / "data"
-    except ModuleNotFoundError:
-        raise UserError(
-            "nilearn, which brings the average brain, is not installed; run: pip install 'anymri[phantom]'"
-        ) from None
-    file = folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-    if not file.is_file():
-        raise UserError(f"{file}: the template is missing; reinstall nilearn 0.12 or later")
-    with resources.as_file(file) as path:
-        image = nibabel.nifti1.Nifti1Image.from_filename(path)
-        affine = np.asarray(image.affine, np.float64)
-        return np.ascontiguousarray(from_native(np.asarray(image.dataobj), affine)) / 255.0, affine
+    # Found, not imported: nilearn brings scikit-learn and all of scipy.stats, seconds for every process.
+    nilearn = find_spec("nilearn")
+    if nilearn is None or nilearn.origin is None:
+        raise UserError("nilearn, which brings the average brain, is not installed; run: pip install 'anymri[phantom]'")
+    folder = Path(nilearn.origin).parent / "datasets" / "data"
+    path = folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    if not path.is_file():
+        raise UserError(f"{path}: the template is missing; reinstall nilearn 0.12 or later")
+    image = nibabel.nifti1.Nifti1Image.from_filename(path)
+    affine = np.asarray(image.affine, np.float64)
+    return np.ascontiguousarray(from_native(np.asarray(image.dataobj), affine)) / 255.0, affine
 
 
 @lru_cache(maxsize=2)
