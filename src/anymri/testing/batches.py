@@ -21,6 +21,9 @@ SUBSETS = torch.stack([GLIOMA.available(subset) for subset in GLIOMA.subsets()])
 #: another brain with huge values betrays a box or statistics, also where NaN is filtered out.
 POISONS = ("NaN", "zeros", "another brain")
 
+#: The fewest voxels in which every label has some of its own (see `make_batch`), and three axes of which two differ.
+SMALL = (8, 8, 12)
+
 
 def size_for(method: Method) -> tuple[int, int, int]:
     """A small window the method accepts: twice what it must be a multiple of along every axis."""
@@ -29,7 +32,7 @@ def size_for(method: Method) -> tuple[int, int, int]:
 
 
 def smallest_size(method: Method, accepts: Callable[[tuple[int, int, int]], bool]) -> tuple[int, int, int]:
-    """Fewer slices than `size_for`, at less cost, if the network computes something finite from so few.
+    """A window of fewer voxels than `size_for`, at less cost, if the network computes something finite from it.
 
     Parameters
     ----------
@@ -37,13 +40,15 @@ def smallest_size(method: Method, accepts: Callable[[tuple[int, int, int]], bool
     accepts : callable
         Tries a size: whether the result is finite. An error means no.
     """
-    usual = size_for(method)
+    usual, steps = size_for(method), divisors(method)
     within_slices = method.spatial_dims == 2
-    flat = (4 if within_slices else max(8, divisors(method)[0]), *usual[1:])
-    if within_slices or method.patch is None:
+    sizes = [(4 if within_slices else max(8, steps[0]), *usual[1:])]
+    if not within_slices and max(steps) <= 4:  # a few voxels are left at the deepest level
+        sizes.insert(0, SMALL)
+    for size in sizes if within_slices or method.patch is None else ():
         with suppress(Exception):  # a kernel or padding larger than the deepest level
-            if accepts(flat):
-                return flat
+            if accepts(size):
+                return size
     return usual
 
 

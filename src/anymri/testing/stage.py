@@ -45,8 +45,9 @@ def begin_stage(method: Method, stage: Stage, batch: Batch) -> dict[str, list[di
     }
     method.train()
     trained = {id(parameter) for groups in turns.values() for group in groups for parameter in group["params"]}
-    for part in frozen_parts(method, trained):
-        part.eval()
+    if not trained.issuperset(map(id, method.parameters())):  # looking for frozen parts takes its time
+        for part in frozen_parts(method, trained):
+            part.eval()
     return turns
 
 
