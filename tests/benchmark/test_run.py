@@ -2,12 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pandas as pd
 import pytest
+from apart import SERVER
 from command_line import refused, run
 from small_cohort import write_cache
 
@@ -71,14 +70,14 @@ def test_everything_is_left_in_the_folder(unbroken):
 
 def test_a_killed_benchmark_goes_on_to_the_same_table(unbroken, plan, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "anymri.cli", "benchmark", str(plan(40)), "-o", str(out), "--no-estimate", "-q"]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = SERVER.Process(target=run, args=("benchmark", plan(40), "-o", out, "--no-estimate", "-q"))
+    process.start()
     # Killed while a network trains: after its first checkpoint, before its weights.
     while not list(out.glob("runs/unet*/checkpoint.json")):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
     assert not (out / "results.parquet").exists()
     assert run("benchmark", plan(40), "-o", out, "--no-estimate", "-q").code == 0
     pd.testing.assert_frame_equal(table(out), table(unbroken))

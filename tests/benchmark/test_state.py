@@ -1,12 +1,10 @@
 """Numbers that other code made are marked or made anew."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pyarrow.parquet as parquet
 import pytest
+from apart import apart
 from command_line import run
 from small_cohort import write_cache
 
@@ -164,26 +162,20 @@ class Mine(UNet):
 
 
 @pytest.mark.slow
-def test_an_edited_plug_in_is_trained_anew(cohort, tmp_path):
+def test_an_edited_plug_in_is_trained_anew(cohort, tmp_path, monkeypatch):
     place = tmp_path / "site"
     told = place / "mine_system-1.0.dist-info"
     told.mkdir(parents=True)
     (told / "METADATA").write_text("Metadata-Version: 2.1\nName: mine_system\nVersion: 1.0\n")
     (told / "entry_points.txt").write_text("[anymri.methods]\nmine = mine_system:Mine\n")
     plan = write_plan(tmp_path, cohort, "mine")
-    path = os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.syspath_prepend(place)
     weights = []
     for factor, said in ((1, ""), ("1  # the same", ""), (-1, "made anew: other code trained them")):
         (place / "mine_system.py").write_text(SYSTEM.replace("FACTOR", str(factor)))
-        command = [sys.executable, "-m", "anymri.cli", "benchmark", str(plan), "-o", str(tmp_path / "out")]
-        done = subprocess.run(
-            [*command, "--no-estimate"],
-            capture_output=True,
-            encoding="utf-8",
-            check=True,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        )
-        assert (said in done.stderr) if said else ("made anew" not in done.stderr)
+        done = apart(run, "benchmark", plan, "-o", tmp_path / "out", "--no-estimate")
+        assert done.code == 0, done.err
+        assert (said in done.err) if said else ("made anew" not in done.err)
         weights.append(next(tmp_path.glob("out/runs/mine-*/model.safetensors")).read_bytes())
     assert weights[0] == weights[1] != weights[2]
 

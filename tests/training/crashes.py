@@ -1,6 +1,6 @@
-"""Program of `test_resume`: train in forked children that die, resume them, print what they end with as JSON.
+"""Crashes for `test_resume`: train in forked children that die, resume them, tell what they end with.
 
-One process imports torch once and never trains itself; every child is a process of its own, killed for real.
+The process that forks never trains itself; every child is a process of its own, killed for real.
 """
 
 from __future__ import annotations
@@ -10,25 +10,21 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import conftest
-import matplotlib.figure  # noqa: F401 - imported here once, not in every child
 import torch
+from small_cohort import write_cache
 
-import anymri.evaluation.metrics
-import anymri.inference.sliding_window  # noqa: F401 - likewise
 import anymri.training.loop as loop
 from anymri import methods
 from anymri.config import validate_run_config
 from anymri.training.checkpoint import CheckpointStore
-from anymri.training.log import read_log
+from anymri.training.code import training_code
+from anymri.training.log import draw_progress, read_log
 
-methods.METHODS["hooked"] = "hooked:Hooked"
 STEPS = (
     "state: write",
     "state: sync",
@@ -93,9 +89,12 @@ def die_after(step: str, occurrence: int) -> None:
     CheckpointStore.after_step = staticmethod(hook)
 
 
-def main(folder: Path, precision: str, occurrence: int) -> None:
+def crash_and_resume(folder: Path, precision: str, occurrence: int) -> dict[str, dict]:
+    """Of runs by how they died: ``results`` after they were resumed, and whether each of their ``deaths`` came."""
     torch.set_num_threads(1)
-    settings = config(conftest.write_cache(folder / "balls"), precision)
+    methods.METHODS["hooked"] = "hooked:Hooked"
+    training_code(methods.get_method("hooked"))  # read here once, not in every child
+    settings = config(write_cache(folder / "balls"), precision)
 
     def run(name: str, prepare: Callable[[], None] = lambda: None) -> int:
         def work() -> None:
@@ -109,6 +108,7 @@ def main(folder: Path, precision: str, occurrence: int) -> None:
     assert finish(run("unbroken")) == 0
     duration = time.monotonic() - begin
     results["unbroken"] = result(folder / "unbroken")
+    draw_progress(folder / "unbroken")  # what drawing loads is there for every further child
     for step in STEPS:
         deaths[step] = [finish(run(step, lambda s=step: die_after(s, occurrence))) == signal.SIGKILL]
         assert not (folder / step / "model.safetensors").exists()
@@ -129,8 +129,4 @@ def main(folder: Path, precision: str, occurrence: int) -> None:
     deaths["before weights"] = [finish(run("before weights", stop_before_weights)) == signal.SIGKILL]
     assert finish(run("before weights")) == 0
     results["before weights"] = result(folder / "before weights")
-    print(json.dumps({"results": results, "deaths": deaths, "seconds": duration}))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    return {"results": results, "deaths": deaths}

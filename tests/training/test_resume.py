@@ -1,12 +1,10 @@
 """A run that was killed ends in the same weights, bit for bit, as one that was not."""
 
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from apart import apart
+from crashes import crash_and_resume
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -15,13 +13,7 @@ import pytest
     [pytest.param("32", 2, id="32"), pytest.param("bf16", 1, id="bf16", marks=pytest.mark.slow)],
 )
 def test_killed_runs_end_in_the_weights_of_an_unbroken_one(tmp_path, precision, occurrence):
-    program = Path(__file__).with_name("crashes.py")
-    command = [sys.executable, str(program), str(tmp_path), precision, str(occurrence)]
-    path = os.pathsep.join(filter(None, [str(program.parents[1]), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    told = apart(crash_and_resume, tmp_path, precision, occurrence)
     # Every injected death happened; a kill at a random time may find the run finished, but not all three.
     assert all(all(died) for name, died in told["deaths"].items() if name != "killed")
     assert any(told["deaths"]["killed"])
