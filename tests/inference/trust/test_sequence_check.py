@@ -10,11 +10,33 @@ from scipy import ndimage
 
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import Volume, read_image
+from anymri.inference.trust import sequence_check
 from anymri.inference.trust.sequence_check import check_sequences, refuse_wrong_labels
 from anymri.phantom import PhantomSettings, make_subject
 from anymri.types import UserError
 
 SPACING_MM = 4.0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _judged_once():
+    """An image is judged once, under whatever names it comes: judges are told the image and its voxels' size alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("judge_appearance", "why_no_image"):
+            patch.setattr(sequence_check, name, once(getattr(sequence_check, name)))
+        yield
+
+
+def once(judge):
+    known = {}
+
+    def judged(array, spacing_mm):
+        key = id(array), tuple(spacing_mm)
+        if key not in known:
+            known[key] = array, judge(array, spacing_mm)  # keeping the array keeps its id from being used again
+        return known[key][1]
+
+    return judged
 
 
 def volume(array: np.ndarray, name: str = "image.nii.gz") -> Volume:
