@@ -27,10 +27,15 @@ from anymri.types import GLIOMA
 SUBSETS = GLIOMA.subsets()
 NAMES = [GLIOMA.subset_name(subset) for subset in SUBSETS]
 WINDOW = (16, 16, 16)
-#: Settings for methods that take whole slices: few windows, few channels.
+#: Settings for methods that take whole slices: few windows, few channels; and fewer levels for those of most modules.
 SMALLER: dict[str, dict] = {
-    name: {"size": (96, 96), "width": 2, "hidden": 8, "heads": 2, "layers": 1, "mlp": 8, "judge_width": 2}
-    for name in ("resvit", "resvit_unified")
+    **{
+        name: {"size": (96, 96), "width": 2, "hidden": 8, "heads": 2, "layers": 1, "mlp": 8, "judge_width": 2}
+        for name in ("resvit", "resvit_unified")
+    },
+    "rfnet": {"widths": (4, 8, 12), "hidden": 16},
+    "robust_seg": {"widths": (4, 8, 12), "style_widths": (4, 4, 4)},
+    "u_hved": {"widths": (4, 8, 12)},
 }
 
 
