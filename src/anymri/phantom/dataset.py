@@ -193,7 +193,9 @@ def run_all(make: partial, indices: list[int], workers: int, progress: bool) -> 
                 digests.update([make(index)])
                 bar.advance()
             return digests
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        context = get_context("forkserver")  # torch is imported once for all workers
+        context.set_forkserver_preload([__name__])
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
             for result in pool.map(make, indices):
                 digests.update([result])
                 bar.advance()
