@@ -280,7 +280,7 @@ def test_a_build_that_was_killed_ends_in_the_same_bytes(tmp_path):
     assert not _session(process.pid)
     (tmp_path / "killed" / ".s9.npy.1.part").write_bytes(b"half")
     for name in ("killed", "whole"):
-        subprocess.run([*command, str(tmp_path / name)], check=True)
+        preprocess(tmp_path / "subjects.csv", tmp_path / name, 0.6, progress=False)
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     assert whole == {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()}
     assert len(whole) == 2 * len(subjects) + 1
