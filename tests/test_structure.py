@@ -36,7 +36,6 @@ TOO_LONG = {
 }
 #: Circles that exist for type checkers alone: no import of theirs runs.
 CIRCLES_OF_TYPES = [
-    ["anymri.data.dicom.convert", "anymri.data.dicom.series", "anymri.data.dicom.slices"],
     ["anymri.data.nifti", "anymri.data.same_image"],
 ]
 #: Runs of eight or more equal lines in two files (tools/duplicates.py). Methods state their own settings: U-HeMIS and

@@ -448,8 +448,9 @@ def test_damaged_files_are_counted(tmp_path: Path) -> None:
     (tmp_path / "s" / "x.dcm").write_bytes(b"nonsense")
     (tmp_path / "s" / "notes.txt").write_text("nothing")
     assert scan_study(tmp_path / "s").damaged == 3
-    assert (
-        "3 DICOM files are damaged and could not be read; copy or export the study again" in find(tmp_path / "s").notes
+    assert find(tmp_path / "s").notes[-1] == (
+        "3 DICOM files are damaged and could not be read (1/IMG-0026.dcm, 1/IMG-0027.dcm, x.dcm); copy or export the "
+        "study again"
     )
 
 
@@ -483,7 +484,7 @@ def test_the_next_best_is_read_where_the_best_is_damaged(tmp_path: Path) -> None
     found = find(tmp_path / "s")
     assert found.images["t1"].source == "DICOM series 1"
     assert (
-        "T1-weighted: series 2 is not used: a file is damaged or cannot be decoded; export the series again"
+        "T1-weighted: series 2 is not used: IMG-0008.dcm is damaged or cannot be decoded; export the series again"
         in found.notes
     )
 

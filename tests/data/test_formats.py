@@ -149,7 +149,7 @@ def test_without_directions_left_and_right_are_a_guess(tmp_path: Path, name: str
     (tmp_path / name).write_bytes(b"\n".join(kept))
     volume = read_image(tmp_path / name)
     assert not volume.geometry.orientation_known
-    assert ["left and right" in note for note in volume.notes] == [True]
+    assert ["left and right" in note for note in volume.notes if "no voxel size" not in note] == [True]
 
 
 def test_a_negative_voxel_size_mirrors_with_a_note(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
         ("text.mha", "damaged or of another format"),
         ("huge.mha", "more than are read"),
         ("large.mha", "truncated"),
-        ("alone.nhdr", "damaged or of another format"),
+        ("alone.nhdr", "its data file alone.raw is missing"),
         ("none.mha", "no such file"),
         ("folder", "without a DICOM series"),
         ("none", "no such file"),

@@ -5,6 +5,8 @@ Everything that was mended or doubted becomes a sentence. What cannot be a scan 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -14,7 +16,13 @@ from numpy.typing import NDArray
 
 from anymri.types import UserError
 
-__all__ = ["Grid", "check_affine", "mend_header", "read_grid", "unit_mm"]
+__all__ = [
+    "MAX_VOXELS", "Grid", "check_affine", "check_size", "doubt_angles", "mend_header", "plausible", "read_grid",
+    "unit_mm", "working_bytes",
+]  # fmt: skip
+
+#: Largest volume that is read, in voxels (about 645 cubed).
+MAX_VOXELS = 2**28
 
 #: What is said of a file without an orientation.
 ORIENTATION_UNKNOWN = (
@@ -27,6 +35,14 @@ UNITS = {1: ("metre", 1e3), 2: ("millimetre", 1.0), 3: ("micrometre", 1e-3)}
 SCAN_SPACING_MM = (0.02, 50.0)
 #: Part of its length by which a voxel may differ between two fields; a head of 200 mm is then 2 mm longer or shorter.
 MAX_SPACING_ERROR = 0.01
+#: Largest code of a form: a template other than Talairach's and MNI's.
+MAX_FORM_CODE = 5
+#: Largest angle in degrees by which two axes may be off a right one without a word.
+MAX_ANGLE_ERROR = 1.0
+#: What is said of a file with more than padding behind its voxels.
+MORE_DATA = "the file holds more data than its header promises; the rest was not read"
+#: Bytes a voxel that reading takes beside the voxels as stored: as single precision, in order, and repaired.
+WORKING_BYTES = 12
 #: Excess of a quaternion's length over 1 that rounding in the writing program explains.
 MAX_QUATERNION_ERROR = 0.01
 
@@ -62,7 +78,7 @@ def mend_header(header: Any) -> list[str]:
     header : Nifti1Header or Nifti2Header
         Parsed without checks.
     """
-    notes = []
+    notes = _mend_codes(header)
     first = header.single_vox_offset
     if not first <= header["vox_offset"] < np.inf:  # NaN is not, either
         notes.append(f"the header's vox_offset ({header['vox_offset']:g}) is damaged; voxels were read from {first} on")
@@ -84,8 +100,34 @@ def mend_header(header: Any) -> list[str]:
             )
         sizes[0] = 1
     sizes[4:][~np.isfinite(sizes[4:])] = 0
+    notes += _doubt_bits(header)
+    if np.isinf(header["scl_slope"]):  # NaN is what programs write that know no scale factor
+        notes.append(f"the header's scale factor ({header['scl_slope']:g}) is damaged; values were read as stored")
     notes += _mend_quaternion(header)
     return notes
+
+
+def _mend_codes(header: Any) -> list[str]:
+    """Make codes of the forms that do not exist 1, or 0 where they are negative."""
+    notes = []
+    for name in ("qform_code", "sform_code"):
+        code = int(header[name])
+        if not 0 <= code <= MAX_FORM_CODE:
+            header[name] = int(code > 0)
+            notes.append(f"the header's {name} ({code}) does not exist; it was read as {int(code > 0)}")
+    return notes
+
+
+def _doubt_bits(header: Any) -> list[str]:
+    """A doubt where the header gives two types of voxels."""
+    try:
+        bits = 8 * int(header.get_data_dtype().itemsize)
+    except (HeaderDataError, KeyError):
+        return []  # no type that is read
+    if int(header["bitpix"]) in (bits, 0):
+        return []
+    other = f"{bits} bits by its datatype, which was used, and {header['bitpix']} by its bitpix"
+    return [f"the header gives two sizes of a value, {other}; values may be wrong"]
 
 
 def _mend_quaternion(header: Any) -> list[str]:
@@ -128,7 +170,7 @@ def read_grid(header: Any, shape: tuple[int, ...]) -> Grid:
     affine = _best_affine(header)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     factor = unit_mm(header)
-    if factor != 1 and not _plausible(sizes * factor) and _plausible(sizes):
+    if factor != 1 and not plausible(sizes * factor) and plausible(sizes):
         name = UNITS[int(header["xyzt_units"]) % 8][0]
         notes.append(
             f"the header's unit is {name}, in which voxels of {_numbers(sizes)} are no scan; read as millimetres"
@@ -186,6 +228,45 @@ def check_affine(source: str, affine: NDArray[np.float64]) -> None:
         raise UserError(f"{source}: its affine is not plausible (voxels of {_numbers(spacing)} mm); {remedy}")
 
 
+def doubt_angles(affine: NDArray[np.float64]) -> tuple[str, ...]:
+    """A doubt where the axes of an affine are not at right angles, as when a gantry was tilted.
+
+    Parameters
+    ----------
+    affine : ndarray, shape (4, 4)
+        Accepted by `check_affine`.
+    """
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    off = np.degrees(np.arcsin(np.clip(np.abs(axes.T @ axes - np.eye(3)).max(), 0, 1)))
+    if off <= MAX_ANGLE_ERROR:
+        return ()
+    text = f"its axes are up to {off:.1f} degrees off right angles, as from a tilted gantry"
+    return (f"{text}; shapes and distances may be wrong",)
+
+
+def check_size(source: str, size: Sequence[int], components: int, max_voxels: int) -> tuple[int, int, int]:
+    """Size of one greyscale volume.
+
+    Raises
+    ------
+    UserError
+        If it is none, or larger than `max_voxels`.
+    """
+    text = " x ".join(str(n) for n in size)
+    if components != 1:
+        raise UserError(f"{source}: has {components} values a voxel; give a plain greyscale volume")
+    if len(size) != 3 or min(size) < 2:
+        raise UserError(f"{source}: is not a volume ({text}); give one 3D volume")
+    if math.prod(size) > max_voxels:
+        raise UserError(f"{source}: its header promises {text} voxels, more than are read; crop or resample it")
+    return size[0], size[1], size[2]
+
+
+def working_bytes(shape: tuple[int, int, int], itemsize: int) -> int:
+    """Memory, in bytes, that reading a volume takes; known before anything is allocated."""
+    return math.prod(shape) * (itemsize + WORKING_BYTES)
+
+
 def _usable(affine: NDArray[np.float64]) -> bool:
     """Whether the axes of an affine are finite, not 0 and roughly at right angles."""
     if not np.isfinite(affine).all():
@@ -194,7 +275,8 @@ def _usable(affine: NDArray[np.float64]) -> bool:
     return bool(sizes.min() > 0 and abs(np.linalg.det(affine[:3, :3] / sizes)) >= 0.5)
 
 
-def _plausible(sizes_mm: NDArray[np.float64]) -> bool:
+def plausible(sizes_mm: NDArray[np.float64]) -> bool:
+    """Whether voxels can have these sizes in a scan of a head."""
     return bool(sizes_mm.min() >= SCAN_SPACING_MM[0] and sizes_mm.max() <= SCAN_SPACING_MM[1])
 
 

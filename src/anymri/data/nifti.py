@@ -6,16 +6,14 @@ file, and a gzip stream is never unpacked further than the header says.
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
@@ -23,11 +21,23 @@ from numpy.typing import DTypeLike, NDArray
 
 from anymri.data.formats import is_foreign, read_foreign
 from anymri.data.geometry import Geometry, from_native, to_native
-from anymri.data.header import Grid, check_affine, mend_header, read_grid, unit_mm
+from anymri.data.header import (
+    MAX_VOXELS,
+    MORE_DATA,
+    Grid,
+    check_affine,
+    doubt_angles,
+    mend_header,
+    read_grid,
+    unit_mm,
+    working_bytes,
+)  # fmt: skip
+from anymri.data.packing import GZIP_ERRORS, MAX_TRAILING_BYTES, PACKING_RATIO, is_padding
 from anymri.data.same_image import refuse_same
 from anymri.data.selectors import parse_source
 from anymri.data.values import image_values, label_values, slope_of
 from anymri.files import replace_file
+from anymri.memory import check_memory
 from anymri.types import UserError
 
 __all__ = [
@@ -42,14 +52,6 @@ __all__ = [
     "write_image",
 ]
 
-#: Largest volume that is read, in voxels (about 645 cubed).
-MAX_VOXELS = 2**28
-#: Deflate packs at most 1032 bytes into one.
-MAX_GZIP_RATIO = 1032
-#: Padding tolerated behind the voxels of a gzip stream, in bytes.
-MAX_TRAILING_BYTES = 2**20
-#: What a broken gzip stream raises; isal's stub declares its class as an instance.
-GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error, cast("Any", isal_zlib.IsalError))
 READ_ERRORS: tuple[type[Exception], ...] = (*GZIP_ERRORS, OSError, ImageFileError, ValueError)
 
 Kind = Literal["image", "label"]
@@ -98,6 +100,14 @@ def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = 
         If the file is missing, of an unknown format, truncated, not 3D, too large, has an unusable affine, holds
         infinite or constant values or NaN inside the image, or is a label map in place of an image or the reverse.
     """
+    try:
+        return _read_image(image, kind)
+    except MemoryError:
+        source = image if isinstance(image, (str, os.PathLike)) else "nibabel image"
+        raise UserError(f"{source}: there is too little memory to read it; close other programs, or crop it") from None
+
+
+def _read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind) -> Volume:
     recoded: Mapping[int, int] = {}
     header = None
     if isinstance(image, (str, os.PathLike)):
@@ -117,7 +127,8 @@ def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = 
     else:
         values, replaced = image_values(source, raw, slope, intercept, recoded)
     array = np.ascontiguousarray(from_native(values, grid.affine))
-    return Volume(array, Geometry(grid.affine, values.shape, header, grid.known), source, (*grid.notes, *replaced))
+    notes = (*grid.notes, *doubt_angles(grid.affine), *replaced)
+    return Volume(array, Geometry(grid.affine, values.shape, header, grid.known), source, notes)
 
 
 def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArray[Any], Grid]:
@@ -134,16 +145,18 @@ def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArr
             shape, size = _check_header(str(path), header)
             start = int(header["vox_offset"])
             _check_promise(path, packed, start + size * channels)
+            check_memory(str(path), working_bytes(shape, header.get_data_dtype().itemsize))
             # Only the channel asked for is kept; the others are passed over.
             skipped = start + size * (channel or 0)
             last = (channel or 0) == channels - 1
-            data = _read_voxels(path, stream, skipped, size, packed, start=start, to_end=last)
+            data, rest = _read_voxels(path, stream, skipped, size, packed, start=start, to_end=last)
     except GZIP_ERRORS:
         raise UserError(f"{path}: the gzip stream is truncated or damaged; copy or download the file again") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
     grid = read_grid(header, shape)
-    grid = grid._replace(notes=(*mended, *grid.notes))
+    more = [] if is_padding(rest, size // shape[2]) else [MORE_DATA]
+    grid = grid._replace(notes=(*mended, *grid.notes, *more))
     return header, data.view(header.get_data_dtype()).reshape(shape, order="F"), grid
 
 
@@ -210,17 +223,17 @@ def _split_channels(source: str, header: Any, channel: int | None) -> int:
 
 def _check_promise(path: Path, packed: bool, promised: int) -> None:
     """Refuse a file that cannot hold the bytes its header promises."""
-    ratio = MAX_GZIP_RATIO if packed else 1
+    ratio = PACKING_RATIO["gzip" if packed else "raw"]
     if path.stat().st_size * ratio < promised:
         raise UserError(f"{path}: is truncated, its header promises {promised} bytes; copy or download the file again")
 
 
 def _read_voxels(
     path: Path, stream: Any, first: int, size: int, packed: bool, *, start: int, to_end: bool
-) -> NDArray[np.uint8]:
-    """Read exactly `size` bytes from byte `first` on and, `to_end`, the end of a gzip stream with its checksum.
+) -> tuple[NDArray[np.uint8], bytes]:
+    """Read exactly `size` bytes from byte `first` on and, `to_end`, the rest: of a gzip stream with its checksum.
 
-    `start` is where the voxels of the file begin.
+    `start` is where the voxels of the file begin. Also gives the rest, as far as it was read.
     """
     position = stream.tell()
     if not position <= start <= position + MAX_TRAILING_BYTES * 64:
@@ -233,9 +246,10 @@ def _read_voxels(
         if not count:
             raise UserError(f"{path}: is truncated ({filled} of {size} bytes); copy or download the file again")
         filled += count
-    if packed and to_end and len(stream.read(MAX_TRAILING_BYTES + 1)) > MAX_TRAILING_BYTES:
+    rest = stream.read(MAX_TRAILING_BYTES + 1) if to_end else b""
+    if packed and len(rest) > MAX_TRAILING_BYTES:
         raise UserError(f"{path}: holds more data than its header promises; convert or download the file again")
-    return data
+    return data, rest
 
 
 def _take_nibabel(image: nib.spatialimages.SpatialImage) -> tuple[str, Grid, Any, NDArray[Any]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from anymri.config import TrainingSection
 from anymri.evaluation.complexity import LiveTensors
+from anymri.memory import free_bytes
 from anymri.methods import Method, StepContext
 from anymri.protocol.method import divisors
 from anymri.training.machine import choose_device
@@ -27,21 +26,7 @@ def memory_at_hand(training: TrainingSection) -> float:
     """Free memory, in GiB, of the device that a training would use; within the limit of a container."""
     if choose_device(training)[0] == "cuda":
         return float(torch.cuda.mem_get_info()[0]) / GIB
-    free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for line in _lines(Path("/proc/meminfo")):
-        if line.startswith("MemAvailable:"):
-            free.append(int(line.split()[1]) * 1024)
-    limit, used = (_lines(Path(f"/sys/fs/cgroup/memory.{name}")) for name in ("max", "current"))
-    if limit and used and limit[0].isdigit():
-        free.append(int(limit[0]) - int(used[0]))
-    return min(free) / GIB
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
+    return free_bytes() / GIB
 
 
 class StepMemory:

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 import re
-import shutil
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from shutil import copyfileobj, disk_usage
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.nifti import MAX_VOXELS
+from anymri.data.header import MAX_SPACING_ERROR, MAX_VOXELS
+from anymri.memory import free_bytes
 from anymri.types import UserError
 
-__all__ = ["Frame", "is_dicom_study", "numbers", "open_study", "read_headers"]
+__all__ = [
+    "Frame", "describe_damaged", "is_dicom_study", "is_file_or_lost", "numbers", "open_study", "read_dataset",
+    "read_files", "read_headers",
+]  # fmt: skip
 
 #: Largest content of a zip archive that is unpacked, in bytes, and most files.
 MAX_UNPACKED_BYTES = 16 * 2**30
 MAX_FILES = 100_000
+#: Most that the files of an archive, or a deflated file, unpack to: this many bytes, or as many for each of theirs.
+PLAUSIBLE_BYTES, PLAUSIBLE_RATIO = 2**28, 100
+#: Files that are named in a message.
+_NAMED = 3
+#: Fields that may follow the pixels: padding and signatures, of either order of bytes.
+_AFTER_PIXELS = (b"\xfc\xff\xfc\xff", b"\xff\xfc\xff\xfc", b"\xfa\xff\xfa\xff", b"\xff\xfa\xff\xfa")
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 #: Names of files that claim to be DICOM even where their first bytes do not.
 _ENDINGS = (".dcm", ".dicom", ".ima")
 #: Fields that are read from a file, or from the functional groups of a multi-frame file.
@@ -83,6 +96,23 @@ class Frame:
             return None
         return axes.reshape(2, 3)
 
+    def same_grid(self, other: Frame) -> bool:
+        """Whether two slices have the same size, the same pixels and, within about a degree, direction."""
+        if any(self.facts.get(name) != other.facts.get(name) for name in ("Rows", "Columns")):
+            return False
+        spacing, theirs = (numbers(frame.facts.get("PixelSpacing"), 2) for frame in (self, other))
+        if (spacing is None) != (theirs is None):
+            return False
+        if (
+            spacing is not None
+            and theirs is not None
+            and (np.abs(spacing - theirs) > MAX_SPACING_ERROR * np.abs(spacing)).any()
+        ):
+            return False
+        if self.orientation is None or other.orientation is None:
+            return self.orientation is other.orientation
+        return bool(np.abs(self.orientation - other.orientation).max() < 0.02)
+
 
 def numbers(value: Any, count: int) -> NDArray[np.float64] | None:
     """A header field as so many finite numbers, or None."""
@@ -118,52 +148,155 @@ def open_study(path: Path) -> Iterator[Path]:
                 entries = [
                     entry for entry in archive.infolist() if not entry.is_dir() and not _is_hidden(entry.filename)
                 ]
-                if len(entries) > MAX_FILES or sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
+                size, packed = sum(entry.file_size for entry in entries), path.stat().st_size
+                most = min(MAX_UNPACKED_BYTES, max(PLAUSIBLE_BYTES, PLAUSIBLE_RATIO * packed), disk_usage(folder).free)
+                if len(entries) > MAX_FILES or size > most:
                     raise UserError(f"{path}: unpacks to more than is read; unpack it and give the study's folder")
                 for number, entry in enumerate(entries):
-                    # Names inside are not used: they could lead elsewhere, or name a person.
-                    claims = entry.filename.lower().endswith(_ENDINGS)
-                    name = f"{number:06d}{'.dcm' if claims else ''}"
+                    name = f"{number:06d} {_plain_name(entry.filename)}"
                     with archive.open(entry) as source, (Path(folder) / name).open("wb") as target:
-                        shutil.copyfileobj(source, target)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError):
-            raise UserError(f"{path}: is a damaged or encrypted archive; copy or unpack it again") from None
+                        start = source.read(132)
+                        target.write(start)
+                        if _begins_dicom(start) or name.lower().endswith(_ENDINGS):
+                            copyfileobj(source, target)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a damaged archive raises
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            problem = "finds no room in the folder for temporary files" if full else "is a damaged or encrypted archive"
+            raise UserError(f"{path}: {problem}; copy or unpack it again") from None
         try:
             yield Path(folder)
         except UserError as error:  # people know the archive, not where it was unpacked
             raise UserError(str(error).replace(folder, str(path))) from None
 
 
-def read_headers(folder: Path) -> tuple[list[Frame], int]:
-    """Frames of all DICOM images below a folder, in the order of the files, and the number of damaged DICOM files.
-
-    Raises
-    ------
-    UserError
-        If pydicom is missing.
-    """
-    try:
-        import pydicom
-    except ModuleNotFoundError:
-        raise UserError("DICOM studies: need pydicom; pip install 'anymri[dicom]'") from None
-    frames: list[Frame] = []
-    damaged = 0
-    # Warnings and validation messages of pydicom quote values.
-    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-        warnings.simplefilter("ignore")
-        for file in _files(folder):
-            if not _is_dicom(file):
-                damaged += file.suffix.lower() in _ENDINGS
-                continue
-            try:
-                frames += _read_frames(file)
-            except Exception:  # whatever a damaged header raises
-                damaged += 1
+def read_headers(folder: Path) -> tuple[list[Frame], list[Path]]:
+    """Frames of all DICOM images below a folder, in the order of the files, and the DICOM files that are damaged."""
+    frames, damaged, _ = read_files(_files(folder))
     return frames, damaged
 
 
+def read_files(files: list[Path]) -> tuple[list[Frame], list[Path], int]:
+    """Frames of all DICOM images among files.
+
+    Parameters
+    ----------
+    files : list of Path
+
+    Returns
+    -------
+    list of Frame
+        In the order of the files.
+    list of Path
+        Files that are damaged: DICOM that cannot be read, and what is named like DICOM and is none.
+    int
+        Number of DICOM files that hold something else than an image.
+    """
+    import pydicom
+
+    frames: list[Frame] = []
+    damaged: list[Path] = []
+    strange: list[Path] = []
+    images, others = set(), 0
+    # Warnings and validation messages of pydicom quote values.
+    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+        warnings.simplefilter("ignore")
+        for file in files:
+            if not _is_dicom(file):
+                (damaged if file.suffix.lower() in _ENDINGS else strange).append(file)
+                continue
+            try:
+                found = _read_frames(file)
+            except Exception:  # whatever a damaged header raises
+                damaged.append(file)
+                continue
+            frames += found
+            others += not found
+            images |= {_pattern(file)} if found else set()
+    # Without an ending that says so, a file beside images that is named like them was an image.
+    return frames, sorted([*damaged, *(file for file in strange if _pattern(file) in images)]), others
+
+
+def _pattern(file: Path) -> tuple[Path, str]:
+    """Folder and name of a file, whatever its numbers."""
+    name = re.sub(r"^\d{6} ", "", file.name)  # the number that `open_study` puts in front
+    return file.parent, re.sub(r"\d+", "0", name) if re.search(r"\d", name) else ""
+
+
+def describe_damaged(damaged: list[Path], folder: Path) -> str:
+    """How many DICOM files could not be read, and which; a sentence with the remedy.
+
+    Parameters
+    ----------
+    damaged : list of Path
+    folder : Path
+        Their paths are told from here on.
+    """
+    names = [file.relative_to(folder).as_posix() for file in damaged]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    files = "1 DICOM file is" if len(names) == 1 else f"{len(names)} DICOM files are"
+    listed = f"{', '.join(names[:_NAMED])}{more}"
+    return f"{files} damaged and could not be read ({listed}); copy or export the study again"
+
+
+def read_dataset(handle: BinaryIO, **options: Any) -> Any:
+    """Read a DICOM file by pydicom; one that unpacks to more than is plausible is refused before.
+
+    Parameters
+    ----------
+    handle : binary file
+    **options
+        Of `pydicom.dcmread`.
+
+    Raises
+    ------
+    Exception
+        Of any kind, where the file is damaged.
+    """
+    import pydicom
+
+    if _DEFLATED in handle.read(2**16):
+        _refuse_bomb(handle)
+    handle.seek(0)
+    return pydicom.dcmread(handle, force=True, **options)
+
+
+def _refuse_bomb(handle: BinaryIO) -> None:
+    """Refuse a deflated file that unpacks to more than is plausible, at the price of unpacking it once."""
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    handle.seek(0)
+    read_preamble(handle, True)
+    if _read_file_meta_info(handle).get("TransferSyntaxUID") != _DEFLATED.decode():
+        return
+    packed = handle.read()
+    engine, left = zlib.decompressobj(-zlib.MAX_WBITS), _most_bytes(len(packed))
+    while packed and not engine.eof:
+        left -= len(engine.decompress(packed, 2**24))
+        packed = engine.unconsumed_tail
+        if left < 0:
+            raise ValueError("the file unpacks to more than is plausible")
+
+
+def _most_bytes(packed: int) -> int:
+    """Most that so many bytes of a packed study plausibly unpack to, within the memory at hand."""
+    return min(max(PLAUSIBLE_BYTES, PLAUSIBLE_RATIO * packed), free_bytes() // 4)
+
+
 def _files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if file.is_file() and not _is_hidden(file.name)]
+    return [file for file in sorted(folder.rglob("*")) if is_file_or_lost(file)]
+
+
+def is_file_or_lost(path: Path) -> bool:
+    """Whether something is a file, or a link to one that is not there, and not hidden."""
+    return not _is_hidden(path.name) and (path.is_file() or (path.is_symlink() and not path.exists()))
+
+
+def _plain_name(name: str) -> str:
+    """Last part of a name in an archive, so that it leads nowhere else; its end where it is long."""
+    plain = re.sub(r"[^\w. -]", "_", re.split(r"[/\\]", name)[-1], flags=re.ASCII)
+    return plain[-100:]
 
 
 def _is_hidden(name: str) -> bool:
@@ -171,9 +304,15 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_dicom(file: Path) -> bool:
-    """Whether a file begins as DICOM does, with its preamble or at once with the first group of fields."""
-    with file.open("rb") as handle:
-        start = handle.read(132)
+    try:
+        with file.open("rb") as handle:
+            return _begins_dicom(handle.read(132))
+    except OSError:  # not allowed, or a link to nothing
+        return False
+
+
+def _begins_dicom(start: bytes) -> bool:
+    """Whether 132 bytes begin as DICOM does, with its preamble or at once with the first group of fields."""
     if start[128:] == b"DICM":
         return True
     group, element = start[:2], int.from_bytes(start[2:4], "little")
@@ -185,24 +324,23 @@ def _is_dicom(file: Path) -> bool:
 
 def _read_frames(file: Path) -> list[Frame]:
     """Frames of a file; none if it holds something else than an image."""
-    import pydicom
-
     with file.open("rb") as handle:
-        header = pydicom.dcmread(handle, stop_before_pixels=True, force=True, specific_tags=_TAGS)
-        rest = file.stat().st_size - handle.tell()
-    facts = {name: header.get(name) for name in _FIELDS}
-    if not facts["Rows"] or not facts["Columns"]:
-        kind = header.file_meta.get("MediaStorageSOPClassUID") or facts["SOPClassUID"]
-        if kind is None or kind in _MR_CLASSES:
-            raise ValueError("the header is cut off")
-        return []
+        header = read_dataset(handle, stop_before_pixels=True, specific_tags=_TAGS)
+        facts = {name: header.get(name) for name in _FIELDS}
+        if not facts["Rows"] or not facts["Columns"]:
+            kind = header.file_meta.get("MediaStorageSOPClassUID") or facts["SOPClassUID"]
+            if kind is None or kind in _MR_CLASSES:
+                raise ValueError("the header is cut off")
+            return []
+        count = 1 if facts["NumberOfFrames"] in (None, "") else int(facts["NumberOfFrames"])
+        pixels = count * int(facts["Rows"]) * int(facts["Columns"])
+        if not 0 < pixels <= MAX_VOXELS:
+            raise ValueError("there are more pixels than are read")
+        grey = int(facts["SamplesPerPixel"] or 1) == 1
+        plain = (pixels * int(facts["BitsAllocated"] or 0) + 7) // 8
+        _check_pixels(handle, header.file_meta.get("TransferSyntaxUID"), count, plain, grey)
     facts["ContrastBolusAgent"] = facts["ContrastBolusAgent"] or _agent(header)
     facts["GEComponent"] = _ge_component(header)
-    count = int(facts["NumberOfFrames"] or 1)
-    syntax = header.file_meta.get("TransferSyntaxUID")
-    pixels = count * int(facts["Rows"]) * int(facts["Columns"])
-    if pixels > MAX_VOXELS or rest < _least_bytes(syntax, count, pixels * int(facts["BitsAllocated"] or 0) // 8):
-        raise ValueError("there are less pixels than the header promises")
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not groups:
         return [Frame(file, None if count == 1 else index, facts) for index in range(count)]
@@ -213,11 +351,34 @@ def _read_frames(file: Path) -> list[Frame]:
     return [Frame(file, index, facts | _group_facts(groups[index])) for index in range(count)]
 
 
-def _least_bytes(syntax: Any, frames: int, plain: int) -> int:
-    """Fewest bytes that the pixels take up in a file of some transfer syntax."""
+def _check_pixels(handle: BinaryIO, syntax: Any, frames: int, plain: int, exactly: bool) -> None:
+    """Refuse a file that holds fewer pixels than its header promises or, `exactly`, more.
+
+    The file is at its pixels; `plain` is what they take up in bytes where they are not compressed.
+    """
     if syntax is not None and syntax.is_deflated:
-        return 0  # the file is one stream
-    return plain if syntax is None or not syntax.is_compressed else 8 * frames
+        return  # the file is one stream
+    compressed = syntax is not None and syntax.is_compressed
+    start = handle.tell()
+    left = handle.seek(0, 2) - start
+    if left < (8 * frames if compressed else plain):
+        raise ValueError("there are less pixels than the header promises")
+    handle.seek(start)
+    order: Literal["little", "big"] = "little" if syntax is None or syntax.is_little_endian else "big"
+    element = handle.read(12)
+    tag = element[:4] if order == "little" else element[1::-1] + element[3:1:-1]
+    if compressed or not exactly or tag != b"\xe0\x7f\x10\x00":
+        return
+    head = 12 if element[4:6] in (b"OW", b"OB", b"UN") else 8
+    length = int.from_bytes(element[head - 4 : head], order)
+    if not plain <= length <= left - head:
+        raise ValueError("there are less pixels than the header promises")
+    handle.seek(start + head + plain)
+    beyond = handle.read(min(length - plain, 2**20))
+    handle.seek(start + head + length)
+    behind = handle.read(2**20)
+    if any(beyond) or (behind[:4] not in _AFTER_PIXELS and any(behind)):
+        raise ValueError("there are more pixels than the header promises")
 
 
 def _group_facts(item: Any) -> dict[str, Any]:

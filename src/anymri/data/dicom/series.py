@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anymri.data.dicom.classify import SILENT, Judgement, image_part, judge_header, numeric
-from anymri.data.dicom.headers import Frame, read_headers
+from anymri.data.dicom.headers import Frame, describe_damaged, read_headers
 from anymri.data.dicom.slices import MAX_REPEATS, MIN_SLICES, Stack, separate_repeats, stack_slices
 from anymri.data.dicom.study import check_person, choose_study, is_mri
 from anymri.modalities import MODALITIES
@@ -93,10 +93,13 @@ class Scan(NamedTuple):
     series : list of Series
     damaged : int
         Number of DICOM files that could not be read.
+    lost : str, default=""
+        Which they are, in a sentence with the remedy; empty where there is none.
     """
 
     series: list[Series]
     damaged: int
+    lost: str = ""
 
 
 def scan_series(folder: Path, overrides: Mapping[str, int] | None = None, session: str | None = None) -> list[Series]:
@@ -126,17 +129,18 @@ def scan_study(folder: Path, overrides: Mapping[str, int] | None = None, session
     Raises
     ------
     UserError
-        If there is no DICOM image, pydicom is missing, images are of several people, a study has to be chosen, or an
+        If there is no DICOM image, images are of several people, a study has to be chosen, or an
         override names no series.
     """
     frames, damaged = read_headers(folder)
+    lost = describe_damaged(damaged, folder) if damaged else ""
     if not frames:
-        problem = f"; {damaged} DICOM files are damaged" if damaged else ""
+        problem = f" ({lost.partition(';')[0]})" if lost else ""
         raise UserError(f"{folder}: holds no DICOM image{problem}; give the folder or zip archive of one study")
     check_person(folder, frames)
     found = _list_series(choose_study(folder, frames, session, _sequences))
     choose_series(found)
-    return Scan(_override(found, overrides or {}, folder), damaged)
+    return Scan(_override(found, overrides or {}, folder), len(damaged), lost)
 
 
 def _sequences(frames: list[Frame]) -> list[str]:
@@ -208,7 +212,7 @@ def _acquisitions(frames: list[Frame], judgement: Judgement) -> list[Series]:
     """Entries of one echo: one for each grid, and for each time it was repeated."""
     grids: list[list[Frame]] = []
     for frame in frames:
-        grid = next((grid for grid in grids if _same_grid(grid[0], frame)), None)
+        grid = next((grid for grid in grids if grid[0].same_grid(frame)), None)
         if grid is None:
             grids.append([frame])
         else:
@@ -231,16 +235,6 @@ def _acquisitions(frames: list[Frame], judgement: Judgement) -> list[Series]:
             entries.append(_entry(repeat, judgement, stack._replace(notes=(*stack.notes, *notes))))
             notes = []
     return entries
-
-
-def _same_grid(one: Frame, other: Frame) -> bool:
-    """Whether two slices have the same size and, within about a degree, direction."""
-    for name in ("Rows", "Columns"):
-        if one.facts.get(name) != other.facts.get(name):
-            return False
-    if one.orientation is None or other.orientation is None:
-        return one.orientation is other.orientation
-    return bool(np.abs(one.orientation - other.orientation).max() < 0.02)
 
 
 def _entry(frames: list[Frame], judgement: Judgement, stack: Stack | None = None, problem: str = "") -> Series:
@@ -318,7 +312,7 @@ def _override(found: list[Series], overrides: Mapping[str, int], folder: Path) -
 def _forced(series: Series, folder: Path) -> Stack:
     """Slices of a series that people chose though it was left out; what is wrong with them is said."""
     repeats = separate_repeats(series.frames)[0]
-    one_grid = all(_same_grid(series.frames[0], frame) for frame in series.frames)
+    one_grid = all(series.frames[0].same_grid(frame) for frame in series.frames)
     if len(repeats) > 1 or not one_grid:
         raise UserError(f"{folder}: series {series.number} is not one volume ({series.reason}); choose another")
     stack = stack_slices(repeats[0])
@@ -337,9 +331,7 @@ def describe_unused(scan: Scan, wanted: Collection[str], chosen: Collection[str]
         Codes that the user chose, on which nothing is said.
     """
     notes = [note for code in wanted for note in _notes_on(code, scan.series, code in chosen)]
-    if scan.damaged:
-        files = "1 DICOM file is" if scan.damaged == 1 else f"{scan.damaged} DICOM files are"
-        notes.append(f"{files} damaged and could not be read; copy or export the study again")
+    notes += [scan.lost] if scan.lost else []
     others: Counter[str] = Counter()
     used = {series.modality for series in scan.series}
     for series in scan.series:

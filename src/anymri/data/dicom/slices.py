@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from anymri.data.dicom.classify import numeric
 from anymri.data.dicom.headers import Frame, numbers
 
-__all__ = ["Stack", "separate_repeats", "stack_slices"]
+__all__ = ["Stack", "separate_repeats", "sparse", "stack_slices"]
 
 #: Fewest slices of a series that covers a brain.
 MIN_SLICES = 10
@@ -78,7 +78,7 @@ def stack_slices(frames: list[Frame]) -> Stack:
     few = f"incomplete: {len(frames)} slices" if len(used) < MIN_SLICES else ""
     stack = Stack(used, few, (), gap * len(used), voxel)
     if even.all():
-        return stack._replace(notes=tuple(_sparse(used[0], gap)))
+        return stack._replace(notes=tuple(sparse(used[0], gap)))
     what = _what_is_wrong(steps, even, gap)
     part = f"the largest part without a gap has {len(used)} of {len(frames)} slices ({gap * len(used):.0f} mm)"
     if 2 * len(used) < len(frames) or stack.problem:
@@ -111,7 +111,7 @@ def _what_is_wrong(steps: NDArray[np.float64], even: NDArray[np.bool_], gap: flo
     return f"its slices are unevenly spaced ({steps.min():.3g} to {steps.max():.3g} mm)"
 
 
-def _sparse(frame: Frame, gap: float) -> Iterable[str]:
+def sparse(frame: Frame, gap: float) -> Iterable[str]:
     """A doubt where slices lie much wider apart than the header says, as when every second one is missing."""
     told, thickness = (numeric(frame.facts.get(name)) or 0 for name in ("SpacingBetweenSlices", "SliceThickness"))
     # Some scanners write the empty gap between slices into that field, which is less than their thickness.
@@ -165,7 +165,7 @@ def _made(frame: Frame) -> tuple[float, float, float, str, int]:
 
 def _contents(frames: Iterable[Frame]) -> dict[int, bytes]:
     """A digest of the pixels of each frame, by the frame's identity; one that cannot be read equals no other."""
-    from anymri.data.dicom.convert import read_pixels
+    from anymri.data.dicom.pixels import read_pixels
 
     found: dict[int, bytes] = {}
     for file, members in groupby(frames, key=lambda frame: frame.file):
