@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
 
 from packaging.requirements import Requirement
 from set_up import EXTRAS, ROOT
@@ -111,7 +112,7 @@ def licence_of(name: str) -> str | None:
         found = distribution(name)
     except PackageNotFoundError:
         return None
-    told = found.metadata
+    told: Any = found.metadata
     if told.get("License-Expression"):
         return str(told["License-Expression"])
     words = [str(told.get("License") or "").strip()]
@@ -122,7 +123,7 @@ def licence_of(name: str) -> str | None:
     return _bsd_clauses(found) if any("BSD" in word[:80] for word in words) else None
 
 
-def _bsd_clauses(found: Distribution) -> str | None:
+def _bsd_clauses(found: Any) -> str | None:
     """Which BSD licence a package is under, by the third clause of its text."""
     files = [file for file in found.files or () if re.search(r"licen[cs]e|copying", file.name, re.IGNORECASE)]
     texts = [str(found.metadata.get("License") or ""), *(file.read_text() for file in files if file.suffix != ".py")]
