@@ -32,7 +32,7 @@ Width = Annotated[int, Field(ge=1, le=65_536)]
 #: Resolutions of a network; each halves the one before it.
 Depth = Annotated[int, Field(ge=1, le=16)]
 #: Layers, blocks or heads in a row.
-Layers = Annotated[int, Field(ge=1, le=1000)]
+Layers = Annotated[int, Field(ge=1, le=256)]
 #: Channels, or layers, of each resolution.
 Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=16)]
 LayersByLevel = Annotated[tuple[Layers, ...], Field(min_length=1, max_length=16)]

@@ -48,6 +48,7 @@ def measure_runs(
     import pandas as pd
 
     from anymri.evaluation.complexity import cost_table, measure_costs
+    from anymri.inference.live_tensors import check_window
     from anymri.protocol.method import divisors
     from anymri.zoo import open_model
 
@@ -61,6 +62,7 @@ def measure_runs(
         served = wanted if method.subsets == "any" else list(method.subsets)
         steps = zip(shape, divisors(method), strict=True)
         window = method.patch or tuple(step * -(-int(size) // step) for size, step in steps)
+        check_window(method, window, 1)
         table = cost_table(measure_costs(method, window, subsets=served, repetitions=repetitions))
         table.insert(0, "run", method.facts.run or method.name)
         tables.append(table)

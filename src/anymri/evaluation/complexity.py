@@ -6,18 +6,16 @@ Encoding and decoding are measured apart, because a study is encoded once and de
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from anymri.inference.kernels import SameKernels
+from anymri.inference.live_tensors import LiveTensors, storage_key
 from anymri.methods import Method, PerSubsetModels
 from anymri.protocol.request import Request
 
@@ -226,7 +224,7 @@ def _peak_bytes(method: torch.nn.Module, call: Callable[[], Any], image: Tensor)
         call()
         _wait(place)
         return int(torch.cuda.max_memory_allocated(place))
-    held = {_storage(tensor): tensor.untyped_storage().nbytes() for tensor in [*_state(method), image]}
+    held = {storage_key(tensor): tensor.untyped_storage().nbytes() for tensor in [*_state(method), image]}
     with LiveTensors(known=set(held)) as live:
         call()
     return sum(held.values()) + live.peak
@@ -234,54 +232,3 @@ def _peak_bytes(method: torch.nn.Module, call: Callable[[], Any], image: Tensor)
 
 def _state(method: torch.nn.Module) -> list[Tensor]:
     return [*method.parameters(), *method.buffers()]
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-class LiveTensors(TorchDispatchMode, AbstractContextManager["LiveTensors"]):
-    """Counts the bytes of tensors that operations make, as long as they live.
-
-    Parameters
-    ----------
-    known : set of int
-        Storages that existed before and are not counted.
-
-    Attributes
-    ----------
-    peak : int
-        Highest number of bytes alive at once. Views share their tensor's storage and count nothing more.
-    """
-
-    def __init__(self, known: set[int]) -> None:
-        super().__init__()
-        self.known = known
-        self.peak = 0
-        self._alive = 0
-        self._views: dict[int, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and note what it made."""
-        result = func(*args, **(kwargs or {}))
-        for tensor in torch.utils._pytree.tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._note(tensor)
-        return result
-
-    def _note(self, tensor: Tensor) -> None:
-        key, size = _storage(tensor), int(tensor.untyped_storage().nbytes())
-        if key in self.known:
-            return
-        if key not in self._views:
-            self._views[key] = 0
-            self._alive += size
-            self.peak = max(self.peak, self._alive)
-        self._views[key] += 1
-        weakref.finalize(tensor, self._forget, key, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self._views[key] -= 1
-        if not self._views[key]:
-            del self._views[key]
-            self._alive -= size

@@ -22,6 +22,7 @@ from torch.nn.functional import pad
 from anymri.data.study import Study
 from anymri.inference.device import device_of, has_bf16
 from anymri.inference.kernels import SameKernels
+from anymri.inference.live_tensors import check_window
 from anymri.inference.subject import SubjectPrediction
 from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.finite import has_finite_logits, is_finite
@@ -267,6 +268,9 @@ class _Subject:
         self.median = _median_statistics(method, "image" in self.outputs).to(self.device)
         self.shape = tuple(image.shape[1:])
         self.window = _window_size(method, settings.window, self.shape)
+        sides = zip(self.shape, self.window, strict=True)
+        rows = math.prod(len(window_starts(max(side), side[1], settings.overlap)) for side in sides)
+        check_window(method, self.window, min(settings.batch_size, rows))
         # Noise of coarse levels has no seams only if windows begin on the grid of the coarsest.
         self.steps = (1, 1, 1) if settings.sample is None else divisors(method)
         self.low, margins = [], []

@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anymri.bounds import short
 from anymri.errors import UserError
 from anymri.methods._citations import OWN, Cited, Entry, method_entries
 from anymri.moved import hand_on
@@ -131,15 +132,26 @@ def create(name: str, spec: DataSpec | None = None, preset: str = "paper", **con
     Raises
     ------
     UserError
-        If method, preset or a config key is unknown.
+        If method, preset or a config key is unknown, a value does not fit, or the values make no network or one that
+        does not fit into memory.
     """
+    from anymri.protocol.size import check_size
     from anymri.types import GLIOMA
 
     cls = get_method(name)
     if preset not in cls.presets:
         raise UserError(f"unknown preset {preset!r} of {name}; known: {', '.join(cls.presets)}")
     values = {**cls.presets[preset].config, **config, "preset": preset}
-    return cls(cls.Config.build(values), spec or GLIOMA)
+    settings, spec = cls.Config.build(values), spec or GLIOMA
+    try:
+        check_size(cls, settings, spec)
+        return cls(settings, spec)
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if not config:
+            raise
+        told = ", ".join(f"{key} = {short(value)}" for key, value in config.items())
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"method.config: {told} make no network of {name} ({reason[:200]}); mend them") from error
 
 
 def load(path: Path | str, spec: DataSpec | None = None) -> Method:

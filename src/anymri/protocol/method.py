@@ -22,6 +22,7 @@ from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.finite import find_non_finite
 from anymri.protocol.info import MethodInfo
 from anymri.protocol.request import EVERYTHING, Request
+from anymri.protocol.size import check_size
 from anymri.protocol.weights_file import Header, check_weights, fill_weights, read_header, write_weights
 from anymri.types import (
     GLIOMA,
@@ -252,7 +253,9 @@ class Method(nn.Module, Generic[ConfigT]):
                 f"{path}: trained on {', '.join(stored.modalities)}, asked for {', '.join(spec.modalities)}; "
                 "use the same modalities in the same order"
             )
-        method = cls(cast("ConfigT", cls.Config.build(header.config)), stored)
+        config = cls.Config.build(header.config)
+        check_size(cls, config, stored, path)
+        method = cls(cast("ConfigT", config), stored)
         method.facts = header.facts
         fill_weights(method, path, cls.name)
         return method.eval()

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 
 from anymri.config import TrainingSection
-from anymri.evaluation.complexity import LiveTensors
+from anymri.inference.live_tensors import DOUBT, LiveTensors
 from anymri.memory import free_bytes
 from anymri.methods import Method, StepContext
 from anymri.protocol.method import divisors
 from anymri.training.machine import choose_device
-from anymri.types import STATISTICS, Batch, Stage, Where
+from anymri.types import STATISTICS, Batch, Stage, UserError, Where
 
-__all__ = ["StepMemory", "memory_at_hand"]
+__all__ = ["StepMemory", "check_steps", "memory_at_hand"]
 
 GIB = 2**30
 #: Added for kernels and the allocator, which counting tensors does not see: seen 0.0 to 0.3 GiB on a processor.
@@ -27,6 +28,44 @@ def memory_at_hand(training: TrainingSection) -> float:
     if choose_device(training)[0] == "cuda":
         return float(torch.cuda.mem_get_info()[0]) / GIB
     return free_bytes() / GIB
+
+
+#: A step holds at most so many times the bytes of its images; where that fits, no step is measured.
+LARGEST_GROWTH = 400
+
+
+def check_steps(method: Method, stages: Sequence[Stage], training: TrainingSection) -> None:
+    """Refuse patches and batches that do not fit into the memory at hand, before the first step.
+
+    Parameters
+    ----------
+    method : Method
+        Left as it is.
+    stages : sequence of Stage
+        As they will be trained.
+    training : TrainingSection
+        For the device.
+
+    Raises
+    ------
+    UserError
+        If a step would take more than there is; names the keys to lower.
+    """
+    at_hand = memory_at_hand(training)
+    for stage in stages:
+        if stage.patch is None or method.classical or "tables" in method.uses:
+            continue
+        needed = stage.batch_size * math.prod(stage.patch) * len(method.spec.modalities) * 4 / GIB
+        if needed * LARGEST_GROWTH < at_hand:
+            continue
+        if needed <= DOUBT * at_hand:
+            needed = StepMemory(deepcopy(method), stage).gib(stage.patch, stage.batch_size)
+        if needed > DOUBT * at_hand:
+            patch = "x".join(map(str, stage.patch))
+            raise UserError(
+                f"training.batch_size = {stage.batch_size}, training.patch = {patch}: a step of stage {stage.name} "
+                f"takes about {needed:,.1f} GiB of memory, and {at_hand:.1f} GiB are free; lower them"
+            )
 
 
 class StepMemory:

@@ -26,6 +26,7 @@ from anymri.protocol.method import divisors
 from anymri.protocol.weights_file import check_weights, weights_digest
 from anymri.records import read_record, write_record
 from anymri.training.code import training_code
+from anymri.training.memory import check_steps
 from anymri.training.run_records import RunCard
 from anymri.training.subjects import StageSubjects, choose_subjects, labelled, part_of_split, repeated
 from anymri.types import Sampler, Stage, UserError
@@ -99,6 +100,7 @@ def prepare(config: RunConfig) -> PreparedRun:
     method = _build_method(config, cache)
     unset = {name: value.clone() for name, value in method.named_buffers() if not is_finite(value)}
     stages = _resolve_stages(method, config.training)
+    check_steps(method, stages, config.training)
     part = part_of_split(config, cache, config.data.train_part)
     hidden = draw_hidden(cache, part, config.data.hide, config.training.seed)
     cache = Cache(cache.folder, hidden, facts=method.uses)
