@@ -144,7 +144,7 @@ class Row:
 
 def test_of_a_log_only_a_line_that_a_kill_cut_off_is_left_out(tmp_path):
     path = tmp_path / "log.jsonl"
-    path.write_text('{"seconds": 1.5}\n{"seco\n{"seconds": 2}\n{"seconds": 3}')
+    path.write_text('{"seconds": 1.5}\n{"seco\n{"seconds": 2}\n{"seconds": ')
     assert read_lines(path, Row, REMEDY) == [{"seconds": 1.5}, {"seconds": 2}]
     for line, says in (
         ('{"seconds": NaN}', "seconds is no finite number"),

@@ -117,7 +117,7 @@ def read_lines(path: Path | str, model: type[Model], remedy: str) -> list[dict[s
     rows = []
     for number, line in enumerate(_read(path, remedy).splitlines(keepends=True), start=1):
         text, place = line.strip(), f"{path}, line {number}"
-        if not line.endswith(b"\n") or (text.startswith(b"{") and not text.endswith(b"}")):
+        if text.startswith(b"{") and not text.endswith(b"}"):
             continue
         rows.append(parse_json(text, place, remedy))
         check_record(rows[-1], model, place, remedy)

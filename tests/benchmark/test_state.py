@@ -12,7 +12,7 @@ from anymri.benchmark.origin import origin
 from anymri.evaluation.code import scoring_code
 from anymri.evaluation.results import METADATA_KEY, read_settings
 from anymri.methods import get_method
-from anymri.records import write_record
+from anymri.records import seal, write_record
 from anymri.training.code import training_code
 
 PLAN = """
@@ -51,7 +51,7 @@ def change_settings(path, change):
     table = parquet.read_table(path)
     settings = json.loads(table.schema.metadata[METADATA_KEY])
     change(settings)
-    parquet.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(settings)}), path)
+    parquet.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(seal(settings))}), path)
 
 
 def other_training(settings):

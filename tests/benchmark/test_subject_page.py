@@ -73,6 +73,6 @@ def test_mistakes_are_named(tables):
 
 def test_other_sequences_are_refused(tables, dice_rows, table_writer):
     folder, _ = tables
-    table_writer(folder / "liver.parquet", dice_rows("unet")[:1], modalities=["inphase", "outphase"])
+    table_writer(folder / "liver.parquet", dice_rows("unet")[:1], modalities=["t1_in", "t1_out"])
     column = f"unet={folder}/liver.parquet"
     refused(run("report", "--markdown", folder / "page.md", "--column", column), "T1, T1c, T2 and FLAIR")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anymri.evaluation.results import COLUMNS
+from anymri.evaluation.results import COLUMNS, read_settings
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def select_rows(
     Raises
     ------
     UserError
-        If a file is missing or unreadable or a column is unknown.
+        If a file is missing or unreadable, a page of it was damaged, or a column is unknown.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -58,14 +58,18 @@ def select_rows(
     missing = [path for path in files if not path.is_file()]
     if missing or not files:
         raise UserError(f"{missing[0] if missing else 'results'}: no such results table; make one with anymri evaluate")
+    for path in files:
+        read_settings(path)  # columns and settings; rows that are not read are not held against their checksum
     condition = None
     for name, value in (where or {}).items():
         values = list(value) if isinstance(value, list | tuple | set) else [value]
         test = pc.field(name).isin(values)
         condition = test if condition is None else condition & test
+    pages = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    form = ds.ParquetFileFormat(default_fragment_scan_options=pages)
     try:
-        table = ds.dataset([str(path) for path in files], format="parquet").to_table(columns=asked, filter=condition)
-    except pa.ArrowException as error:
+        table = ds.dataset([str(path) for path in files], format=form).to_table(columns=asked, filter=condition)
+    except (OSError, pa.ArrowException) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{files[0]}: not a readable results table ({reason}); make one with anymri evaluate") from None
     return table.unify_dictionaries()

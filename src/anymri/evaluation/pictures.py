@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +17,7 @@ from anymri.evaluation.setup import Evaluation
 from anymri.files import replace_folder
 from anymri.inference.labels import label_map
 from anymri.inference.sliding_window import SubjectPrediction
+from anymri.records import write_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,9 @@ def draw_extremes(work: Evaluation, table: pd.DataFrame, out: Path) -> Path | No
     with replace_folder(folder) as draft:
         for name, picture in drawn.items():
             (draft / name).write_bytes(picture)
-        (draft / "index.json").write_text(json.dumps({"legend": legend, "pictures": index}, indent=1) + "\n")
+        for facts in index:
+            facts["sha256"] = hashlib.sha256(drawn[facts["file"]]).hexdigest()
+        write_record(draft / "index.json", {"format": 1, "legend": legend, "pictures": index})
     return folder
 
 
@@ -125,7 +128,10 @@ def _facts(work: Evaluation, own: pd.DataFrame, subject: str, subset: Sequence[s
         "subset": name,
         "rank": rank,
         "file": f"{name}-{rank}.png",
-        "dice": {str(target): float(value) for target, value in zip(dice["target"], dice["value"], strict=True)},
+        "dice": {
+            str(target): float(value) if np.isfinite(value) else None
+            for target, value in zip(dice["target"], dice["value"], strict=True)
+        },
         "seen_in_training": bool(rows["seen_in_training"].any()),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ import torch
 
 from anymri.data.nifti import write_image
 from anymri.data.study import Study
-from anymri.files import make_folder, replace_folder, replace_text
+from anymri.evaluation.table_records import PredictionsCard
+from anymri.files import make_folder, replace_folder
 from anymri.inference.labels import label_map
 from anymri.inference.restore import restore_image
 from anymri.inference.sliding_window import SubjectPrediction
+from anymri.records import read_record, write_record
 from anymri.types import DataSpec, Head, UserError
 
 __all__ = ["SavedPredictions"]
@@ -48,16 +49,12 @@ class SavedPredictions:
         self.folder, self.spec = make_folder(folder), spec
         card = folder / CARD
         if card.is_file():
-            try:
-                known = json.loads(card.read_text(encoding="utf-8")).get("identity")
-            except ValueError:
-                known = None
-            if known != identity:
+            if read_record(card, PredictionsCard, "choose a new folder").identity != identity:
                 raise UserError(f"{folder}: holds predictions of another model or question; choose a new folder")
             return
         if any(folder.iterdir()):
             raise UserError(f"{folder}: holds other files; choose a new folder for the predictions")
-        replace_text(card, json.dumps({"identity": identity, **facts}, indent=1) + "\n")
+        write_record(card, {"format": 1, "identity": identity, **facts})
 
     def is_complete(self, subject: str, subsets: Sequence[Sequence[str]]) -> bool:
         """Whether all subsets of a subject are saved."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,9 @@ from anymri.benchmark.report.tables import (
     table3,
 )
 from anymri.benchmark.report.text_tables import dice_csv, synthesis_csv, to_latex, to_markdown
+from anymri.evaluation.table_records import Picture, Pictures
 from anymri.files import inside, replace_text
+from anymri.records import read_record
 from anymri.types import UserError
 
 if TYPE_CHECKING:
@@ -344,19 +346,21 @@ def _pictures(results: Results) -> tuple[list[dict[str, Any]], str, list[str]]:
     legend, used, left_out = "", 0, 0
     for path in results.paths:
         folder = path.with_name(path.stem + ".pictures")
-        index = _read_index(folder / "index.json")
-        legend = legend or str(index.get("legend", ""))
-        grouped: dict[str, list[dict[str, Any]]] = {}
-        for entry in index.get("pictures", []):
-            grouped.setdefault(entry["subset"], []).append(entry)
+        if not folder.is_dir():
+            continue
+        index = read_record(folder / "index.json", Pictures, "evaluate again")
+        legend = legend or index.legend
+        grouped: dict[str, list[Picture]] = {}
+        for entry in index.pictures:
+            grouped.setdefault(entry.subset, []).append(entry)
         for subset, entries in grouped.items():
-            files = [inside(folder, entry.get("file")) for entry in entries]
+            files = [inside(folder, entry.file) for entry in entries]
             size = sum(file.stat().st_size for file in files if file.is_file()) * 4 // 3
             if used + size > PICTURE_BUDGET:
                 left_out += len(entries)
                 continue
             used += size
-            column = names.get(tuple(entries[0].get(key) for key in keys), entries[0]["method"])
+            column = names.get(tuple(getattr(entries[0], key) for key in keys), entries[0].method)
             shown = [_picture(entry, file) for entry, file in zip(entries, files, strict=True) if file.is_file()]
             label = " + ".join(modality_label(code) for code in subset.split("+"))
             groups.append({"title": f"{column}, from {label}", "pictures": shown})
@@ -366,27 +370,21 @@ def _pictures(results: Results) -> tuple[list[dict[str, Any]], str, list[str]]:
     return groups, legend, notes
 
 
-def _read_index(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not a readable index of pictures ({error}); evaluate again") from None
-
-
-def _picture(entry: dict[str, Any], file: Path) -> dict[str, Any]:
+def _picture(entry: Picture, file: Path) -> dict[str, Any]:
     content = file.read_bytes()
     mime = next((mime for start, mime in PICTURE_TYPES.items() if content.startswith(start)), None)
     if mime is None:
         raise UserError(f"{file}: is no PNG, JPEG or SVG picture; evaluate again")
+    if entry.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise UserError(f"{file}: was changed or damaged (sha256 does not fit); evaluate again")
     scores = ", ".join(
-        f"{REGION_NAMES.get(region, (region, region))[0]} {100 * value:.1f}" for region, value in entry["dice"].items()
+        f"{REGION_NAMES.get(region, (region, region))[0]} {'undefined' if value is None else f'{100 * value:.1f}'}"
+        for region, value in entry.dice.items()
     )
     return {
         "data": f"data:{mime};base64," + base64.b64encode(content).decode("ascii"),
-        "rank": entry["rank"],
-        "caption": f"{entry['subject']}: {scores}",
-        "alt": f"{entry['rank']} subject {entry['subject']} from {entry['subset']}",
-        "seen": bool(entry.get("seen_in_training", False)),
+        "rank": entry.rank,
+        "caption": f"{entry.subject}: {scores}",
+        "alt": f"{entry.rank} subject {entry.subject} from {entry.subset}",
+        "seen": entry.seen_in_training,
     }
