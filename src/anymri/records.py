@@ -23,9 +23,11 @@ from anymri.files import replace_file
 
 __all__ = [
     "RECORD",
+    "REINSTALL",
     "Digest",
     "check_record",
     "parse_json",
+    "read_json",
     "read_lines",
     "read_record",
     "record_text",
@@ -37,6 +39,9 @@ __all__ = [
 RECORD = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 #: Sha256 in hexadecimal digits.
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+#: What to do where a file of the package itself is wrong.
+REINSTALL = "it is part of anymri: install anymri anew"
 
 #: Longest file in bytes, longest text in characters, and deepest nesting that a record may have.
 LONGEST_FILE, LONGEST_TEXT, DEEPEST = 2**27, 100_000, 40
@@ -93,7 +98,18 @@ def read_record(path: Path | str, model: type[Model], remedy: str) -> Model:
     UserError
         If the file cannot be read, is no JSON, does not fit the model or its checksum; names the file and the field.
     """
-    return check_record(parse_json(_read(path, remedy), path, remedy), model, path, remedy)
+    return check_record(read_json(path, remedy), model, path, remedy)
+
+
+def read_json(path: Path | str, remedy: str) -> Any:
+    """Plain values of a JSON file that other programs write; `check_record` holds them against a model.
+
+    Raises
+    ------
+    UserError
+        As `parse_json`, or if the file cannot be read.
+    """
+    return parse_json(_read(path, remedy), path, remedy)
 
 
 def read_lines(path: Path | str, model: type[Model], remedy: str) -> list[dict[str, Any]]:

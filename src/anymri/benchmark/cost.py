@@ -93,4 +93,11 @@ def read_costs(path: Path) -> pd.DataFrame:
     missing = [name for name in COST_COLUMNS if name not in costs]
     if missing:
         raise UserError(f"{path}: has no column {missing[0]!r}; make it with anymri cost")
+    for name in COST_COLUMNS[2:]:
+        values = pd.to_numeric(costs[name], errors="coerce")
+        wrong = costs.index[~((values >= 0) & (values < float("inf")))]
+        if len(wrong):
+            place = f"{path}, line {wrong[0] + 2}: {name}"
+            raise UserError(f"{place} is no number of at least 0; make it with anymri cost")
+        costs[name] = values
     return costs

@@ -7,13 +7,16 @@ repositories named.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
 
 from anymri.data.split import PARTS, Split
+from anymri.records import RECORD, REINSTALL, check_record, parse_json
 from anymri.types import Subject, UserError
 
 __all__ = ["make_published", "published_splits", "read_published"]
@@ -38,8 +41,25 @@ def read_published(name: str) -> dict[str, Any]:
         close = get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
         raise UserError(f"unknown published split {name!r}; {hint}")
-    values: dict[str, Any] = json.loads((resources.files("anymri.data") / "splits" / f"{name}.json").read_text("utf-8"))
-    return values
+    place = resources.files("anymri.data") / "splits" / f"{name}.json"
+    values = parse_json(place.read_bytes(), place, REINSTALL)
+    check_record(values, _Published, place, REINSTALL)
+    return dict(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Published:
+    """Content of a file in ``splits/``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    name: str
+    dataset: str
+    title: str
+    source: str
+    used_by: str
+    note: str
+    folds: list[dict[Literal["train", "validation", "test"], list[str]]]
 
 
 def make_published(name: str, subjects: Sequence[Subject], *, partial: bool = False, with_leaks: bool = False) -> Split:

@@ -10,10 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict, Field, NonNegativeInt
 
 from anymri.files import make_folder, replace_file
+from anymri.records import RECORD, check_record, read_json, read_record
 from anymri.types import Subject, UserError
 
 __all__ = ["PARTS", "Split", "make_split", "nnunet_split", "read_split", "write_split"]
@@ -148,15 +151,12 @@ def nnunet_split(path: str | Path, subjects: Sequence[Subject]) -> Split:
         If the file is not of this form, names a subject that is not in the table, or divides a patient.
     """
     path = Path(path)
-    try:
-        folds = [
-            (tuple(map(str, fold["train"])), tuple(map(str, fold["val"])))
-            for fold in json.loads(path.read_text("utf-8"))
-        ]
-    except (OSError, ValueError, TypeError, KeyError):
-        raise UserError(
-            f'{path}: is not a list of {{"train": [...], "val": [...]}}; give nnU-Net\'s splits_final.json'
-        ) from None
+    remedy = "give nnU-Net's splits_final.json"
+    values = read_json(path, remedy)
+    if not isinstance(values, list):
+        raise UserError(f'{path}: is not a list of {{"train": [...], "val": [...]}}; {remedy}')
+    checked = [check_record(fold, _NnunetFold, f"{path}: fold {number}", remedy) for number, fold in enumerate(values)]
+    folds = [(fold.train, fold.val) for fold in checked]
     patients = {subject.subject_id: subject.patient or subject.subject_id for subject in subjects}
     parts = []
     for train, validation in folds:
@@ -302,27 +302,43 @@ def read_split(path: Path | str) -> Split:
         If it is not readable, has another form, or a patient is in two parts of a fold.
     """
     path = Path(path)
+    example = 'make it with `anymri split`, or write {"folds": [{"train": [ids], "validation": [ids], "test": [ids]}]}'
+    values = read_record(path, _SplitRecord, example)
+    folds = tuple({name: getattr(fold, name) for name in PARTS} for fold in values.folds)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: does not exist; make it with `anymri split`") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); make it with `anymri split`") from None
-    try:
-        folds = tuple(_read_fold(fold) for fold in values["folds"])
-        patients = {str(subject): str(patient) for subject, patient in values.get("patients", {}).items()}
-        split = Split(folds, values.get("seed"), str(values.get("kind", "lists")), patients)
-    except (KeyError, TypeError, AttributeError, ValueError):
-        example = '{"folds": [{"train": [ids], "validation": [ids], "test": [ids]}]}'
-        raise UserError(f"{path}: not a split; expected {example}") from None
+        return Split(folds, values.seed, values.kind, values.patients)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if not folds:
-        raise UserError(f"{path}: has no fold; make it with `anymri split`")
-    return split
 
 
-def _read_fold(fold: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    if set(fold) - set(PARTS) or not all(isinstance(ids, list) for ids in fold.values()):
-        raise ValueError("a fold has other keys than the parts, or a part is no list")
-    return {name: tuple(str(subject_id) for subject_id in fold.get(name, ())) for name in PARTS}
+@dataclass(frozen=True, kw_only=True)
+class _Fold:
+    """Subjects of the parts of one fold."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SplitRecord:
+    """Content of ``split.json``; people write it too, so it has no checksum."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    folds: Annotated[tuple[_Fold, ...], Field(min_length=1)]
+    seed: NonNegativeInt | None = None
+    kind: str = "lists"
+    patients: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NnunetFold:
+    """A fold of nnU-Net's ``splits_final.json``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = {**RECORD, "extra": "ignore"}
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]

@@ -201,7 +201,7 @@ def _open_parts(out: Path, work: Evaluation) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_name(out.stem + ".parts")
     card, identity = parts / "identity.txt", work.identity()
-    if not card.is_file() or card.read_text(encoding="utf-8") != identity:
+    if not card.is_file() or card.read_bytes() != identity.encode():
         shutil.rmtree(parts, ignore_errors=True)
         try:
             parts.mkdir()

@@ -6,7 +6,6 @@ imports torch or builds a network.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -192,7 +191,13 @@ def describe_methods(stored: bool = True) -> list[dict[str, Any]]:
 
 def _catalogue() -> dict[str, dict[str, Any]]:
     """Stored rows of `describe_methods` by name."""
-    rows = json.loads(CATALOGUE.read_text(encoding="utf-8")) if CATALOGUE.exists() else []
+    from anymri.records import REINSTALL, read_json
+
+    rows = read_json(CATALOGUE, REINSTALL) if CATALOGUE.exists() else []
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows
+    ):
+        raise UserError(f"{CATALOGUE}: is no list of methods; {REINSTALL}")
     return {row["name"]: row for row in rows if row["name"] in METHODS}
 
 

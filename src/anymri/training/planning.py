@@ -5,14 +5,14 @@ The decisions go into a file before anything is trained, each with its reason; w
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from anymri.config import RunConfig, TrainingSection, override, to_plain, validate_run_config
 from anymri.data.fingerprint import Fingerprint, take_fingerprint
@@ -20,6 +20,7 @@ from anymri.data.split import make_split, write_split
 from anymri.files import make_folder, replace_file
 from anymri.methods import Method, create, get_method
 from anymri.protocol.method import divisors
+from anymri.records import RECORD, read_record, write_record
 from anymri.training.memory import StepMemory, memory_at_hand
 from anymri.types import DataSpec, Stage, Subject, UserError
 
@@ -361,8 +362,7 @@ def write_plan(path: Path | str, plan: TrainingPlan) -> Path:
     make_folder(path.parent)
     content = {key: value for key, value in asdict(plan).items() if key != "config"}
     content["patch"], content["batch_size"] = plan.config.training.patch, plan.config.training.batch_size
-    with replace_file(plan_path(path)) as handle:
-        handle.write((json.dumps(content, indent=1) + "\n").encode())
+    write_record(plan_path(path), {"format": 1, **content})
     plain = to_plain(plan.config)
     standard = to_plain(validate_run_config({"method": {"name": plain["method"]["name"]}, "data": {"cache": ""}}))
     short = {
@@ -393,10 +393,22 @@ def read_plan_spacing(config: Path | str) -> tuple[float, float, float]:
         If there is no plan or it is damaged.
     """
     path = plan_path(config)
-    try:
-        first, second, third = json.loads(path.read_text(encoding="utf-8"))["spacing_mm"]
-        return float(first), float(second), float(third)
-    except FileNotFoundError:
-        raise UserError(f"{path}: does not exist; make it with anymri plan, or give --spacing") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: is damaged; make it anew with anymri plan") from None
+    if not path.exists():
+        raise UserError(f"{path}: does not exist; make it with anymri plan, or give --spacing")
+    return read_record(path, _PlanRecord, "make it anew with anymri plan").spacing_mm
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PlanRecord:
+    """Content of the plan beside a configuration."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    format: Literal[1]
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    step_gib: NonNegativeFloat
+    memory_gib: NonNegativeFloat
+    reasons: dict[str, str]
+    fingerprint: Fingerprint
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None
+    batch_size: PositiveInt | None

@@ -7,15 +7,19 @@ optimistic.
 
 from __future__ import annotations
 
+import zlib
 from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.appearance.brain_frame import align, overlap, shrink, to_frame
 from anymri.data.appearance.measures import BRAIN_SHARE, Maps, make_maps, measure, tissue_means
+from anymri.errors import UserError
+from anymri.records import REINSTALL
 
 __all__ = ["GROUPS", "Appearance", "judge_appearance"]
 
@@ -104,7 +108,13 @@ def _probability(row: NDArray[np.float64], arrays: dict[str, NDArray[Any]], mode
 
 @lru_cache(maxsize=1)
 def _load() -> _Judge:
-    with resources.as_file(resources.files("anymri.data.appearance") / "judge.npz") as path, np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
+    place = resources.files("anymri.data.appearance") / "judge.npz"
+    try:
+        with resources.as_file(place) as path, np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
+            raise ValueError("holds NaN or infinite values")
+    except (OSError, ValueError, BadZipFile, zlib.error) as error:  # the archive has a checksum of each array
+        raise UserError(f"{place}: is damaged ({error}); {REINSTALL}") from None
     maps = [arrays.pop(name).astype(np.float32) / 255 for name in ("brain", "csf", "grey", "white", "ventricle")]
     return _Judge(make_maps(*maps), [str(name) for name in arrays.pop("names")], arrays)

@@ -239,8 +239,8 @@ def _hold_against_sidecar(path: Path, code: str) -> tuple[str, list[str]]:
 def _read_sidecar(path: Path) -> dict[str, Any]:
     sidecar = path.with_name(path.name[: len(path.name) - len(image_ending(path.name))] + ".json")
     try:
-        values = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

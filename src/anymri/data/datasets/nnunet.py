@@ -21,6 +21,7 @@ from anymri.data.datasets.layout import check_root, check_subject_id, make_array
 from anymri.data.datasets.spellings import modality_of
 from anymri.files import inside, make_folder, replace_file
 from anymri.modalities import MODALITIES
+from anymri.records import read_json
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
 
 __all__ = ["INFOS", "channel_codes", "index_nnunet", "nnunet_folder", "read_nnunet_spec", "write_nnunet"]
@@ -85,10 +86,7 @@ def _read_json(root: Path) -> dict[str, Any]:
     path = root / "dataset.json"
     if not path.is_file():
         raise UserError(f"{root}: no subject found; expected folders imagesTr, labelsTr and a dataset.json")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); write it anew") from None
+    values = read_json(path, "write it anew")
     if not isinstance(values, dict) or not isinstance(values.get("channel_names", values.get("modality")), dict):
         raise UserError(f'{path}: has no channel_names; write e.g. "channel_names": {{"0": "T1", "1": "FLAIR"}}')
     return values
