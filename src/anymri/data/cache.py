@@ -233,7 +233,8 @@ class Cache:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError):
             array = None
-        if array is None or array.shape != shape or array.dtype != dtype:
+        whole = array is not None and path.stat().st_size == array.offset + array.nbytes
+        if not whole or array.shape != shape or array.dtype != dtype:
             raise UserError(f"{path}: is missing or damaged; {AGAIN}")
         return array
 

@@ -114,7 +114,7 @@ def _load() -> _Judge:
             arrays = {name: file[name] for name in file.files}
         if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
             raise ValueError("holds NaN or infinite values")
-    except (OSError, ValueError, BadZipFile, zlib.error) as error:  # the archive has a checksum of each array
+    except (OSError, EOFError, ValueError, BadZipFile, zlib.error) as error:  # the archive has a checksum of each array
         raise UserError(f"{place}: is damaged ({error}); {REINSTALL}") from None
     maps = [arrays.pop(name).astype(np.float32) / 255 for name in ("brain", "csf", "grey", "white", "ventricle")]
     return _Judge(make_maps(*maps), [str(name) for name in arrays.pop("names")], arrays)
