@@ -24,7 +24,7 @@ from anymri.evaluation.results import read_settings, read_table, write_table
 from anymri.evaluation.saved import SavedPredictions
 from anymri.evaluation.table_records import Pictures
 from anymri.methods import create, load
-from anymri.methods._catalogue import read_catalogue
+from anymri.methods._catalogue_rows import read_catalogue
 from anymri.protocol.weights_file import read_header
 from anymri.records import read_record, seal
 from anymri.training.checkpoint import CheckpointStore

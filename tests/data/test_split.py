@@ -155,13 +155,13 @@ def test_a_leak_added_by_hand_is_found_when_reading(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "JSON"),
-        ("[]", "not a split"),
-        ("{}", "not a split"),
-        ('{"folds": []}', "no fold"),
-        ('{"folds": [{"train": "abc"}]}', "not a split"),
-        ('{"folds": [{"training": ["a"]}]}', "not a split"),
-        ('{"folds": [["a"]]}', "not a split"),
+        ("{", "is damaged"),
+        ("[]", "no JSON object"),
+        ("{}", "folds is missing"),
+        ('{"folds": []}', "folds = .* does not fit"),
+        ('{"folds": [{"train": "abc"}]}', r"folds\.0\.train = 'abc' does not fit"),
+        ('{"folds": [{"training": ["a"]}]}', r"unknown field folds\.0\.training"),
+        ('{"folds": [["a"]]}', r"folds\.0 = .* does not fit"),
         ('{"folds": [{"train": ["a"], "test": ["a"]}]}', "one part"),
     ],
 )

@@ -191,13 +191,9 @@ def describe_methods(stored: bool = True) -> list[dict[str, Any]]:
 
 def _catalogue() -> dict[str, dict[str, Any]]:
     """Stored rows of `describe_methods` by name."""
-    from anymri.records import REINSTALL, read_json
+    from anymri.methods._catalogue_rows import read_catalogue
 
-    rows = read_json(CATALOGUE, REINSTALL) if CATALOGUE.exists() else []
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows
-    ):
-        raise UserError(f"{CATALOGUE}: is no list of methods; {REINSTALL}")
+    rows = read_catalogue(CATALOGUE) if CATALOGUE.exists() else []
     return {row["name"]: row for row in rows if row["name"] in METHODS}
 
 

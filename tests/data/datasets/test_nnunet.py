@@ -97,7 +97,8 @@ def test_folds_of_nnunet_become_a_split(tmp_path):
     for text, word in (
         ('[{"train": ["X"], "val": []}]', "'X' is not in the table"),
         ("{}", "fold"),
-        ("[1]", "not a list"),
+        ("[1]", "fold 0: is damaged"),
+        ('[{"train": [3], "val": []}]', "fold 0: train.0 = 3 does not fit"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=word):
