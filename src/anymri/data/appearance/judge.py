@@ -110,7 +110,7 @@ def _probability(row: NDArray[np.float64], arrays: dict[str, NDArray[Any]], mode
 def _load() -> _Judge:
     place = resources.files("anymri.data.appearance") / "judge.npz"
     try:
-        with resources.as_file(place) as path, np.load(path, allow_pickle=False) as file:
+        with place.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
             raise ValueError("holds NaN or infinite values")
