@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from anymri.data.datasets.folder import read_folder_spec
 from anymri.errors import UserError
 from anymri.settings_file import LONGEST_NUMBER, MOST_NESTED, parse_yaml, read_text, read_yaml
 
@@ -102,3 +103,10 @@ def test_what_has_no_end_is_refused_unread(tmp_path):
 def test_a_byte_order_mark_is_no_text(tmp_path):
     (tmp_path / "run.yaml").write_bytes(b"\xef\xbb\xbfa: 1")
     assert read_yaml(tmp_path / "run.yaml") == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ["files: {label: .nan}", "files: {t1: [a]}", "files: {1: a}"])
+def test_a_pattern_that_is_no_text_is_refused(tmp_path, text):
+    (tmp_path / "dataset.yaml").write_text(text)
+    with pytest.raises(UserError, match="has no pattern of file names"):
+        read_folder_spec(tmp_path)

@@ -136,6 +136,9 @@ def _read_description(root: Path) -> dict[str, Any]:
     for key in ("files", "labels", "regions", "file_values"):
         if not isinstance(values.get(key, {}), dict):
             raise UserError(f"{path}: {key} is no list of names and values; write e.g. labels: {{lesion: 1}}")
+    named = values.get("files", {})
+    if odd := [key for key, pattern in named.items() if not isinstance(key, str) or not isinstance(pattern, str)]:
+        raise UserError(f"{path}: files: {odd[0]!r} has no pattern of file names; write e.g. t1: '*_T1.nii.gz'")
     numbers = {**values.get("labels", {}), **{str(k): k for k in values.get("file_values", {})}}
     numbers |= {f"{k}:": v for k, v in values.get("file_values", {}).items()}
     wrong = [key for key, value in numbers.items() if type(value) is not int or not 0 < value < 32768]
