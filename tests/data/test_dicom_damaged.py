@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anymri.data.datasets.layout import native_grid, write_array
 from anymri.data.dicom import headers
 from anymri.data.dicom.pixels import stream_size
 from anymri.data.formats import write_dicom, write_png_masks
 from anymri.data.geometry import Geometry
+from anymri.data.index import find_study, index_dataset, not_used
 from anymri.data.nifti import Volume, read_image
+from anymri.data.preprocess import preprocess
 from anymri.data.raw.source import find_raw
-from anymri.types import UserError
+from anymri.types import Subject, UserError
 
 pydicom = pytest.importorskip("pydicom")
 GRID = Geometry(np.diag([-1.0, -1.0, 3.0, 1.0]), (24, 20, 12))
@@ -308,3 +311,22 @@ def test_a_series_without_direction_is_read_as_axial_and_doubted(series: Path) -
     np.testing.assert_array_equal(volume.array, VOLUME)
     assert not volume.geometry.orientation_known
     assert told(volume, "left and right")
+
+
+def test_preprocess_tells_what_reading_left_doubtful(tmp_path: Path) -> None:
+    brain = np.where(np.arange(24) < 4, 0, VOLUME).astype(np.int16)
+    write_dicom(tmp_path / "s", brain, GRID, "x")
+    cut(sorted((tmp_path / "s").iterdir())[-1])
+    report = preprocess([Subject("one", {"t1": tmp_path / "s"})], tmp_path / "cache", progress=False)
+    assert report.done == ["one"]
+    (doubt,) = report.doubts["one"]
+    assert doubt.startswith("t1: 1 DICOM file is damaged and could not be read (IMG-0012.dcm)")
+
+
+def test_links_to_nothing_are_named_where_studies_are_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "case").mkdir()
+    write_array(tmp_path / "case" / "t1.nii.gz", VOLUME, native_grid(VOLUME.shape, (3.0, 1.0, 1.0)))
+    (tmp_path / "case" / "flair.nii.gz").symlink_to("annex")
+    assert find_study(tmp_path / "case").notes == ("flair.nii.gz: not used; it is a link to a file that is not there",)
+    (sentence,) = not_used(tmp_path, index_dataset(tmp_path))
+    assert sentence == "case/flair.nii.gz: not used; it is a link to a file that is not there"

@@ -141,6 +141,8 @@ def prepare(
     )
     for subject, reason in report.failed.items():
         typer.echo(f"skipped {subject}: {reason}", err=True)
+    for subject, doubts in report.doubts.items():
+        typer.echo(f"doubtful {subject}: {'; '.join(doubts)}", err=True)
     values = {"config": config, "subjects": len(found), "failed": report.failed, **made.summary()}
     unused = not_used(root, found)
     values["not_used"] = unused
@@ -298,7 +300,10 @@ def preprocess(
     )
     for subject, reason in report.failed.items():
         typer.echo(f"skipped {subject}: {reason}", err=True)
+    for subject, doubts in report.doubts.items():
+        typer.echo(f"doubtful {subject}: {'; '.join(doubts)}", err=True)
     summary = {"cache": output, "done": len(report.done), "skipped": len(report.skipped), "failed": report.failed}
+    summary["doubts"] = report.doubts
     say(
         as_json,
         summary,

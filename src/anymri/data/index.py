@@ -103,6 +103,8 @@ def not_used(root: Path | str, subjects: Sequence[Subject]) -> list[str]:
             if not reading.mask:
                 named = MODALITIES[reading.code].long_name if reading.code else ""
                 reason = reading.reason or f"{named} by its name, but name or place are not those of this layout"
+                if path.is_symlink() and not path.exists():
+                    reason = "it is a link to a file that is not there"
                 sentences.append(f"{path.relative_to(root).as_posix()}: not used; {reason}")
     return sentences
 

@@ -55,12 +55,15 @@ class PreprocessReport(os.PathLike[str]):
         Subjects written now, and subjects that were already up to date.
     failed : dict of str to str
         Subject id to the reason, in one line.
+    doubts : dict of str to tuple of str
+        Id of a subject written now to what reading its files left doubtful.
     """
 
     folder: Path
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    doubts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -261,8 +264,9 @@ def preprocess(
     remove_leftovers(cache.folder)
     report = PreprocessReport(cache.folder)
     with progress_bar("preprocess", len(ids), progress) as bar:
-        for subject_id, outcome in _run(subjects, cache.folder, workers):
+        for subject_id, outcome, doubts in _run(subjects, cache.folder, workers):
             bar.advance()
+            report.doubts |= {subject_id: doubts} if doubts else {}
             if outcome == "done":
                 report.done.append(subject_id)
             elif outcome == "skipped":
@@ -272,11 +276,16 @@ def preprocess(
     report.done.sort()
     report.skipped.sort()
     report.failed = dict(sorted(report.failed.items()))
+    report.doubts = dict(sorted(report.doubts.items()))
     return report
 
 
-def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[tuple[str, str]]:
-    """Yield (subject id, ``"done"``, ``"skipped"`` or a reason), in this process or in several."""
+#: Subject id; ``"done"``, ``"skipped"`` or the reason of a failure; what was doubtful.
+_Outcome = tuple[str, str, tuple[str, ...]]
+
+
+def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[_Outcome]:
+    """Yield what became of each subject, in this process or in several."""
     if workers <= 1:
         for subject in subjects:
             yield _preprocess_subject(subject, folder)
@@ -291,7 +300,7 @@ def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[tuple[
                 try:
                     yield future.result()
                 except BrokenProcessPool:
-                    yield futures[future].subject_id, "a worker process died (out of memory?); use fewer workers"
+                    yield futures[future].subject_id, "a worker process died (out of memory?); use fewer workers", ()
         finally:
             # After Ctrl-C the pool would otherwise work through all subjects before it lets go.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -307,7 +316,7 @@ def _start_worker() -> None:
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
-def _preprocess_subject(subject: Subject, folder: Path) -> tuple[str, str]:
+def _preprocess_subject(subject: Subject, folder: Path) -> _Outcome:
     """Bring one subject into the cache; whatever goes wrong becomes a reason."""
     try:
         check_cache_name(subject.subject_id)
@@ -315,7 +324,7 @@ def _preprocess_subject(subject: Subject, folder: Path) -> tuple[str, str]:
         sources = _describe_sources(subject, cache.spec)
         facts = {name: getattr(subject, name) for name in SUBJECT_FACTS}
         if _is_current(cache, subject.subject_id, sources):
-            return subject.subject_id, "done" if cache.update_facts(subject.subject_id, facts) else "skipped"
+            return subject.subject_id, "done" if cache.update_facts(subject.subject_id, facts) else "skipped", ()
         images = {code: read_image(path) for code, path in subject.images.items() if code in cache.spec.modalities}
         label = None if subject.label is None else read_image(subject.label, kind="label")
         for code, volume in list(images.items())[:1]:  # one sequence tells whether a subject was stripped
@@ -323,10 +332,15 @@ def _preprocess_subject(subject: Subject, folder: Path) -> tuple[str, str]:
         study = preprocess_study(images, cache._nominal_spacing_mm, label, cache.spec)
         cache.write_entry(subject.subject_id, study._replace(**facts), sources)
     except UserError as error:
-        return subject.subject_id, str(error)
+        return subject.subject_id, str(error), ()
     except Exception as error:  # one broken subject must not stop a night's run
-        return subject.subject_id, f"{type(error).__name__}: {error}"
-    return subject.subject_id, "done"
+        return subject.subject_id, f"{type(error).__name__}: {error}", ()
+    read = images if label is None else {**images, "label": label}
+    return (
+        subject.subject_id,
+        "done",
+        tuple(f"{name}: {note}" for name, volume in read.items() for note in volume.notes),
+    )
 
 
 def _describe_sources(subject: Subject, spec: DataSpec) -> dict[str, Any]:

@@ -241,11 +241,15 @@ def _unread(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _not_opened(folder: Path) -> list[tuple[Path, str]]:
-    """Sentences on images of a format that is not read."""
+    """Sentences on images of a format that is not read, and on links to nothing."""
+    lost = sorted(
+        path for path in folder.iterdir() if image_ending(path.name) and path.is_symlink() and not path.exists()
+    )
+    broken = [(path, f"{path.name}: not used; it is a link to a file that is not there") for path in lost]
     paths = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_OTHER_ENDINGS) and path.is_file())
     named = [(path, read_name(path.name.partition(".")[0])) for path in paths if not path.name.startswith(".")]
     text = "not used; its format is not read, convert it to .nii.gz"
-    return [(path, f"{path.name}: {text}") for path, said in named if not said.mask]
+    return broken + [(path, f"{path.name}: {text}") for path, said in named if not said.mask]
 
 
 def _inner_folders(folder: Path) -> list[Path]:
