@@ -263,8 +263,8 @@ def _describe(error: ValidationError, remedy: str) -> str:
     if place == "format" and kind == "literal_error" and type(value) is int:
         known = max(int(number) for number in first["ctx"]["expected"].replace(" or ", ", ").split(", "))
         if value > known:
-            return f"has format {value}, made by a newer version of anymri (this one reads format {known}); update anymri"
-        return f"has format {value}, made by an older version of anymri, and this one reads format {known}; {remedy}"
+            return f"has format {value}, made by a newer version of anymri (this one reads {known}); update anymri"
+        return f"has format {value}, made by an older version of anymri (this one reads {known}); {remedy}"
     if kind in ("missing", "missing_argument"):
         return f"{_shorten(place)} is missing; {remedy}"
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
