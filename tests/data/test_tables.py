@@ -90,6 +90,10 @@ def test_damage_is_noticed(tables):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=rf"a\.safetensors: {says}.*; write it anew"):
             tables.read("a")
+    path.unlink()
+    path.symlink_to(tables.folder / "gone")
+    with pytest.raises(UserError, match=r"a\.safetensors: is damaged .no plain file.; write it anew"):
+        tables.read("a")
     description = tables.folder / "tables.json"
     for text in ("{", "[]"):
         description.write_text(text)

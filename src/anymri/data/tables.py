@@ -197,9 +197,11 @@ class Tables:
             name.
         """
         path = self._path(subject_id)
-        if not path.is_file():
+        if not path.exists() and not path.is_symlink():
             return {}
         try:
+            if not path.is_file():
+                raise OSError("no plain file")
             with safe_open(str(path), framework="numpy") as file:
                 text = (file.metadata() or {}).get("anymri", "")
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
