@@ -1,9 +1,18 @@
-"""Atomic files and folders: written whole or not at all."""
+"""Atomic files and folders: written whole or not at all.
+
+Every temporary file and folder is called ``.NAME.TOKEN.part`` (``.old`` for the one that is being replaced), where
+TOKEN is eight random hexadecimal digits, and is locked by its writer. The lock alone says whether it is still being
+written: numbers of processes are used again, clocks are set back.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,9 +22,29 @@ from typing import BinaryIO
 from anymri.errors import UserError
 
 __all__ = [
-    "RefusedWrite", "draft_folder", "find_leftovers", "inside", "make_folder", "remove_leftovers", "replace_file",
-    "replace_folder", "replace_text", "write_reason",
+    "RefusedWrite", "draft_folder", "find_leftovers", "inside", "make_folder", "open_abandoned", "remove_abandoned",
+    "remove_leftovers", "replace_file", "replace_folder", "replace_text", "short_name", "take_lock", "write_reason",
+    "write_remedy",
 ]  # fmt: skip
+
+#: Names of temporary files and folders; earlier versions had the number of the process for the token.
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.([0-9a-f]{8}|\d+)\.(part|old)", re.DOTALL)
+#: What to do about a refusal of the operating system.
+REMEDIES = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "your share of the disk is used up; free some space or choose another folder",
+    errno.EFBIG: "free some space, raise the limit on file sizes (ulimit -f) or choose another folder",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder that you may write to, or change its permissions"
+    ),
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ENOTDIR, errno.ESTALE),
+        "its folder was moved or removed meanwhile; put it back and run the same command again, or choose another",
+    ),
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.EIO: "the disk reports a fault; check it, or choose another",
+}
 
 
 def make_folder(folder: str | Path) -> Path:
@@ -37,7 +66,7 @@ def make_folder(folder: str | Path) -> Path:
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{folder}: a file is where the folder should be; choose another folder") from None
     except OSError as error:
-        raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another folder") from None
+        raise UserError(f"{folder}: cannot be created ({write_reason(error)}); {write_remedy(error)}") from None
     return folder
 
 
@@ -76,14 +105,16 @@ class RefusedWrite(UserError):
     path : Path
     reason : str
         E.g. "No space left on device".
+    remedy : str
+        See `write_remedy`.
     """
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
+    def __init__(self, path: Path, reason: str, remedy: str = REMEDIES[errno.ENOSPC]) -> None:
+        super().__init__(path, reason, remedy)
+        self.path, self.reason, self.remedy = path, reason, remedy
 
     def __str__(self) -> str:
-        return f"{self.path}: cannot be written ({self.reason}); free some space or choose another folder"
+        return f"{self.path}: cannot be written ({self.reason}); {self.remedy}"
 
 
 @contextmanager
@@ -113,7 +144,7 @@ def replace_file(
         If the operating system refuses (disk full, no permission, no such folder).
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path, "part")
     try:
         _remove_remains(path)
         with _create_locked(temporary) as handle:
@@ -128,7 +159,7 @@ def replace_file(
             _sync_folder(path.parent)
             done("sync folder")
     except OSError as error:
-        raise RefusedWrite(path, write_reason(error)) from None
+        raise RefusedWrite(path, write_reason(error), write_remedy(error)) from None
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -167,14 +198,14 @@ def draft_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     place = path.absolute()
-    draft = make_folder(place.parent) / f".{place.name}.{os.getpid()}.part"
+    make_folder(place.parent)
+    draft = _temporary(place, "part")
     try:
         _remove_remains(place)
-        draft.mkdir()
-        with _lock_folder(draft):
+        with _make_locked(draft):
             yield draft
     except (OSError, RefusedWrite) as error:
-        raise RefusedWrite(path, write_reason(error)) from None
+        raise RefusedWrite(path, write_reason(error), write_remedy(error)) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -209,33 +240,89 @@ def write_reason(error: OSError | RefusedWrite) -> str:
     return reason or str(error) or type(error).__name__
 
 
+def write_remedy(error: OSError | RefusedWrite) -> str:
+    """What to do about something that was not written."""
+    if isinstance(error, RefusedWrite):
+        return error.remedy
+    return REMEDIES.get(error.errno or 0, "choose another folder")
+
+
 def find_leftovers(folder: str | Path) -> list[Path]:
-    """Temporary files of `replace_file` in a folder whose process is gone (killed, or a power cut)."""
-    return [path for path in sorted(Path(folder).glob(".*.part")) if path.is_file() and not _is_being_written(path)]
+    """Temporary files and folders in a folder whose process is gone (killed, or a power cut)."""
+    return [path for path in _temporaries(Path(folder)) if not _is_being_written(path)]
 
 
 def remove_leftovers(folder: str | Path) -> list[Path]:
-    """Remove what `find_leftovers` finds, and return it."""
-    found = find_leftovers(folder)
-    for path in found:
-        path.unlink(missing_ok=True)
-    return found
+    """Remove what `find_leftovers` finds, and return it; a folder that was being replaced gets its name back."""
+    return [path for path in _temporaries(Path(folder)) if remove_abandoned(path)]
+
+
+def short_name(name: str) -> str:
+    """Name as it stands in those of temporary files, which must not get too long themselves."""
+    return name if len(os.fsencode(name)) <= 200 else hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+
+
+def take_lock(handle: int, path: Path, *, wait: bool = True) -> bool:
+    """Lock an open file or folder until it is closed or the process ends, in whatever way.
+
+    Returns
+    -------
+    bool
+        False if somebody else has it, or has removed it meanwhile; True also on a file system without locks.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _temporary(path: Path, ending: str) -> Path:
+    return path.with_name(f".{short_name(path.name)}.{secrets.token_hex(4)}.{ending}")
+
+
+def _names(folder: Path) -> list[str]:
+    """Names in a folder, in their order; none if it cannot be read."""
+    with suppress(OSError):
+        return sorted(os.listdir(folder))
+    return []
+
+
+def _temporaries(folder: Path) -> list[Path]:
+    return [folder / name for name in _names(folder) if TEMPORARY.fullmatch(name)]
 
 
 def _remove_remains(path: Path) -> None:
     """Remove what killed processes left of their writing this very file or folder."""
-    start, end = f".{path.name}.", ".part"
-    names: list[str] = []
-    with suppress(OSError), os.scandir(path.parent) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(start) and entry.name.endswith(end)]
-    for name in names:
-        left = path.with_name(name)
-        if not name[len(start) : -len(end)].isdigit() or _is_being_written(left):
-            continue
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
+    for left in _temporaries(path.parent):
+        match = TEMPORARY.fullmatch(left.name)
+        if match is not None and match["name"] == short_name(path.name):
+            remove_abandoned(left)
+
+
+def remove_abandoned(path: Path) -> bool:
+    """Remove a temporary that nobody has locked; where that cannot be told it stays."""
+    handle = open_abandoned(path)
+    if handle is None:
+        return False
+    try:  # still locked, so that nobody begins to write it meanwhile
+        match = TEMPORARY.fullmatch(path.name)
+        if path.suffix == ".old" and match is not None and not os.path.lexists(path.with_name(match["name"])):
+            path.rename(path.with_name(match["name"]))  # killed before the new one had the name
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        return True
+    except OSError:  # not ours to remove
+        return False
+    finally:
+        os.close(handle)
 
 
 def _put_in_place(draft: Path, folder: Path) -> None:
@@ -243,14 +330,19 @@ def _put_in_place(draft: Path, folder: Path) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         draft.replace(folder)
         return
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    folder.rename(aside)
+    aside = _temporary(folder, "old")
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        draft.rename(folder)
-    except OSError:
-        aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+        take_lock(handle, folder)
+        folder.rename(aside)
+        try:
+            draft.rename(folder)
+        except OSError:
+            aside.rename(folder)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -263,43 +355,46 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _lock_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder as `_create_locked` locks a file."""
-    handle = os.open(folder, os.O_RDONLY)
+def _make_locked(folder: Path) -> Iterator[None]:
+    """Make a folder and lock it as `_create_locked` locks a file."""
+    while True:
+        folder.mkdir()
+        handle = os.open(folder, os.O_RDONLY)
+        if take_lock(handle, folder):
+            break
+        os.close(handle)
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
 
 
 def _create_locked(path: Path) -> BinaryIO:
-    """Open a new file and lock it until it is closed or the process ends, in whatever way.
-
-    The lock says whether somebody still writes. The number of the process in the file's name cannot: a killed process
-    keeps its number until its parent asks, another one may have it by now, and that of another machine on the same
-    disk means nothing here.
-    """
+    """Open a new file and lock it until it is closed or the process ends, in whatever way."""
     while True:
         handle = open(path, "wb")  # noqa: SIM115 - the caller closes it
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle.fileno()).st_nlink:
+        if take_lock(handle.fileno(), path):
             return handle
         handle.close()  # between the two lines, somebody took it for a leftover and removed it
 
 
 def _is_being_written(path: Path) -> bool:
     """Whether somebody has it locked; where that cannot be told, yes: what lives must not be removed."""
+    handle = open_abandoned(path)
+    if handle is not None:
+        os.close(handle)
+    return handle is None
+
+
+def open_abandoned(path: Path) -> int | None:
+    """Open and lock what nobody else has locked; None if somebody has, or it cannot be told."""
     try:
-        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        handle = os.open(path, (os.O_RDONLY if path.is_dir() else os.O_RDWR) | os.O_NOFOLLOW)
     except OSError:
-        return True
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return True
-    finally:
         os.close(handle)
-    return False
+        return None
+    return handle

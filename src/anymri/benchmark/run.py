@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,8 @@ from anymri.benchmark.state import describe_time, is_waiting, run_is_stale
 from anymri.data.cache import Cache
 from anymri.data.split import read_split
 from anymri.errors import UserError
-from anymri.files import replace_text
+from anymri.files import make_folder, replace_text
+from anymri.locks import one_writer, scratch_folder
 from anymri.progress import progress_bar
 from anymri.records import RECORD, read_lines
 from anymri.zoo import open_model
@@ -141,14 +141,29 @@ def run_cells(
     UserError
         If the folder cannot be used or Ray is asked for and missing.
     """
+    with one_writer(out):
+        return _run_cells(plan, cells, out, ray, workers, estimates or {}, keep, progress)
+
+
+def _run_cells(
+    plan: BenchmarkPlan,
+    cells: list[Cell],
+    out: Path,
+    ray: bool,
+    workers: int,
+    estimates: dict[str, float],
+    keep: bool,
+    progress: bool,
+) -> Outcome:
+    """`run_cells` in a folder that is locked."""
     for folder in ("runs", "results", "failed"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        make_folder(out / folder)
     replace_text(out / "plan.yaml", yaml.safe_dump(json.loads(json.dumps(asdict(plan), default=str)), sort_keys=False))
     waiting = [cell for cell in cells if is_waiting(cell, out, keep)]
     run = _run_with_ray if ray else _run_here
     log = _Log(out / "log.jsonl")
     failed: dict[str, str] = {}
-    with _progress(cells, len(cells) - len(waiting), estimates or {}, progress) as done:
+    with _progress(cells, len(cells) - len(waiting), estimates, progress) as done:
         for cell, seconds, problem in _in_turn(run, waiting, out, workers, log):
             note = out / "failed" / f"{cell.name}.txt"
             if problem is None:
@@ -283,15 +298,15 @@ def _try_out(cell: Cell) -> float:
         subjects: Sequence[str] = Cache(data.cache).subject_ids
         if data.split is not None:
             subjects = read_split(data.split).part(how.part, data.fold)
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             parts = enumerate(cell.parts or [cell])
-            tried = [_try_training(part, Path(folder) / f"run{number}") for number, part in parts]
+            tried = [_try_training(part, folder / f"run{number}") for number, part in parts]
             trained = 0.0 if cell.parts else tried[0][1]
             if not cell.scored:
                 return trained
             begin = time.monotonic()
             runs = [run for run, _ in tried]
-            _score(replace(cell, evaluation=how), runs, Path(folder) / "trial.parquet", subjects[:1])
+            _score(replace(cell, evaluation=how), runs, folder / "trial.parquet", subjects[:1])
             return trained + (time.monotonic() - begin) * len(subjects)
     except Exception:  # the run itself will say what is wrong
         return float("nan")

@@ -6,6 +6,8 @@ Only typer and small modules are imported at the top, so that ``anymri --help`` 
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -13,9 +15,10 @@ import typer
 
 from anymri.cli import benchmark, catalogues, data, new_method, phantom, predict, training, weights
 from anymri.errors import UserError
+from anymri.stopping import Stopped, stop_signals
 
-#: Exit code after Ctrl-C, as shells expect it.
-INTERRUPTED = 130
+#: Exit code of a command that signal 1 would end, as shells expect it: 130 after Ctrl-C, 143 after `kill`.
+SIGNALLED = 128
 
 app = typer.Typer(
     name="anymri",
@@ -44,14 +47,25 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def main() -> None:
-    """Entry point: whatever a user can mend is one line on standard error and exit code 2."""
+    """Entry point: whatever a user can mend is one line on standard error and exit code 2.
+
+    A signal that ends the command is one line, too; a reader of its output that has seen enough (``| head``) is none.
+    """
+    code: object = None
+    stopped = None
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        with stop_signals():
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+            sys.stdout.flush()
+    except Stopped as stop:
+        stopped = (stop.number, stop.kept)
     except UserError as error:
         _refuse(str(error))
     except OSError as error:
         if error.errno is None:
             raise
+        if isinstance(error, BrokenPipeError):
+            _leave_silently()
         _refuse(_system_reason(error))
     except Exception as error:
         # The errors of the command line itself (a missing option, a wrong number) carry this method.
@@ -61,8 +75,13 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         verb = context.command_path if context is not None else "anymri"
         _refuse(f"{say().rstrip('.')}; see {verb} --help")
-    if code == INTERRUPTED:
-        typer.echo("anymri: interrupted; the same command goes on where it can", err=True)
+    if code == SIGNALLED + signal.SIGINT:  # a KeyboardInterrupt that typer caught
+        stopped = (int(signal.SIGINT), "")
+    if stopped is not None:  # out of the handler above, so that what the exception held is let go
+        number, kept = stopped
+        how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        typer.echo(f"anymri: {how}; {kept or 'the same command goes on where it can'}", err=True)
+        code = SIGNALLED + number
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -71,9 +90,17 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def _leave_silently() -> NoReturn:
+    """End as a command does whose output nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+    sys.exit(SIGNALLED + signal.SIGPIPE)
+
+
 def _system_reason(error: OSError) -> str:
     """What the operating system refused, and what to do about it."""
+    from anymri.files import REMEDIES
+
     place, reason = error.filename or "output", error.strerror or type(error).__name__
-    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
-        return f"{place}: cannot be read or written ({reason}); free some space or choose another place"
+    if error.errno in REMEDIES and error.errno not in (errno.ENOENT, errno.ENOTDIR):
+        return f"{place}: cannot be read or written ({reason}); {REMEDIES[error.errno]}"
     return f"{place}: {reason}; check the path"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymri.cli.options import Json, Quiet, Threads, Workers, say, use_threads, voxels
+from anymri.cli.options import Json, Quiet, Threads, Workers, say, use_threads, voxels, writes
 from anymri.errors import UserError
 
+if TYPE_CHECKING:
+    from anymri.benchmark.plan import BenchmarkPlan, Cell
 
+
+@writes(kept="finished cells and the checkpoints of the others are kept; the same command goes on")
 def benchmark(
     plan: Annotated[
         Path, typer.Argument(help="YAML file with data, methods, folds, seeds, training, evaluation and title.")
@@ -41,10 +46,10 @@ def benchmark(
 
     Example: anymri benchmark plan.yaml -o bench --dry-run
     """
-    from anymri.benchmark.outputs import write_outputs
     from anymri.benchmark.plan import load_plan, plan_cells
-    from anymri.benchmark.run import estimate_seconds, find_problems, run_cells
+    from anymri.benchmark.run import estimate_seconds, find_problems
     from anymri.benchmark.state import describe_cells, is_waiting
+    from anymri.locks import one_writer
 
     if workers > 1 and not ray:
         raise UserError(f"--workers {workers}: several cells at a time are Ray tasks; add --ray")
@@ -52,8 +57,13 @@ def benchmark(
     asked = load_plan(plan)
     cells = plan_cells(asked)
     tell = (lambda text: None) if quiet or as_json else (lambda text: typer.echo(text, err=True))
-    seconds = estimate_seconds(cells, output, tell) if estimate else {}
-    told = describe_cells(cells, output, seconds, workers, keep)
+    with nullcontext() if dry_run else one_writer(output):
+        seconds = estimate_seconds(cells, output, tell) if estimate else {}
+        told = describe_cells(cells, output, seconds, workers, keep)
+        if not dry_run:
+            tell(told)
+            how: dict[str, Any] = {"ray": ray, "workers": workers, "estimates": seconds, "keep": keep}
+            _run(asked, cells, output, how | {"progress": not quiet}, as_json)
     if dry_run:
         problems = find_problems(cells)
         names = {"cells": [c.name for c in cells], "waiting": [c.name for c in cells if is_waiting(c, output, keep)]}
@@ -61,12 +71,15 @@ def benchmark(
         say(as_json, {**names, "problems": list(problems.values())}, "\n".join(lines))
         if problems:
             raise UserError(f"{plan}: {len(problems)} of its entries cannot run; mend what is named above")
-        return
-    tell(told)
-    outcome = run_cells(
-        asked, cells, output, ray=ray, workers=workers, estimates=seconds, keep=keep, progress=not quiet
-    )
-    page = write_outputs(outcome.tables, output, asked.title) if outcome.tables else None
+
+
+def _run(plan: BenchmarkPlan, cells: list[Cell], output: Path, how: dict[str, Any], as_json: bool) -> None:
+    """Run the cells, write what follows from them, and tell it."""
+    from anymri.benchmark.outputs import write_outputs
+    from anymri.benchmark.run import run_cells
+
+    outcome = run_cells(plan, cells, output, **how)
+    page = write_outputs(outcome.tables, output, plan.title) if outcome.tables else None
     lines = [f"failed: {name}: {reason}" for name, reason in outcome.failed.items()]
     lines += [f"wrote {page}"] if page else ["no cell was finished"]
     say(as_json, {"report": page, "done": len(outcome.tables), "failed": outcome.failed}, "\n".join(lines))
@@ -88,6 +101,7 @@ Regions = Annotated[
 ]
 
 
+@writes("output", "markdown")
 def report(
     results: Annotated[
         list[Path] | None, typer.Argument(help="Results tables, run folders or benchmark folders.")
@@ -147,6 +161,7 @@ def _read_text(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({reason}); give a Markdown file") from None
 
 
+@writes("output")
 def cost(
     runs: Annotated[list[Path], typer.Argument(help="Run folders or weights files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Table of costs.")] = Path("cost.csv"),
@@ -175,6 +190,7 @@ def cost(
     say(as_json, {"cost": output, "rows": len(costs)}, f"wrote {output}")
 
 
+@writes("output")
 def protocols(
     model: Annotated[
         str, typer.Argument(help="Run folder, weights file, bundled model, or folder of per-subset runs.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anymri.cli.options import Json, Quiet, Seed, Workers, finite, key_values, say
+from anymri.cli.options import Json, Quiet, Seed, Workers, finite, key_values, say, writes
 from anymri.errors import UserError
 
 
@@ -68,6 +68,7 @@ Override = Annotated[
 ]
 
 
+@writes("output")
 def plan(
     subjects: Annotated[Path, typer.Argument(help="Table written by `anymri index`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Configuration to write.")] = Path("run.yaml"),
@@ -97,6 +98,7 @@ def plan(
     say(as_json, {"config": output, **made.summary()}, f"{made.describe()}\nwrote {output}")
 
 
+@writes("output", kept="finished subjects are kept; the same command goes on")
 def prepare(
     root: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all that is made.")],
@@ -159,6 +161,7 @@ def prepare(
         )
 
 
+@writes("output")
 def index(
     root: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Layout, see `anymri datasets`.")] = "folder",
@@ -203,6 +206,7 @@ def index(
     )
 
 
+@writes("output")
 def split(
     subjects: Annotated[Path, typer.Argument(help="Table written by `anymri index`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Split file.")] = Path("split.json"),
@@ -265,6 +269,7 @@ def split(
     say(as_json, {"split": output}, f"wrote {output}")
 
 
+@writes("output", kept="finished subjects are kept; the same command goes on")
 def preprocess(
     subjects: Annotated[Path, typer.Argument(help="Table written by `anymri index`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Cache folder.")] = Path("cache"),

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from anymri.cli.options import Json, say
+from anymri.cli.options import Json, say, writes
 from anymri.errors import UserError
 
 __all__ = ["new_method"]
@@ -102,6 +102,7 @@ COMMAND
 """
 
 
+@writes()
 def new_method(
     name: Annotated[str, typer.Argument(help="Registry name: small letters, digits and underscores, e.g. my_net.")],
     package: Annotated[
@@ -116,15 +117,15 @@ def new_method(
 
     Example: anymri new-method my_net --package my-net
     """
+    from anymri.locks import one_writer
+
     class_name = "".join(part.capitalize() for part in name.split("_"))
     template = _template(name, class_name)
-    if package is None:
-        root = _checkout()
-        files, commands = _in_checkout(root, name, class_name, template)
-    else:
-        root = package
-        files, commands = _as_package(root, name, class_name, template)
-    _write(root, files)
+    root = _checkout() if package is None else package
+    with one_writer(root / TABLE if package is None else root):
+        made = _in_checkout if package is None else _as_package
+        files, commands = made(root, name, class_name, template)
+        _write(root, files)
     written = [os.path.relpath(root / path) for path in files]
     text = [*(f"wrote {path}" for path in written), "next:", *(f"  {command}" for command in commands)]
     say(as_json, {"folder": root, "files": written, "next": commands}, "\n".join(text))

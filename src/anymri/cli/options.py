@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import math
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from anymri.errors import UserError
+from anymri.stopping import Stopped
 
 #: Largest seed; those of torch are signed numbers of 64 bits.
 LARGEST_SEED = 2**63 - 1
@@ -32,6 +36,43 @@ Device = Annotated[
 Precision = Annotated[
     str, typer.Option("--precision", help="auto, 32 (exact) or bf16 (faster where the processor has it).")
 ]
+
+
+#: What a verb says that writes its outputs at its end, each whole or not at all.
+WHOLE = "nothing half-written is left; run the same command again"
+
+
+def writes(*outputs: str, kept: str = WHOLE) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a verb hold the locks of its outputs while it runs.
+
+    Parameters
+    ----------
+    *outputs : str
+        Parameters of the verb that are paths of outputs, or None.
+    kept : str
+        What is kept when a signal ends the verb, and how to go on.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(verb)
+
+        @functools.wraps(verb)
+        def alone(*arguments: Any, **options: Any) -> None:
+            from anymri.locks import one_writer
+
+            given = signature.bind(*arguments, **options)
+            given.apply_defaults()
+            paths = [given.arguments[name] for name in outputs]
+            try:
+                with one_writer(*(path for path in paths if path is not None)):
+                    verb(*arguments, **options)
+            except Stopped as stop:
+                stop.kept = stop.kept or kept
+                raise
+
+        return alone
+
+    return decorate
 
 
 def say(as_json: bool, values: dict[str, Any], text: str) -> None:

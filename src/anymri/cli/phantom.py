@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anymri.cli.options import Json, Quiet, Seed, Workers, numbers, say
+from anymri.cli.options import Json, Quiet, Seed, Workers, numbers, say, writes
 from anymri.errors import UserError
 
 Subjects = Annotated[int, typer.Option("--subjects", "-n", min=1, max=100_000, help="How many subjects.")]
@@ -58,6 +58,7 @@ Missing = Annotated[
 RecipeName = Annotated[str | None, typer.Option("--recipe", help="Frozen recipe, e.g. phantom40; checksums verified.")]
 
 
+@writes("out", kept="finished subjects are kept; the same command makes all of them whole")
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder of the new data set.")],
     subjects: Subjects = 3,

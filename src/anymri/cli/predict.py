@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anymri.cli.options import Device, Json, Precision, Quiet, Threads, key_values, label_scheme, use_threads
+from anymri.cli.options import Device, Json, Precision, Quiet, Threads, key_values, label_scheme, use_threads, writes
 from anymri.cli.options import precision as precision_name
 from anymri.cli.result import say_result
 from anymri.errors import UserError
@@ -44,6 +44,7 @@ CheckLabels = Annotated[
 Normalise = Annotated[str, typer.Option("--normalise", help="--raw: zscore, percentile or histogram.")]
 
 
+@writes("output")
 def predict(
     study: StudyFolder = None,
     t1: Annotated[Path | None, typer.Option("--t1", help="T1-weighted image.")] = None,

@@ -19,11 +19,13 @@ from anymri.cli.options import (
     say,
     use_threads,
     voxels,
+    writes,
 )
 from anymri.cli.options import precision as parse_precision
 from anymri.errors import UserError
 
 
+@writes("output", kept="no checkpoint was written yet; the same command begins anew")
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file of the run.")],
     output: Annotated[
@@ -58,6 +60,7 @@ def train(
     say(as_json, {"run": run}, f"trained: {run}")
 
 
+@writes("output")
 def curves(
     runs: Annotated[list[str], typer.Argument(help="Run folders, each as FOLDER or NAME=FOLDER.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Drawing.")] = Path("curves.svg"),
@@ -80,6 +83,7 @@ def curves(
     say(as_json, {"curves": draw_loss_curves(named, output)}, f"wrote {output}")
 
 
+@writes("output", "save_predictions", kept="scored subjects are kept; the same command goes on")
 def evaluate(
     model: Annotated[
         str, typer.Argument(help="Run folder, weights file, bundled model, or folder of per-subset runs.")
@@ -139,6 +143,7 @@ def evaluate(
     say(as_json, {"results": output, "dice": dice.to_dict()}, "\n".join([*lines, f"wrote {output}"]))
 
 
+@writes("output", kept="the same command begins anew")
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demonstration.")] = Path("demo"),
     seed: Annotated[

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from anymri.cli.options import Json, say
+from anymri.cli.options import Json, say, writes
 
 
+@writes("output")
 def import_weights(
     method: Annotated[str, typer.Argument(help="Registry name, see `anymri methods`.")],
     checkpoint: Annotated[Path, typer.Argument(help="The authors' file, of PyTorch or safetensors.")],

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anymri.data.cache import Cache
-from anymri.files import find_leftovers
+from anymri.files import find_leftovers, remove_leftovers
+from anymri.locks import one_writer
 from anymri.types import UserError
 
 __all__ = ["CacheState", "check_cache", "clean_cache"]
@@ -94,16 +95,22 @@ def clean_cache(folder: Path | str, listed: Iterable[str] | None = None) -> Cach
     UserError
         If the folder is no cache or a file cannot be removed.
     """
-    state = check_cache(folder, listed)
+    with one_writer(folder):
+        state = check_cache(folder, listed)
+        _remove(Path(folder), state)
+    return state
+
+
+def _remove(folder: Path, state: CacheState) -> None:
+    remove_leftovers(folder)
     removed = [*state.leftovers]
     for subject_id in (*state.damaged, *state.unknown):
-        removed += [Path(folder) / f"{subject_id}{ending}" for ending in (".json", *_ARRAYS)]  # sidecar first
+        removed += [folder / f"{subject_id}{ending}" for ending in (".json", *_ARRAYS)]  # sidecar first
     for path in removed:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"{path}: cannot be removed ({error.strerror}); check the permissions") from None
-    return state
 
 
 def _damaged_tables(cache: Cache) -> Iterator[str]:

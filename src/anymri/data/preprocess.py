@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,9 @@ from anymri.data.resample import resample_image, resample_label
 from anymri.data.selectors import source_files
 from anymri.data.study import Study, brain_box, label_dtype
 from anymri.files import remove_leftovers
+from anymri.locks import one_writer
 from anymri.progress import progress_bar
+from anymri.stopping import worker_pool
 from anymri.types import GLIOMA, STATISTICS, DataSpec, Subject, UserError
 
 __all__ = ["PreprocessReport", "preprocess", "preprocess_study"]
@@ -260,19 +261,21 @@ def preprocess(
     if twice:
         raise UserError(f"{listed}: names the subject {min(twice)} twice; give each an id of its own")
     spacing = parse_spacing(spacing_mm)
-    cache = Cache.create(out, spec, spacing)
-    remove_leftovers(cache.folder)
-    report = PreprocessReport(cache.folder)
-    with progress_bar("preprocess", len(ids), progress) as bar:
-        for subject_id, outcome, doubts in _run(subjects, cache.folder, workers):
-            bar.advance()
-            report.doubts |= {subject_id: doubts} if doubts else {}
-            if outcome == "done":
-                report.done.append(subject_id)
-            elif outcome == "skipped":
-                report.skipped.append(subject_id)
-            else:
-                report.failed[subject_id] = outcome
+    with one_writer(out):
+        cache = Cache.create(out, spec, spacing)
+        remove_leftovers(cache.folder)
+        report = PreprocessReport(cache.folder)
+        run = closing(_run(subjects, cache.folder, workers))
+        with run as outcomes, progress_bar("preprocess", len(ids), progress) as bar:
+            for subject_id, outcome, doubts in outcomes:
+                bar.advance()
+                report.doubts |= {subject_id: doubts} if doubts else {}
+                if outcome == "done":
+                    report.done.append(subject_id)
+                elif outcome == "skipped":
+                    report.skipped.append(subject_id)
+                else:
+                    report.failed[subject_id] = outcome
     report.done.sort()
     report.skipped.sort()
     report.failed = dict(sorted(report.failed.items()))
@@ -284,7 +287,7 @@ def preprocess(
 _Outcome = tuple[str, str, tuple[str, ...]]
 
 
-def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[_Outcome]:
+def _run(subjects: list[Subject], folder: Path, workers: int) -> Generator[_Outcome, None, None]:
     """Yield what became of each subject, in this process or in several."""
     if workers <= 1:
         for subject in subjects:
@@ -293,27 +296,19 @@ def _run(subjects: list[Subject], folder: Path, workers: int) -> Iterator[_Outco
     # A child forked from here would inherit torch's thread pool in an unusable state; the fork server has none.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(min(workers, len(subjects)), context, _start_worker) as pool:
+    with worker_pool(min(workers, len(subjects)), context, _use_one_thread) as pool:
         futures = {pool.submit(_preprocess_subject, subject, folder): subject for subject in subjects}
-        try:
-            for future in as_completed(futures):
-                try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    yield futures[future].subject_id, "a worker process died (out of memory?); use fewer workers", ()
-        finally:
-            # After Ctrl-C the pool would otherwise work through all subjects before it lets go.
-            pool.shutdown(wait=False, cancel_futures=True)
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield futures[future].subject_id, "a worker process died (out of memory?); use fewer workers", ()
 
 
-def _start_worker() -> None:
-    """One thread for the work, and one that ends this process when its parent was killed: nobody else would."""
+def _use_one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 def _preprocess_subject(subject: Subject, folder: Path) -> _Outcome:

@@ -18,7 +18,9 @@ from anymri.evaluation.pictures import draw_extremes
 from anymri.evaluation.saved import SavedPredictions
 from anymri.evaluation.score_subject import score_subject
 from anymri.evaluation.setup import Evaluation, EvaluationSettings, Subset
+from anymri.files import make_folder, replace_text
 from anymri.inference.sliding_window import SubjectPrediction, WindowSettings
+from anymri.locks import one_writer
 from anymri.methods import Method, PerSubsetModels
 from anymri.progress import progress_bar
 from anymri.types import UserError
@@ -148,12 +150,26 @@ def evaluate(
     work.watch = watch
     work.choose_subjects(split, fold, part, subjects)
     if save_predictions is not None:
-        work.saved = SavedPredictions(Path(save_predictions), work.identity(), _saved_facts(work), work.method.spec)
+        with one_writer(save_predictions):
+            work.saved = SavedPredictions(Path(save_predictions), work.identity(), _saved_facts(work), work.method.spec)
+            return _fill_table(work, Path(out), pictures, progress)
     return _fill_table(work, Path(out), pictures, progress)
 
 
 def _fill_table(work: Evaluation, out: Path, pictures: bool, progress: bool) -> pd.DataFrame:
     """Score all subjects and write the table with its pictures."""
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file, e.g. {out / 'results.parquet'}")
+    with one_writer(out, _parts(out)):
+        return _fill_locked_table(work, out, pictures, progress)
+
+
+def _parts(out: Path) -> Path:
+    """Folder of finished subjects."""
+    return out.with_name(out.stem + ".parts")
+
+
+def _fill_locked_table(work: Evaluation, out: Path, pictures: bool, progress: bool) -> pd.DataFrame:
     parts = _open_parts(out, work)
     rows = _score_subjects(work, parts, progress)
     if not rows:
@@ -196,20 +212,12 @@ def _score_subjects(work: Evaluation, parts: Path, progress: bool) -> list[dict[
 
 def _open_parts(out: Path, work: Evaluation) -> Path:
     """Folder of finished subjects; one that belongs to another model, data set or question is emptied."""
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder; name a file, e.g. {out / 'results.parquet'}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    parts = out.with_name(out.stem + ".parts")
+    parts = _parts(out)
     card, identity = parts / "identity.txt", work.identity()
     if not card.is_file() or card.read_bytes() != identity.encode():
         shutil.rmtree(parts, ignore_errors=True)
-        try:
-            parts.mkdir()
-            card.write_text(identity)
-        except OSError as error:
-            raise UserError(
-                f"{parts}: cannot be written ({error.strerror}); choose another place for the table"
-            ) from None
+        make_folder(parts)
+        replace_text(card, identity)
     return parts
 
 

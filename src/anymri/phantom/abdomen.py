@@ -191,7 +191,8 @@ def generate_abdomens(
         If an argument is out of range or the folder cannot be written.
     """
     from anymri.files import make_folder
-    from anymri.phantom.dataset import run_all
+    from anymri.locks import one_writer
+    from anymri.phantom.dataset import refuse_others, run_all
 
     out, subjects, seed = Path(out), whole_number("subjects", subjects, 1), whole_number("seed", seed, 0)
     if layout not in ABDOMEN_LAYOUTS:
@@ -199,17 +200,20 @@ def generate_abdomens(
         raise UserError(f"phantom: the layout {layout} has no place for an abdomen; choose {names}")
     _check_spacing(spacing_mm)
     workers = whole_number("workers", workers, 1)
-    make_folder(make_folder(out) / "provenance")
-    make = partial(_write_abdomen, out=out, seed=seed, spacing_mm=spacing_mm, layout=layout)
-    # Duke Liver keeps one table of all patients, which several processes must not write at once.
-    run_all(make, list(range(subjects)), 1 if layout == "duke_liver" else min(workers, subjects), progress)
+    settings = {"seed": seed, "spacing_mm": spacing_mm, "layout": layout}
+    with one_writer(out):
+        refuse_others(out, lambda name, record: settings.items() <= record.items())
+        make_folder(make_folder(out) / "provenance")
+        make = partial(_write_abdomen, out=out, seed=seed, spacing_mm=spacing_mm, layout=layout)
+        # Duke Liver keeps one table of all patients, which several processes must not write at once.
+        run_all(make, list(range(subjects)), 1 if layout == "duke_liver" else min(workers, subjects), progress)
     return out
 
 
 def _write_abdomen(index: int, out: Path, seed: int, spacing_mm: float, layout: str) -> tuple[int, str]:
     """Make and write one patient; returns its index and a checksum of its voxels."""
     from anymri.data.datasets import get_dataset
-    from anymri.files import replace_file
+    from anymri.files import RefusedWrite, replace_file, write_reason, write_remedy
 
     images, label, parameters = make_abdomen(seed, index, spacing_mm)
     digest = hashlib.sha256()
@@ -231,7 +235,6 @@ def _write_abdomen(index: int, out: Path, seed: int, spacing_mm: float, layout: 
         with replace_file(out / "provenance" / f"{patient}.json") as handle:
             content = {**record, "sha256": digest.hexdigest()}
             handle.write((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{out}: cannot write {patient} ({reason}); free some space or choose another folder") from None
+    except (OSError, RefusedWrite) as error:
+        raise UserError(f"{out}: cannot write {patient} ({write_reason(error)}); {write_remedy(error)}") from None
     return index, digest.hexdigest()

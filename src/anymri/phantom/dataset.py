@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from anymri.errors import UserError
-from anymri.files import RefusedWrite, replace_text, write_reason
+from anymri.files import RefusedWrite, replace_text, write_reason, write_remedy
+from anymri.locks import one_writer
 from anymri.phantom.artifacts import check_strengths
 from anymri.phantom.layouts import LAYOUTS, Layout, find_layout
 from anymri.phantom.pathology import PATHOLOGY_TABLE
@@ -21,8 +22,9 @@ from anymri.phantom.settings import PhantomSettings
 from anymri.phantom.subject import PhantomSubject, make_subject, subject_id, whole_number
 from anymri.phantom.unaligned import Placement, draw_placement, write_unaligned
 from anymri.progress import progress_bar
+from anymri.stopping import worker_pool
 
-__all__ = ["LAYOUTS", "generate", "run_all", "write_subjects"]
+__all__ = ["LAYOUTS", "generate", "refuse_others", "run_all", "write_subjects"]
 
 
 def _check_missing(missing: Mapping[str, float] | None, sequences: tuple[str, ...]) -> dict[str, float]:
@@ -71,14 +73,13 @@ def _describe(out: Path, pathology: str, sequences: tuple[str, ...]) -> None:
         handle.write(yaml.safe_dump(content, sort_keys=False, default_flow_style=None).encode())
 
 
-def _drop(subject: PhantomSubject, missing: Mapping[str, float]) -> list[str]:
+def _drop(seed: int, index: int, sequences: Collection[str], missing: Mapping[str, float]) -> list[str]:
     """Sequences that a subject lacks; its own draw, and never all of them."""
-    seed, index = subject.parameters["seed"], subject.parameters["index"]
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, 1])))
     while True:
-        draws = generator.uniform(size=len(subject.images))
-        dropped = [code for code, draw in zip(subject.images, draws, strict=True) if draw < missing.get(code, 0)]
-        if len(dropped) < len(subject.images):
+        draws = generator.uniform(size=len(sequences))
+        dropped = [code for code, draw in zip(sequences, draws, strict=True) if draw < missing.get(code, 0)]
+        if len(dropped) < len(sequences):
             return dropped
 
 
@@ -101,7 +102,7 @@ def _write_subject(
     subject = make_subject(seed, index, settings)
     digest = checksum(subject)
     name = layout.subject_name(index)
-    dropped = _drop(subject, missing)
+    dropped = _drop(seed, index, subject.images, missing)
     images = {code: image for code, image in subject.images.items() if code not in dropped}
     record = out / "provenance" / f"{name}.json"
     try:
@@ -121,8 +122,7 @@ def _write_subject(
             get_dataset(layout.dataset).write(out, name, images, label, (settings.spacing_mm,) * 3)
         replace_text(record, json.dumps(content, indent=1, sort_keys=True) + "\n")
     except (OSError, RefusedWrite) as error:
-        reason = write_reason(error)
-        raise UserError(f"{out}: cannot write {name} ({reason}); free some space or choose another folder") from None
+        raise UserError(f"{out}: cannot write {name} ({write_reason(error)}); {write_remedy(error)}") from None
     return index, digest
 
 
@@ -177,11 +177,55 @@ def write_subjects(
     _check_sequences(chosen, settings.sequences, missing)
     workers = whole_number("workers", workers, 1)
     indices = list(indices)
-    make_folder(make_folder(out) / "provenance")
-    if chosen.described:
-        _describe(Path(out), settings.pathology, settings.sequences)
-    make = partial(_write_subject, out=Path(out), seed=seed, settings=settings, layout=chosen, missing=missing)
-    return run_all(make, indices, min(workers, len(indices)), progress)
+    with one_writer(out):
+        refuse_others(out, partial(_is_of, seed=seed, settings=settings, layout=chosen, missing=missing))
+        make_folder(make_folder(out) / "provenance")
+        if chosen.described:
+            _describe(Path(out), settings.pathology, settings.sequences)
+        make = partial(_write_subject, out=Path(out), seed=seed, settings=settings, layout=chosen, missing=missing)
+        return run_all(make, indices, min(workers, len(indices)), progress)
+
+
+def refuse_others(out: Path, is_ours: Callable[[str, dict[str, Any]], bool]) -> None:
+    """Refuse a folder that holds phantoms of other settings, by their records; the two would be one data set.
+
+    Parameters
+    ----------
+    out : Path
+    is_ours : callable
+        Says so of the name and the content of a record.
+
+    Raises
+    ------
+    UserError
+    """
+    for path in sorted(Path(out, "provenance").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            ours, seed = is_ours(path.stem, record), record["seed"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"{path}: is not the record of a phantom; choose a new folder") from None
+        if not ours:
+            raise UserError(
+                f"{out}: holds phantoms of other settings ({path.stem}, seed {seed}), and the two would mix; "
+                "choose a new folder, or remove this one"
+            )
+
+
+def _is_of(
+    name: str,
+    record: dict[str, Any],
+    seed: int,
+    settings: PhantomSettings,
+    layout: Layout,
+    missing: Mapping[str, float],
+) -> bool:
+    """Whether a record is that of a subject that these settings make."""
+    if (record["seed"], record["settings"]) != (seed, json.loads(json.dumps(asdict(settings)))):
+        return False
+    return name == layout.subject_name(record["index"]) and record["missing"] == _drop(
+        seed, record["index"], settings.sequences, missing
+    )
 
 
 def run_all(make: partial, indices: list[int], workers: int, progress: bool) -> dict[int, str]:
@@ -195,7 +239,7 @@ def run_all(make: partial, indices: list[int], workers: int, progress: bool) -> 
             return digests
         context = get_context("forkserver")  # torch is imported once for all workers
         context.set_forkserver_preload([__name__])
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with worker_pool(workers, context) as pool:
             for result in pool.map(make, indices):
                 digests.update([result])
                 bar.advance()

@@ -12,6 +12,7 @@ from pydantic import Field
 from anymri.bounds import Seed, WrongSetting, fill
 from anymri.data.split import Split, write_split
 from anymri.errors import UserError
+from anymri.locks import one_writer
 from anymri.phantom.dataset import write_subjects
 from anymri.phantom.settings import PhantomSettings
 from anymri.phantom.subject import checksum, make_subject, subject_id
@@ -158,16 +159,17 @@ def generate_recipe(name_or_path: str | Path, out: Path | str, workers: int = 1,
         If a checksum differs, or something cannot be read or written.
     """
     recipe = read_recipe(name_or_path)
-    digests = write_subjects(
-        Path(out),
-        range(recipe.train + recipe.test),
-        recipe.seed,
-        recipe.settings,
-        layout=recipe.layout,
-        workers=workers,
-        progress=progress,
-    )
-    _compare(recipe, digests)
     parts = {"train": tuple(recipe.subject_ids("train")), "validation": (), "test": tuple(recipe.subject_ids("test"))}
-    write_split(Path(out) / "split.json", Split((parts,), seed=None))
+    with one_writer(out):
+        digests = write_subjects(
+            Path(out),
+            range(recipe.train + recipe.test),
+            recipe.seed,
+            recipe.settings,
+            layout=recipe.layout,
+            workers=workers,
+            progress=progress,
+        )
+        _compare(recipe, digests)
+        write_split(Path(out) / "split.json", Split((parts,), seed=None))
     return Path(out)

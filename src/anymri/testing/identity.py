@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from anymri.data.samplers import SAMPLERS
+from anymri.locks import scratch_folder
 from anymri.protocol.facts import TrainingFacts
 from anymri.protocol.method import Method, divisors
 from anymri.testing.candidate import Candidate, predict_pair
@@ -19,11 +18,11 @@ __all__ = ["CHECKS"]
 
 def saved_weights_predict_the_same(candidate: Candidate) -> None:
     method = candidate.method
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
+    with scratch_folder() as folder:
+        path = folder / "model.safetensors"
         method.save(path, TrainingFacts(window=(16, 16, 16)))
         again = type(method).load(path, GLIOMA)
-        demand([file.name for file in Path(folder).iterdir()] == [path.name], "saving leaves other files")
+        demand([file.name for file in folder.iterdir()] == [path.name], "saving leaves other files")
     demand(again.config == method.config, "the configuration is not saved as it is")
     demand_same(
         predict_pair(candidate, method=again), candidate.once(predict_pair), "loaded weights predict something else"

@@ -61,9 +61,8 @@ class CheckpointStore:
             self._write(target, "state", lambda file: torch.save(state, file))
             named = record_text(_pointer_to(target, current))
             self._write(pointer_path, "pointer", lambda file: file.write(named))
-        except (RefusedWrite, RuntimeError) as error:
-            reason = error.reason if isinstance(error, RefusedWrite) else str(error).splitlines()[0]
-            raise UserError(f"{target}: cannot be written ({reason}); free some space and start again") from None
+        except RuntimeError as error:  # torch's own
+            raise RefusedWrite(target, str(error).splitlines()[0]) from None
 
     def _write(self, path: Path, what: str, write: Callable[[Any], Any]) -> None:
         """Put one file in its place, on the disk before the next is begun."""

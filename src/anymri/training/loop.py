@@ -19,8 +19,10 @@ from torch import Tensor
 
 from anymri.config import RunConfig
 from anymri.inference.sliding_window import WindowSettings
+from anymri.locks import one_writer
 from anymri.methods import StepContext
 from anymri.protocol.weights_file import fit_buffers
+from anymri.stopping import asked_to_stop, deferred, stop_if_asked
 from anymri.training.checkpoint import CheckpointStore
 from anymri.training.classical import fit
 from anymri.training.cohort import FurtherBatches, Volumes
@@ -29,7 +31,6 @@ from anymri.training.machine import (
     choose_device,
     make_fabric,
     memory_error,
-    one_process,
     seed_generators,
     torch_settings,
 )
@@ -82,9 +83,9 @@ def train(
     with torch_settings(config.training):
         choose_device(config.training)  # refuses a device that is not there before anything is written
         plan = prepare(config)
-        if open_run_folder(out, plan, resume):
-            return out
-        with one_process(out):
+        with one_writer(out):
+            if open_run_folder(out, plan, resume):
+                return out
             if plan.method.classical:
                 fit(plan, out, progress)
             else:
@@ -132,7 +133,8 @@ class _Loop:
             self._restore(state)
         self.log = RunLog(self.out, state["log_bytes"] if state else 0)
         bar = ProgressBar(self.method.name, self._total_steps(), self.steps, self.show_progress)
-        with closing(self.log), bar as self.bar:
+        self.kept = "" if state is None else self._kept()
+        with closing(self.log), bar as self.bar, deferred(lambda: self.kept):
             if state is None:
                 self.log.write(self._start_row())
             self.bar.say_dropped(self.plan.facts["dropped_subjects"])
@@ -143,6 +145,14 @@ class _Loop:
                 state = None
         draw_progress(self.out)
         save_model(self.plan, self.out)
+
+    def _kept(self) -> str:
+        """What a signal that ends the training now leaves, in words."""
+        stage = self.plan.stages[min(self.stage_index, len(self.plan.stages) - 1)]
+        place = f"after epoch {self.epoch or stage.epochs} of {stage.epochs} of stage {stage.name}"
+        if self.epoch == 0 and self.stage_index < len(self.plan.stages):
+            place = f"before stage {stage.name}"
+        return f"{self.out}: the checkpoint {place} is kept; the same command goes on from there"
 
     def _total_steps(self) -> int:
         return sum(map(self._stage_steps, range(len(self.plan.stages))))
@@ -188,7 +198,8 @@ class _Loop:
                     turn.optimizer.load_state_dict(state["optimizers"][turn.name])
             while self.epoch < stage.epochs:
                 self._run_epoch(stage, turns, cohort)
-                if self.epoch < stage.epochs and self.epoch % self.settings.checkpoint_every == 0:
+                due = self.epoch % self.settings.checkpoint_every == 0 or asked_to_stop()
+                if self.epoch < stage.epochs and due:
                     self._checkpoint({turn.name: turn.optimizer.state_dict() for turn in turns})
         except (MemoryError, RuntimeError) as error:
             if (mistake := memory_error(error, stage)) is None:
@@ -417,6 +428,8 @@ class _Loop:
                 "log_bytes": self.log.position(),
             }
         )
+        self.kept = self._kept()
+        stop_if_asked()
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint, but for what its stage makes: optimisers and average."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,7 +18,6 @@ __all__ = [
     "choose_device",
     "make_fabric",
     "memory_error",
-    "one_process",
     "seed_generators",
     "torch_settings",
     "trains_in_bf16",
@@ -70,30 +67,6 @@ def seed_generators(seed: int, device: str) -> None:
         torch.cuda.manual_seed_all(seed)
     elif device == "mps":
         torch.mps.manual_seed(seed)
-
-
-@contextmanager
-def one_process(folder: Path) -> Iterator[None]:
-    """Lock a run folder against a second training process; the lock ends with the process.
-
-    Raises
-    ------
-    UserError
-        If another process trains there.
-    """
-    if importlib.util.find_spec("fcntl") is None:  # Windows
-        yield
-        return
-    import fcntl
-
-    with (folder / "run.json").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder}: another process trains in this folder; wait for it or end it") from None
-        except OSError:
-            pass  # a file system without locks
-        yield
 
 
 @contextmanager

@@ -237,12 +237,10 @@ def made_by_other_code(run: Path, code: str | None) -> bool:
 def _set_aside(out: Path, code: str) -> str:
     """Rename a run that other code made; returns the line that says so."""
     from anymri.files import inside
-    from anymri.training.machine import one_process
 
     names = [f"{out.name}.code-{code[:8]}{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 1000)))]
     kept = next(place for name in names if not (place := inside(out.parent, name)).exists())
-    with one_process(out):
-        out.rename(kept)
+    out.rename(kept)
     return f"anymri: {out}: was trained by other code than this version's; kept as {kept.name}, training anew"
 
 

@@ -43,6 +43,7 @@ from anymri.benchmark.report.tables import (
 from anymri.benchmark.report.text_tables import dice_csv, synthesis_csv, to_latex, to_markdown
 from anymri.evaluation.table_records import Picture, Pictures
 from anymri.files import inside, replace_text
+from anymri.locks import one_writer
 from anymri.records import read_record
 from anymri.types import UserError
 
@@ -92,7 +93,13 @@ def build_report(results: Sequence[Path], out: Path, title: str | None = None, c
         raise UserError(f"{out}: is a folder; name a file, e.g. {out / 'report.html'}")
     read = read_results(results)
     measured = None if costs is None else read_costs(costs)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with one_writer(out):
+        _write_pages(out, read, title, measured)
+    return out
+
+
+def _write_pages(out: Path, read: Results, title: str | None, measured: pd.DataFrame | None) -> None:
+    """Write the page, and the tables beside it."""
     replace_text(out, _render(read, title or "anymri: every subset of sequences", measured))
     has_dice, has_synthesis = bool(column_order(read)), not synthesis_table(read).empty
     if has_dice or has_synthesis:
@@ -102,7 +109,6 @@ def build_report(results: Sequence[Path], out: Path, title: str | None = None, c
         replace_text(out.with_suffix(".csv"), dice_csv(read))
     if has_synthesis:
         replace_text(out.with_suffix(".synthesis.csv"), synthesis_csv(read))
-    return out
 
 
 def _render(results: Results, title: str, costs: pd.DataFrame | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.header import MAX_SPACING_ERROR, MAX_VOXELS
+from anymri.locks import scratch_folder
 from anymri.memory import free_bytes
 from anymri.types import UserError
 
@@ -142,7 +142,7 @@ def open_study(path: Path) -> Iterator[Path]:
     if path.is_dir():
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="anymri-") as folder:
+    with scratch_folder() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
                 entries = [
@@ -154,7 +154,7 @@ def open_study(path: Path) -> Iterator[Path]:
                     raise UserError(f"{path}: unpacks to more than is read; unpack it and give the study's folder")
                 for number, entry in enumerate(entries):
                     name = f"{number:06d} {_plain_name(entry.filename)}"
-                    with archive.open(entry) as source, (Path(folder) / name).open("wb") as target:
+                    with archive.open(entry) as source, (folder / name).open("wb") as target:
                         start = source.read(132)
                         target.write(start)
                         if _begins_dicom(start) or name.lower().endswith(_ENDINGS):
@@ -166,9 +166,9 @@ def open_study(path: Path) -> Iterator[Path]:
             problem = "finds no room in the folder for temporary files" if full else "is a damaged or encrypted archive"
             raise UserError(f"{path}: {problem}; copy or unpack it again") from None
         try:
-            yield Path(folder)
+            yield folder
         except UserError as error:  # people know the archive, not where it was unpacked
-            raise UserError(str(error).replace(folder, str(path))) from None
+            raise UserError(str(error).replace(str(folder), str(path))) from None
 
 
 def read_headers(folder: Path) -> tuple[list[Frame], list[Path]]:

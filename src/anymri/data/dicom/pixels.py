@@ -7,7 +7,6 @@ pixels and their form, after the size inside the compressed stream was held agai
 from __future__ import annotations
 
 import struct
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from anymri.data.dicom.classify import numeric
 from anymri.data.dicom.headers import Frame, numbers, read_dataset
 from anymri.data.header import MAX_SPACING_ERROR, MAX_VOXELS, working_bytes
 from anymri.data.own_locale import own_locale
+from anymri.locks import scratch_folder
 from anymri.memory import check_memory
 from anymri.types import UserError
 
@@ -192,8 +192,8 @@ def _decode_by_itk(header: Any, count: int) -> NDArray[Any]:
     meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID
     meta.MediaStorageSOPClassUID = pydicom.uid.UID(_CLASSES[count > 1])
     meta.MediaStorageSOPInstanceUID = pydicom.uid.UID("2.25.1")
-    with tempfile.TemporaryDirectory(prefix="anymri-") as folder, own_locale():
-        file = Path(folder) / "pixels.dcm"
+    with scratch_folder() as folder, own_locale():
+        file = folder / "pixels.dcm"
         plain = pydicom.dataset.FileDataset(str(file), {}, preamble=b"\0" * 128, file_meta=meta)
         plain.SOPClassUID, plain.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
         for name in _FORM:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import Volume, read_image, write_image
+from anymri.locks import scratch_folder
 from anymri.types import UserError
 
 __all__ = ["external_brain_mask", "find_brain_tool"]
@@ -77,8 +77,7 @@ def external_brain_mask(tool: str, image: Volume) -> NDArray[np.bool_]:
     """
     if tool not in PROGRAMS:
         return _check(read_image(tool, kind="label"), image.geometry, tool)
-    with tempfile.TemporaryDirectory(prefix="anymri-") as folder:
-        place = Path(folder)
+    with scratch_folder() as place:
         plain = Geometry(image.geometry.affine, image.geometry.shape)
         write_image(place / "image.nii.gz", image.array, plain, np.float32)
         if tool == "hd-bet":

@@ -25,6 +25,7 @@ from anymri.inference.output.result import (
     scheme_table,
 )
 from anymri.inference.words import scope
+from anymri.locks import one_writer
 from anymri.types import UserError
 
 #: Of probabilities in files: what is beyond means nothing and does not compress.
@@ -95,7 +96,7 @@ def write_result(
     out = check_output(out, overwrite)
     if labels is not None:
         result = replace(result, label_values=label_scheme(labels, result.spec))
-    with replace_folder(out) as draft:
+    with one_writer(out), replace_folder(out) as draft:
         _write_files(result, draft)
         if probabilities:
             _write_probabilities(result.view, draft)
