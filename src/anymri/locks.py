@@ -140,16 +140,16 @@ def _one(output: Path) -> Iterator[None]:
 @contextmanager
 def _locked(output: Path, place: Path) -> Iterator[None]:
     """Hold the lock file of a place while the block runs."""
-    lock = _lock_path(place)
-    if lock is None:  # whoever writes will be told; a run that is finished needs no writing
-        yield
-        return
     try:
         with suppress(FileNotFoundError):
             place.lstat()  # refuses a name that is too long
-        handle = _take(output, lock)
+        lock = _lock_path(place)
+        handle = None if lock is None else _take(output, lock)
     except OSError as error:
         raise RefusedWrite(output, write_reason(error), write_remedy(error)) from None
+    if lock is None or handle is None:  # whoever writes will be told; a run that is finished needs no writing
+        yield
+        return
     try:
         if os.fstat(handle).st_size:  # its last holder did not come to its end
             _sweep_within(place)

@@ -84,6 +84,7 @@ def deferred(kept: Callable[[], str] = str) -> Iterator[None]:
     finally:
         if _State.timer is not None:
             _State.timer.cancel()
+            _State.timer.join()
         _State.deferring, _State.came, _State.timer = False, None, None
 
 

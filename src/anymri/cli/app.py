@@ -59,6 +59,10 @@ def main() -> None:
             sys.stdout.flush()
     except Stopped as stop:
         stopped = (stop.number, stop.kept)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer's answer to it
+            _leave_silently()
+        raise
     except UserError as error:
         _refuse(str(error))
     except OSError as error:

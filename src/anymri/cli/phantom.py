@@ -58,7 +58,7 @@ Missing = Annotated[
 RecipeName = Annotated[str | None, typer.Option("--recipe", help="Frozen recipe, e.g. phantom40; checksums verified.")]
 
 
-@writes("out", kept="finished subjects are kept; the same command makes all of them whole")
+@writes("out", kept="finished subjects are kept; the same command completes the data set")
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder of the new data set.")],
     subjects: Subjects = 3,

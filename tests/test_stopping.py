@@ -1,0 +1,82 @@
+"""Signals end a command in one line that says what is kept."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from command_line import run
+
+from anymri import stopping
+from anymri.stopping import Stopped, asked_to_stop, deferred, stop_if_asked, stop_signals
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_verb_in_one_line(monkeypatch, tmp_path, number, code):
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(number)
+    monkeypatch.setattr("anymri.data.index.index_dataset", lambda *_: os.kill(os.getpid(), number))
+    answer = run("index", ".", "-o", "deep/s.csv")
+    how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert answer == (code, "", f"anymri: {how}; nothing half-written is left; run the same command again\n")
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stop_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_deferred_block_goes_on_to_where_it_can_stop():
+    reached = []
+
+    def work():
+        with stop_signals(), deferred(lambda: "half"):
+            stop_if_asked()
+            os.kill(os.getpid(), signal.SIGTERM)
+            reached.append(asked_to_stop())
+            stop_if_asked()
+            reached.append("beyond")
+
+    with pytest.raises(Stopped) as stop:
+        work()
+    assert reached == [True]
+    assert (stop.value.number, stop.value.kept) == (signal.SIGTERM, "half")
+    assert not asked_to_stop()
+
+
+@pytest.mark.parametrize("patience", [0.02, 60.0])
+def test_a_deferred_block_is_not_waited_for_beyond_patience_or_a_second_signal(monkeypatch, patience):
+    monkeypatch.setattr(stopping, "PATIENCE_S", patience)
+
+    def work():
+        with stop_signals(), deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            if patience > 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+
+    begin, threads = time.monotonic(), threading.active_count()
+    with pytest.raises(Stopped):
+        work()
+    assert time.monotonic() - begin < 20
+    assert threading.active_count() == threads
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "anymri.cli", "--version"]
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
