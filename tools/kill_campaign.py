@@ -198,7 +198,11 @@ def measure(campaign: Campaign, verb: Verb) -> tuple[dict[str, str], float, int]
 
     def count() -> None:
         own = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        _watch_files(lambda number, event: os.pwrite(own, str(number).encode(), 0) and None)
+
+        def write(number: int, event: str) -> None:
+            os.pwrite(own, str(number).encode(), 0)
+
+        _watch_files(write)
 
     child = campaign.start(verb, count)
     begin = 0.0
@@ -330,7 +334,7 @@ def _terminate(campaign: Campaign, verb: Verb, expected: dict[str, str], process
 
 def verbs(inputs: Path) -> list[Verb]:
     """Every verb that writes, on the inputs that `make_inputs` makes."""
-    cache, split, run, table = (str(inputs / name) for name in ("cache", "split.json", "run", "results.parquet"))
+    cache, run, table = (str(inputs / name) for name in ("cache", "run", "results.parquet"))
     brains, subjects, config = (str(inputs / name) for name in ("brains", "subjects.csv", "run.yaml"))
     study = str(sorted(inputs.glob("brains/*-000"))[0])
     tiny = "32,32,32"
@@ -407,10 +411,12 @@ def make_inputs(campaign: Campaign) -> Path:
 def page(rows: list[Row], options: argparse.Namespace) -> str:
     """The rows as Markdown."""
     command = f"tools/kill_campaign.py --seed {options.seed} --kills {options.kills}"
+    columns = (
+        "verb | killed | distinct moments | same bytes | left behind | two at once | clock set back | after SIGTERM"
+    )
     lines = [
-        "# Kill and restart\n",
-        f"`{command}`, {time.strftime('%d %B %Y')}, {options.machine}. {__doc__.partition(chr(10))[2].split(chr(10) * 2)[2]}",
-        "\n| verb | killed | distinct moments | same bytes | left behind | two at once | clock a year back | after SIGTERM |",
+        f"`{command}`, {time.strftime('%d %B %Y')}, {options.machine}.\n",
+        f"| {columns} |",
         "|---|---:|---:|---:|---|---|---|---|",
     ]
     for row in rows:
