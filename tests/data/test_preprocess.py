@@ -18,6 +18,7 @@ from anymri.data.cache import Cache, study_facts
 from anymri.data.index import write_subjects
 from anymri.data.nifti import Geometry, Volume
 from anymri.data.preprocess import parse_spacing, preprocess, preprocess_study
+from anymri.files import RefusedWrite
 from anymri.types import GLIOMA, STATISTICS, DataSpec, Subject, UserError
 
 SHAPE = (18, 22, 20)
@@ -305,6 +306,17 @@ def test_the_cache_of_a_study_without_a_sequence_equals_the_full_one_elsewhere(t
     part = Cache(preprocess([fewer], tmp_path / "part", 2, progress=False)).entry("s0")
     np.testing.assert_array_equal(part.image[[0, 2, 3]], full.image[[0, 2, 3]])
     assert np.isnan(part.image[1]).all()
+
+
+def test_a_full_disk_ends_the_run_and_is_no_fault_of_the_subjects(tmp_path, subjects, monkeypatch):
+    def refuse(self, *_):
+        raise RefusedWrite(self.folder / "s0.npy", "No space left on device")
+
+    monkeypatch.setattr(Cache, "write_entry", refuse)
+    report = preprocess(subjects[:2], tmp_path / "cache", progress=False)
+    assert list(report.failed) == ["s0"]
+    assert report.refused == report.failed["s0"]
+    assert "s0.npy: cannot be written (No space left on device); free some space" in report.refused
 
 
 def test_a_full_disk_leaves_no_subject_behind(tmp_path, subjects):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anymri.cli.options import Json, Quiet, Seed, Workers, finite, key_values, say, writes
 from anymri.errors import UserError
+
+if TYPE_CHECKING:
+    from anymri.data.preprocess import PreprocessReport
 
 
 def cache(
@@ -141,10 +144,7 @@ def prepare(
     report = preprocess(
         table, output / "cache", spacing_mm=made.spacing_mm, workers=workers, spec=spec, progress=not quiet
     )
-    for subject, reason in report.failed.items():
-        typer.echo(f"skipped {subject}: {reason}", err=True)
-    for subject, doubts in report.doubts.items():
-        typer.echo(f"doubtful {subject}: {'; '.join(doubts)}", err=True)
+    _tell_skipped(report)
     values = {"config": config, "subjects": len(found), "failed": report.failed, **made.summary()}
     unused = not_used(root, found)
     values["not_used"] = unused
@@ -159,6 +159,16 @@ def prepare(
             f"{table}: {len(report.failed)} of its subjects could not be read; mend their files, or move them away, "
             "and run the same command again"
         )
+
+
+def _tell_skipped(report: PreprocessReport) -> None:
+    """Name the subjects that are not in the cache, and what was doubtful in others."""
+    if report.refused:
+        raise UserError(f"{report.refused}; the same command goes on")
+    for subject, reason in report.failed.items():
+        typer.echo(f"skipped {subject}: {reason}", err=True)
+    for subject, doubts in report.doubts.items():
+        typer.echo(f"doubtful {subject}: {'; '.join(doubts)}", err=True)
 
 
 @writes("output")
@@ -303,10 +313,7 @@ def preprocess(
     report = build_cache(
         subjects, output, spacing_mm=planned, workers=workers, spec=read_spec(subjects), progress=not quiet
     )
-    for subject, reason in report.failed.items():
-        typer.echo(f"skipped {subject}: {reason}", err=True)
-    for subject, doubts in report.doubts.items():
-        typer.echo(f"doubtful {subject}: {'; '.join(doubts)}", err=True)
+    _tell_skipped(report)
     summary = {"cache": output, "done": len(report.done), "skipped": len(report.skipped), "failed": report.failed}
     summary["doubts"] = report.doubts
     say(

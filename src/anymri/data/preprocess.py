@@ -28,7 +28,7 @@ from anymri.data.raw.stripped import refuse_head
 from anymri.data.resample import resample_image, resample_label
 from anymri.data.selectors import source_files
 from anymri.data.study import Study, brain_box, label_dtype
-from anymri.files import remove_leftovers
+from anymri.files import RefusedWrite, remove_leftovers
 from anymri.locks import one_writer
 from anymri.progress import progress_bar
 from anymri.stopping import worker_pool
@@ -58,6 +58,8 @@ class PreprocessReport(os.PathLike[str]):
         Subject id to the reason, in one line.
     doubts : dict of str to tuple of str
         Id of a subject written now to what reading its files left doubtful.
+    refused : str
+        Why the system would not write a subject (a full disk), which no further subject was tried after; else empty.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class PreprocessReport(os.PathLike[str]):
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     doubts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    refused: str = ""
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -276,6 +279,9 @@ def preprocess(
                     report.skipped.append(subject_id)
                 else:
                     report.failed[subject_id] = outcome
+                if isinstance(outcome, _Refusal):
+                    report.refused = outcome
+                    break
     report.done.sort()
     report.skipped.sort()
     report.failed = dict(sorted(report.failed.items()))
@@ -311,6 +317,10 @@ def _use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
+class _Refusal(str):
+    """Reason that is no fault of the subject."""
+
+
 def _preprocess_subject(subject: Subject, folder: Path) -> _Outcome:
     """Bring one subject into the cache; whatever goes wrong becomes a reason."""
     try:
@@ -326,6 +336,8 @@ def _preprocess_subject(subject: Subject, folder: Path) -> _Outcome:
             refuse_head(code, volume)
         study = preprocess_study(images, cache._nominal_spacing_mm, label, cache.spec)
         cache.write_entry(subject.subject_id, study._replace(**facts), sources)
+    except RefusedWrite as error:
+        return subject.subject_id, _Refusal(error), ()
     except UserError as error:
         return subject.subject_id, str(error), ()
     except Exception as error:  # one broken subject must not stop a night's run
