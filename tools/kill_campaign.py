@@ -29,8 +29,13 @@ from typing import Any
 FILE_EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 #: Longest a command may take, in seconds of the clock; the machine may be busy.
 LONGEST_S = 900
-#: What differs between two unbroken runs as well: files, and keys of the lines of logs.
-TIMES = {"bench/log.jsonl": "clock times", "seconds": "duration of an epoch in log.jsonl"}
+#: What differs between two unbroken runs as well, and is left out of the comparison.
+TIMES = {
+    "bench/log.jsonl": "clock times of the cells",
+    "seconds": "how long an epoch took, in a training's log.jsonl",
+    "log_bytes": "length of that log, in a checkpoint; the checkpoint's sha256 in checkpoint.json follows it",
+    "sha256": "that one",
+}
 
 
 @dataclass
@@ -162,11 +167,25 @@ class Campaign:
 
 
 def _content(path: Path) -> bytes:
-    """Bytes of a file; of a training's log without the seconds."""
-    if path.name != "log.jsonl":
-        return path.read_bytes()
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return json.dumps([{key: value for key, value in row.items() if key not in TIMES} for row in rows]).encode()
+    """Bytes of a file; of a training's log and checkpoints what is left without TIMES."""
+    if path.name == "log.jsonl":
+        return repr([_timeless(json.loads(line)) for line in path.read_text().splitlines()]).encode()
+    if path.name == "checkpoint.json":
+        return repr(_timeless(json.loads(path.read_text()))).encode()
+    if path.suffix == ".pt":
+        import torch
+
+        return repr(_timeless(torch.load(path, weights_only=True))).encode()
+    return path.read_bytes()
+
+
+def _timeless(value: Any) -> Any:
+    """Values without what TIMES names, and tensors by their bytes."""
+    if isinstance(value, dict):
+        return {key: _timeless(inner) for key, inner in value.items() if key not in TIMES}
+    if isinstance(value, list | tuple):
+        return [_timeless(inner) for inner in value]
+    return value.numpy().tobytes() if hasattr(value, "numpy") else value
 
 
 def _watch_files(act: Callable[[int, str], None]) -> None:
@@ -439,6 +458,8 @@ def page(rows: list[Row], options: argparse.Namespace) -> str:
         left = ", ".join(sorted(row.left)) or "nothing"
         cells = (row.verb, row.kills, len(row.moments), row.equal, left, row.alone, row.clock, row.terminated)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += ["\nNot compared, because two unbroken runs differ in it as well:\n"]
+    lines += [f"- `{name}`: {what}." for name, what in TIMES.items() if name != "sha256"]
     return "\n".join(lines) + "\n"
 
 
