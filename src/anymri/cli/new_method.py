@@ -6,6 +6,7 @@ import keyword
 import os
 import re
 import shlex
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -117,6 +118,7 @@ def new_method(
 
     Example: anymri new-method my_net --package my-net
     """
+    from anymri.files import replace_folder
     from anymri.locks import one_writer
 
     class_name = "".join(part.capitalize() for part in name.split("_"))
@@ -125,7 +127,8 @@ def new_method(
     with one_writer(root / TABLE if package is None else root):
         made = _in_checkout if package is None else _as_package
         files, commands = made(root, name, class_name, template)
-        _write(root, files)
+        with nullcontext(root) if package is None else replace_folder(root) as place:
+            _write(place, files)
     written = [os.path.relpath(root / path) for path in files]
     text = [*(f"wrote {path}" for path in written), "next:", *(f"  {command}" for command in commands)]
     say(as_json, {"folder": root, "files": written, "next": commands}, "\n".join(text))
@@ -170,6 +173,7 @@ def _in_checkout(root: Path, name: str, class_name: str, template: str) -> tuple
     before, _, rest = table.partition(TABLE_STARTS)
     lines, _, after = rest.partition("}\n")
     line = f'    "{name}": "anymri.methods.{name}:{class_name}",\n'
+    done = line in lines
     lines = "".join(sorted([*lines.splitlines(keepends=True), line]))
     files = {
         TABLE.with_name(f"{name}.py"): template,
@@ -177,7 +181,9 @@ def _in_checkout(root: Path, name: str, class_name: str, template: str) -> tuple
         recipe: _filled(RECIPE, name, class_name).replace("DATA", data).replace("FOLDER", ""),
     }
     for path in files:
-        if (root / path).exists():
+        # The table is written last: what a killed start left is completed.
+        begun = (root / path).is_file() and (root / path).read_text(encoding="utf-8") == files[path]
+        if (root / path).exists() and (done or not begun):
             raise UserError(f"{root / path}: exists already; choose another name, or remove it")
     cache = "--set data.cache=runs/work/cache --set data.split=runs/work/split.json"
     there = "" if root == Path.cwd() else f"cd {shlex.quote(str(root))} && "
