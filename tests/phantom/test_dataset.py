@@ -14,6 +14,7 @@ from anymri.phantom import (
     PhantomSettings,
     checksum,
     generate,
+    generate_abdomens,
     generate_recipe,
     make_subject,
     read_recipe,
@@ -237,3 +238,21 @@ def test_what_is_no_recipe_is_refused(tmp_path):
     (tmp_path / "other.yaml").write_text("name: other\n")
     with pytest.raises(UserError, match="not a phantom recipe"):
         read_recipe(tmp_path / "other.yaml")
+
+
+def test_phantoms_of_other_settings_are_not_mixed(tmp_path, monkeypatch):
+    made = make(tmp_path / "made", subjects=1, spacing_mm=8.0)
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    monkeypatch.setattr("anymri.phantom.dataset.make_subject", lambda *_: pytest.fail("something was made"))
+    others = ({"seed": 10}, {"spacing_mm": 4.0}, {"layout": "bids"}, {"missing": {"t1": 1.0}}, {"pathology": "none"})
+    for other in others:
+        with pytest.raises(UserError, match=r"made: holds phantoms of other settings \(BraTS-GLI-00000-000, seed 9\)"):
+            make(made, **{"subjects": 1, "spacing_mm": 8.0} | other)
+    with pytest.raises(UserError, match="holds phantoms of other settings"):
+        generate_abdomens(made, 1, 9, 8.0, progress=False)
+    monkeypatch.undo()
+    make(made, subjects=1, spacing_mm=8.0)
+    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+    (made / "provenance" / "BraTS-GLI-00000-000.json").write_text("{")
+    with pytest.raises(UserError, match="is not the record of a phantom"):
+        make(made, subjects=1, spacing_mm=8.0)
