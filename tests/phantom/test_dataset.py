@@ -216,7 +216,7 @@ def small_recipe(folder: Path, digest: str) -> Path:
     path = folder / "small.yaml"
     path.write_text(
         "name: small\nseed: 9\nsettings: {spacing_mm: 5.0}\ntrain: 1\ntest: 0\nlayout: brats2023\n"
-        f"sha256: {{BraTS-GLI-00000-000: {digest}}}\n"
+        f"sha256: {{BraTS-GLI-00000-000: '{digest}'}}\n"  # a digest of digits alone would be a number
     )
     return path
 
