@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from anymri.data.geometry import Geometry
+from anymri.data.lattice import Lattice
 from anymri.data.nifti import Volume, read_image
 from anymri.data.raw import registration
 from anymri.data.raw.bias import correct_bias
@@ -50,7 +51,8 @@ def in_head(case: Path, code: str, generator: np.random.Generator) -> tuple[Volu
     """A skull-stripped image with a head around it, at 2 mm, turned at random; and its brain."""
     volume = read_image(case / f"{code}.nii.gz")
     grid = Grid.whole(2.0)
-    geometry = volume.geometry.with_shape(grid.shape)
+    step = np.array(volume.geometry.shape_dhw) / grid.shape
+    geometry = Lattice(step=tuple(step.tolist())).grid(volume.geometry, grid.shape)
     image = np.maximum(sample(volume.array, volume.geometry, geometry), 0)
     brain = sample((volume.array != 0).astype(np.float32), volume.geometry, geometry) > 0.5
     shell = draw_shell(generator, brain, grid)

@@ -34,7 +34,7 @@ def main() -> None:
     torch.set_num_threads(1)
     work = Evaluation.prepare(options.run, options.cache, EvaluationSettings(), subsets=[options.subset])
     for subject in read_split(options.split).part(options.part, 0):
-        entry = work.cache.entry(subject)
+        entry = work.cache.entry(subject, work.subsets[0])
         real = np.asarray(entry.label) > 0
         for _, prediction in predict_entry(work, entry, work.subsets, ("logits",)):
             found = np.asarray(regions(prediction.probability, work.method.head, work.spec)["whole_tumor"]) > 0

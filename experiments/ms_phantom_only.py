@@ -24,7 +24,7 @@ from anymri.data.study import Study
 from anymri.evaluation import evaluate
 from anymri.evaluation.metrics.lesionwise import BRATS2023, lesionwise
 from anymri.inference.labels import regions
-from anymri.inference.restore import restore_probability
+from anymri.inference.restore import Target, restore_probability
 from anymri.inference.sliding_window import SubjectPrediction
 from anymri.phantom import PhantomSettings, generate
 from anymri.zoo import open_model
@@ -55,7 +55,10 @@ def score(model: Path, work: Path, name: str, subjects: list[str]) -> pd.DataFra
         truth = native.entry(entry.subject_id)
         label = np.asarray(truth.label) > 0
         assert prediction.probability is not None
-        shown = restore_probability(prediction.probability, entry.geometry.with_shape(label.shape))
+        channels = [method.spec.index(code) for code in subset]
+        source, target = (Target.of(study, channels) for study in (entry, truth))
+        assert method.head is not None
+        shown = restore_probability(prediction.probability, method.head, source, target)
         found = np.asarray(regions(shown, method.head, method.spec)["lesion"])
         scores = lesionwise(found, label, truth.spacing_mm, BRATS2023["met"], hd95=False)
         dice = 2 * (found & label).sum() / max(found.sum() + label.sum(), 1)

@@ -27,16 +27,17 @@ METRICS = ("psnr", "ssim", "psnr_tumor")
 
 def candidates(work: Evaluation, subject: str, moments: list[Any]) -> list[tuple[str, str, dict[str, Any]]]:
     """Subset, target and what the method and each baseline put there; and the real image and tumour."""
-    entry = work.cache.entry(subject)
-    image, found = np.asarray(entry.image, np.float32), []
-    for subset, prediction in predict_entry(work, entry, work.subsets_of(subject), ("image",)):
-        shown = {code: image[work.spec.index(code)] for code in subset}
-        for channel in np.flatnonzero(prediction.synthesised.numpy()):
-            target = work.spec.modalities[channel]
-            assert prediction.image is not None
-            made = {name: fill_in(name, moments, work.spec, target, shown) for name in BASELINES}
-            made |= {"method": prediction.image[channel].numpy(), "real": image[channel]}
-            found.append((work.spec.subset_name(subset), target, made))
+    found = []
+    for entry, subsets in work.cache.entries(subject, work.subsets_of(subject)):
+        image = np.asarray(entry.image, np.float32)
+        for subset, prediction in predict_entry(work, entry, subsets, ("image",)):
+            shown = {code: image[work.spec.index(code)] for code in subset}
+            for channel in np.flatnonzero(prediction.synthesised.numpy()):
+                target = work.spec.modalities[channel]
+                assert prediction.image is not None
+                made = {name: fill_in(name, moments, work.spec, target, shown) for name in BASELINES}
+                made |= {"method": prediction.image[channel].numpy(), "real": image[channel]}
+                found.append((work.spec.subset_name(subset), target, made))
     return found
 
 

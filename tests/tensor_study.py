@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from anymri.data.geometry import Geometry
@@ -28,7 +29,8 @@ def predict_tensors(
     present: Any = ~image.isnan().flatten(1).all(1)
     arrays: Any = image, statistics, boxes
     study = Study(
-        image=arrays[0], present=present, label=None, statistics=arrays[1], boxes=arrays[2], spacing_mm=(1, 1, 1),
+        image=arrays[0], present=present, label=None, statistics=arrays[1], boxes=arrays[2],
+        middles=np.zeros((len(image), 3)), spacing_mm=(1, 1, 1),
         geometry=Geometry([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], (width, height, depth)),
         subject_id=subject_id,
     )  # fmt: skip

@@ -26,7 +26,18 @@ def make_entry(
     boxes = np.zeros((len(image), 2, 3), np.int64)
     label = None if label is None else label.astype(np.uint8)
     geometry = Geometry(np.eye(4), image.shape[:0:-1])
-    return Study(image, present, label, np.zeros((len(image), 8)), boxes, spacing, geometry, "a")  # type: ignore[arg-type]
+    middles = np.zeros((len(image), 3))
+    return Study(
+        image,
+        present,
+        label,
+        np.zeros((len(image), 8)),
+        boxes,
+        middles,
+        spacing,
+        geometry,
+        subject_id="a",  # type: ignore[arg-type]
+    )
 
 
 def make_crop(image: NDArray[np.floating], label: NDArray[np.integer] | None = None, **options: tuple) -> Crop:

@@ -20,6 +20,8 @@ from anymri.types import GLIOMA, STATISTICS, UNLABELLED, Batch, UserError
 
 SHAPE = (20, 24, 28)
 START, STOP = np.array([3, 4, 5]), np.array([17, 20, 25])
+#: Where the frame of this brain begins, and its shape: multiples of eight voxels from the middle (10, 12, 15).
+FRAME, FRAME_SHAPE = np.array([2, 4, -1]), [16, 16, 32]
 
 
 def entry(name: str, absent: tuple[int, ...] = (), lesion: tuple[int, ...] | None = (8, 9, 10)) -> Study:
@@ -38,7 +40,8 @@ def entry(name: str, absent: tuple[int, ...] = (), lesion: tuple[int, ...] | Non
         label[lesion] = 3
     statistics = np.where(present[:, None], np.arange(8.0), np.nan).astype(np.float32)
     geometry = Geometry(np.eye(4), SHAPE[::-1])
-    return Study(image, present, label, statistics, boxes, (1.0, 1.0, 1.0), geometry, subject_id=name)
+    middles = np.tile((START + STOP) / 2, (4, 1))
+    return Study(image, present, label, statistics, boxes, middles, (1.0, 1.0, 1.0), geometry, subject_id=name)
 
 
 class Subjects:
@@ -128,7 +131,7 @@ def test_shapes_and_types() -> None:
     assert batch.statistics.shape == (3, 4, len(STATISTICS))
     assert batch.where is not None
     assert batch.where.origin.dtype == batch.where.volume_shape.dtype == torch.int64
-    assert batch.where.volume_shape.tolist() == [list(SHAPE)] * 3
+    assert batch.where.volume_shape.tolist() == [FRAME_SHAPE] * 3
     assert sorted(batch.subject_ids) == ["a", "b", "c"]
 
 
@@ -153,7 +156,7 @@ def test_a_crop_is_the_volume_at_its_origin_and_zero_beyond(patch: tuple[int, in
         batch = draws.batch(0, 0, step)
         assert batch.where is not None
         assert batch.label is not None
-        origin = batch.where.origin[0].numpy()
+        origin = batch.where.origin[0].numpy() + FRAME
         # A frame wide enough for every crop, with the volume in its middle.
         frame = [(40, 40)] * 3
         window = tuple(slice(40 + start, 40 + start + size) for start, size in zip(origin, patch, strict=True))
@@ -165,18 +168,21 @@ def test_a_crop_is_the_volume_at_its_origin_and_zero_beyond(patch: tuple[int, in
 def test_crops_stay_in_the_brain_or_cover_it() -> None:
     draws = loader(entry("a", absent=(2,)), patch=(8, 18, 26), batch_size=1, foreground=0.0)
     origins = np.concatenate([draws.batch(0, 0, step).where.origin.numpy() for step in range(300)])  # type: ignore[union-attr]
-    # D: 8 of 14 brain voxels; H: 18 covers 16; W: 26 covers 20 but must not reach beyond 28.
-    for axis, allowed in enumerate((range(3, 10), range(2, 5), range(3))):
-        assert set(origins[:, axis]) == set(allowed)
+    # D: 8 of 14 brain voxels; H: 18 covers 16; W: 26 covers 20 and may reach beyond the array.
+    for axis, allowed in enumerate((range(3, 10), range(2, 5), range(-1, 6))):
+        assert set(origins[:, axis] + FRAME[axis]) == set(allowed)
 
 
-def test_padding_only_where_the_crop_is_larger_than_the_volume() -> None:
-    draws = loader(patch=(24, 20, 28), batch_size=1)
-    origins = np.concatenate([draws.batch(0, 0, step).where.origin.numpy() for step in range(60)])  # type: ignore[union-attr]
-    assert set(origins[:, 0]) == set(range(-4, 1))
-    assert origins[:, 1].min() >= 0
-    assert origins[:, 1].max() <= 4
-    assert set(origins[:, 2]) == {0}
+def test_crops_are_the_same_in_an_array_with_more_empty_space() -> None:
+    one, wide = entry("a"), [(5, 1), (0, 3), (2, 2)]
+    moved = {"boxes": one.boxes + np.array([5, 0, 2]), "middles": one.middles + np.array([5, 0, 2])}
+    assert one.label is not None
+    other = one._replace(image=np.pad(one.image, [(0, 0), *wide]), label=np.pad(one.label, wide), **moved)
+    for patch in ((8, 10, 12), (24, 28, 30), None):
+        first, second = (
+            loader(study, patch=patch, batch_size=1, augment="strong").batch(0, 0, 0) for study in (one, other)
+        )
+        assert same(first, second)
 
 
 @pytest.mark.parametrize("share", [0.0, 2 / 3, 1.0])
@@ -214,7 +220,9 @@ def test_an_epoch_sees_every_subject_once_and_then_again() -> None:
 def test_whole_volumes() -> None:
     one = entry("a")
     batch = loader(one, patch=None, batch_size=1).batch(0, 0, 0)
-    np.testing.assert_array_equal(batch.image[0].numpy(), one.image.astype(np.float32))
+    frame = np.pad(one.image, [(0, 0), (8, 8), (8, 8), (8, 8)]).astype(np.float32)
+    box = tuple(slice(8 + a, 8 + a + n) for a, n in zip(FRAME, FRAME_SHAPE, strict=True))
+    np.testing.assert_array_equal(batch.image[0].numpy(), frame[:, *box])
     assert batch.where is not None
     assert batch.where.origin.tolist() == [[0, 0, 0]]
     turned = loader(one, patch=None, batch_size=1, augment="strong").batch(0, 0, 0)
@@ -293,5 +301,7 @@ def test_with_a_real_cache(tmp_path: Path) -> None:
     batch = PatchLoader(cache, cache.subject_ids, (8, 8, 8), 2, augment="strong").batch(0, 0, 0)
     assert batch.present.tolist() == [[True, False, False, True]] * 2
     whole = volume_batch(cache, "one")
-    np.testing.assert_array_equal(whole.image[0].numpy(), study.image)
-    np.testing.assert_array_equal(whole.label[0].numpy(), label)  # type: ignore[index]
+    assert whole.image.shape[2:] == (16, 16, 32)  # of the brain, to multiples of eight from its middle
+    np.testing.assert_array_equal(whole.image[0, 0, 1:15, :, 6:26].numpy(), study.image[0, 3:17, 4:20, 5:25])
+    assert whole.label is not None
+    assert whole.label.sum() == label.sum()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
+from anymri.data.lattice import Lattice
 from anymri.data.nifti import Geometry, Volume, check_study, from_native, read_image, to_native, to_nibabel, write_image
 from anymri.types import UserError
 
@@ -330,7 +331,7 @@ def test_without_form_codes_left_and_right_are_a_guess(tmp_path, codes):
     path = patched(save(tmp_path / "a.nii", affine=np.diag([-1.0, -1, 1, 1])), qform_code=codes[0], sform_code=codes[1])
     for read in (read_image(path), read_image(nib.load(path))):
         assert read.geometry.orientation_known == (codes != (0, 0))
-        assert read.geometry.with_spacing((2, 2, 2)).orientation_known == (codes != (0, 0))
+        assert Lattice(step=(2, 2, 2)).grid(read.geometry, (2, 2, 2)).orientation_known == (codes != (0, 0))
         assert [("left and right" in note) for note in read.notes] == ([True] if codes == (0, 0) else [])
 
 

@@ -17,7 +17,7 @@ import pytest
 from anymri.data.cache import Cache, study_facts
 from anymri.data.index import write_subjects
 from anymri.data.nifti import Geometry, Volume
-from anymri.data.preprocess import parse_spacing, preprocess, preprocess_study
+from anymri.data.preprocess import other_anchors, parse_spacing, preprocess, preprocess_study
 from anymri.files import RefusedWrite
 from anymri.types import GLIOMA, STATISTICS, DataSpec, Subject, UserError
 
@@ -108,8 +108,8 @@ def test_brain_voxels_are_never_zero_and_never_beyond_float16():
 
 def test_spacing_is_reached_and_recorded():
     study = preprocess_study(images(), 2, label((1, 6), (2, 9)))
-    assert study.image.shape == (4, 9, 11, 10)
-    assert study.label.shape == (9, 11, 10)
+    assert study.image.shape == (4, 10, 12, 10)  # a voxel begins in the middle of the brain, at 9, 11 and 10
+    assert study.label.shape == (10, 12, 10)
     assert study.grid.spacing_mm == (2, 2, 2)
     facts = study_facts(study, GLIOMA)
     assert facts["spacing_mm"] == [2, 2, 2]
@@ -317,6 +317,60 @@ def test_a_full_disk_ends_the_run_and_is_no_fault_of_the_subjects(tmp_path, subj
     assert list(report.failed) == ["s0"]
     assert report.refused == report.failed["s0"]
     assert "s0.npy: cannot be written (No space left on device); free some space" in report.refused
+
+
+def odd_images(codes=GLIOMA.modalities):
+    """T1c's brain lies further up, T2 is noise to the corners of the array."""
+    volumes = images()
+    volumes["t1c"] = volumes["t1c"]._replace(array=np.roll(volumes["t1c"].array, 2, axis=0))
+    noise = np.random.default_rng(9).uniform(1, 9, SHAPE).astype(np.float32)
+    noise[:, :2] = 0
+    volumes["t2"] = volumes["t2"]._replace(array=noise)
+    return {code: volumes[code] for code in codes}
+
+
+def store_odd(folder):
+    cache, volumes, seg = Cache.create(folder, GLIOMA, (1.9, 2, 1)), odd_images(), label((1, 6), (2, 9))
+    study = preprocess_study(volumes, (1.9, 2, 1), seg)
+    sides = [preprocess_study(volumes, (1.9, 2, 1), seg, anchor=anchor) for anchor in other_anchors(study)]
+    assert len(sides) >= 2, "without it the test could not fail"
+    cache.write_entry("s", study, None, sides)
+    return cache
+
+
+def assert_same_where_shown(entry, alone):
+    assert entry.lattice == alone.lattice
+    np.testing.assert_array_equal(np.asarray(entry.image)[alone.present], alone.image[alone.present])
+    np.testing.assert_array_equal(entry.boxes[alone.present], alone.boxes[alone.present])
+    np.testing.assert_array_equal(entry.middles[alone.present], alone.middles[alone.present])
+    np.testing.assert_array_equal(entry.label, alone.label)
+
+
+def test_every_subset_is_read_from_the_grid_that_it_alone_places(tmp_path):
+    cache = store_odd(tmp_path / "cache")
+    for subset in GLIOMA.subsets():
+        alone = preprocess_study(odd_images(subset), (1.9, 2, 1), label((1, 6), (2, 9)))
+        assert_same_where_shown(cache.entry("s", subset), alone)
+        hidden = {"s": [code for code in GLIOMA.modalities if code not in subset]}
+        assert_same_where_shown(Cache(cache.folder, hidden).entry("s"), alone)
+    shared = cache.entries("s", GLIOMA.subsets())
+    assert sorted(subset for _, subsets in shared for subset in subsets) == sorted(GLIOMA.subsets())
+    assert len(shared) == 1 + len(cache.sides())
+
+
+def test_a_further_grid_is_checked_and_removed_with_its_subject(tmp_path):
+    from anymri.data.cache_check import check_cache, clean_cache
+
+    cache = store_odd(tmp_path / "cache")
+    assert (check_cache(cache.folder).subjects, check_cache(cache.folder).leftovers) == (1, ())
+    path = cache.sides()[0].folder / "s.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match=r"sides.*changed or damaged"):
+        Cache(cache.folder).verify("s")
+    (cache.folder / "s.json").unlink()
+    assert path in check_cache(cache.folder).leftovers
+    clean_cache(cache.folder)
+    assert [path.name for path in cache.folder.rglob("*") if path.is_file()] == ["dataset.json"]
 
 
 def test_a_full_disk_leaves_no_subject_behind(tmp_path, subjects):

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from anymri.data.geometry import Geometry
+from anymri.data.lattice import NATIVE as NATIVE_LATTICE
+from anymri.data.lattice import Lattice
 from anymri.data.study import Study
 
 NATIVE = Geometry(np.diag([2.0, 2, 3, 1]), (8, 6, 4))  # (W, H, D)
 
 
-def make_study(shape: tuple[int, int, int] = (4, 6, 8)) -> Study:
+def make_study(shape: tuple[int, int, int] = (4, 6, 8), lattice: Lattice = NATIVE_LATTICE) -> Study:
     """Sequences 0 and 1 with brains of their own, 2 absent."""
     image = np.zeros((3, *shape), np.float16)
     image[0, 0, 1], image[1, 1, 2], image[2] = 1, -1, np.nan
@@ -21,8 +23,10 @@ def make_study(shape: tuple[int, int, int] = (4, 6, 8)) -> Study:
         label=None,
         statistics=np.zeros((3, 8), np.float32),
         boxes=np.zeros((3, 2, 3), np.int64),
+        middles=np.zeros((3, 3)),
         spacing_mm=(3, 2, 2),
         geometry=NATIVE,
+        lattice=lattice,
     )
 
 
@@ -52,6 +56,6 @@ def test_a_study_of_bare_arrays_knows_what_is_there_and_where():
 def test_the_grid_is_that_of_the_image():
     assert make_study().grid is NATIVE
     np.testing.assert_array_equal(make_study().affine @ (1, 1, 1, 1), (2, 2, 3, 1))
-    halved = make_study((2, 3, 4))
+    halved = make_study((2, 3, 4), Lattice(step=(2, 2, 2)))
     assert halved.grid.spacing_mm == (6, 4, 4)
     np.testing.assert_array_equal(halved.affine @ (0, 0, 0, 1), (1, 1, 1.5, 1))  # middle of the first eight voxels

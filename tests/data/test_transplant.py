@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anymri.data.geometry import Geometry
+from anymri.data.lattice import NATIVE, Lattice
 from anymri.data.study import Study
 from anymri.data.transplant import transplant
 
@@ -21,7 +22,10 @@ def study(value: float, lesion: tuple[slice, ...] | None, brain: tuple[slice, ..
         label[lesion] = 3
     boxes, statistics = np.zeros((2, 2, 3), np.int64), np.zeros((2, 8), np.float32)
     geometry = Geometry(np.eye(4), SHAPE[::-1])
-    return Study(image, np.ones(2, bool), label, statistics, boxes, (3.0, 3.0, 3.0), geometry, "a", ignore=9)
+    middles, lattice = np.zeros((2, 3)), NATIVE
+    return Study(
+        image, np.ones(2, bool), label, statistics, boxes, middles, (3.0,) * 3, geometry, lattice, "a", ignore=9
+    )
 
 
 def cube(*start: int) -> tuple[slice, ...]:
@@ -76,7 +80,24 @@ def test_subjects_that_do_not_fit_are_left_alone(case: str) -> None:
     elif case == "no label of the donor":
         donor = donor._replace(label=None)
     elif case == "other shape":
-        donor = donor._replace(image=donor.image[:, 1:])
+        donor = donor._replace(geometry=Geometry(np.eye(4), (14, 12, 9)))
     else:
         donor = without(donor, 0)
     assert transplant(host, donor, False) is host
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_lesion_keeps_its_place_though_the_studies_voxels_hang_on_their_own_brains(mirrored: bool) -> None:
+    """Voxels of two native ones; the donor's begin one native voxel later, in an array that is one shorter."""
+    geometry = Geometry(np.eye(4), (28, 24, 20))
+    host = study(1.0, None)._replace(geometry=geometry, lattice=Lattice(step=(2, 2, 2)))
+    donor = study(2.0, cube(4, 6, 4))._replace(geometry=geometry)
+    cut = {"image": donor.image[:, 1:, :, 1:], "label": donor.label[1:, :, 1:]}
+    # Its array begins where the host's voxel 1 does, less than half a voxel before or after.
+    donor = donor._replace(lattice=Lattice((1.75, 0, 1.75), (0, 0, 0), (2, 2, 2)), **cut)
+    made = transplant(host, donor, mirrored)
+    assert made.label is not None
+    places = np.argwhere(made.label)
+    first = (4, 6, 14 - 8 if mirrored else 4)
+    assert np.abs(places.min(0) - first).max() <= (1 if mirrored else 0)
+    assert len(places) == 64

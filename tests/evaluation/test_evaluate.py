@@ -14,7 +14,7 @@ from anymri.evaluation.pictures import rank_subjects
 from anymri.evaluation.score_subject import predict_entry
 from anymri.evaluation.seen import add_training_images, training_images
 from anymri.evaluation.setup import Evaluation, EvaluationSettings
-from anymri.inference.restore import restore_probability
+from anymri.inference.restore import Target, restore_probability
 from anymri.methods import create, load, read_header
 from anymri.protocol.facts import TrainingFacts
 from anymri.types import GLIOMA, DataSpec, UserError
@@ -49,7 +49,7 @@ def test_a_subject_enters_only_rows_it_has_all_sequences_for(table, three):
 
 def test_scores_equal_those_computed_by_hand(table, three, mean_method):
     """Thresholding the mean of T1c and FLAIR, written out with numpy."""
-    entry = three.cache.entry(three.names[0])
+    entry = three.cache.entry(three.names[0], ("t1c", "flair"))
     image = np.asarray(entry.image, np.float32)
     mean = (image[1] + image[3]) / 2
     label = np.asarray(entry.label)
@@ -80,7 +80,7 @@ def test_synthesis_is_scored_for_real_sequences_that_were_hidden(table, three, m
     assert not any(row.target in str(row.subset).split("+") for row in psnr.itertuples())
     partial = psnr[psnr["subject"] == three.names[2]]
     assert {(row.subset, row.target) for row in partial.itertuples()} == {("t1", "flair"), ("flair", "t1")}
-    entry = three.cache.entry(three.names[0])
+    entry = three.cache.entry(three.names[0], ("t2",))
     image = np.asarray(entry.image, np.float32)
     row = psnr[(psnr["subject"] == three.names[0]) & (psnr["subset"] == "t2") & (psnr["target"] == "flair")]
     inside = image[3] != 0
@@ -156,10 +156,11 @@ def test_segmentation_can_be_scored_on_the_grid_of_the_files(three, mean_method,
     assert set(table["protocol"]) == {"anymri-native"}
     own = table[(table["metric"] == "volume_error") & (table["target"] == "whole_tumor")]
     work = Evaluation.prepare(mean_method, three.cache, EvaluationSettings())
-    entry = three.cache.entry(three.names[0])
-    ((_, prediction),) = predict_entry(work, entry, [("t1c", "flair")], ("logits",))
+    entry, subset = three.cache.entry(three.names[0], ("t1c", "flair")), ("t1c", "flair")
+    ((_, prediction),) = predict_entry(work, entry, [subset], ("logits",))
     label = three.studies[three.names[0]][1]
-    restored = restore_probability(prediction.probability, entry.geometry)
+    source, target = (Target.of(cache.entry(three.names[0], subset), [1, 3]) for cache in (three.cache, native))
+    restored = restore_probability(prediction.probability, mean_method.head, source, target)
     assert restored.shape[1:] == label.shape
     assert own["value"].item() == pytest.approx(((restored[0] > 0.5).sum() - (label > 0).sum()) / 1000)
     dice = table[(table["metric"] == "dice") & (table["target"] == "whole_tumor")]["value"].item()

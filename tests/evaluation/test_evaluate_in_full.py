@@ -61,7 +61,7 @@ def test_full_adds_metrics_and_changes_none(tables):
 
 def test_only_the_brain_of_what_is_shown_counts(tables, three):
     """The Brier score of every region within FLAIR's own brain, written out."""
-    study = three.cache.entry(three.names[0])
+    study = three.cache.entry(three.names[0], ("flair",))
     image = np.asarray(study.image, np.float32)
     shown = image[GLIOMA.index("flair")]
     brain = shown != 0
@@ -79,7 +79,7 @@ def test_synthesis_is_scored_by_place_for_method_and_baselines(tables, method):
 
 
 def test_places_are_those_of_the_label(tables, three):
-    study = three.cache.entry(three.names[0])
+    study = three.cache.entry(three.names[0], ("flair",))
     image = np.asarray(study.image, np.float32)
     real, made = image[GLIOMA.index("t2")], image[GLIOMA.index("flair")]
     low, high = study.boxes[GLIOMA.index("flair")]

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from anymri.cli import app
 from anymri.data.raw.study import RawOptions
-from anymri.data.resample import resample_to
 from anymri.errors import UserError
 from anymri.inference import restore
 from anymri.inference.output.raw_result import transform_text
@@ -65,14 +64,15 @@ def test_probabilities_of_a_raw_study_are_on_the_grid_of_its_segmentation(tmp_pa
 def test_probabilities_are_brought_to_the_aligned_grid_once(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
 
-    def spy(values, shape):
-        shapes.append(tuple(values.shape[:-3]))
-        return resample_to(values, shape)
+    bring = restore._restore
 
-    monkeypatch.setattr(restore, "resample_to", spy)
+    def spy(values, *places):
+        shapes.append(tuple(values.shape[:-3]))
+        return bring(values, *places)
+
+    monkeypatch.setattr(restore, "_restore", spy)
     predict_study(two_grids()[0], Bright(), raw=PLAIN)
-    channels = [shape for shape in shapes if shape]  # sequences are single volumes
-    assert channels == [(len(Bright.head.channels),), (1,)]  # probabilities, entropy
+    assert shapes == [(len(Bright.head.channels),), (1,)]  # probabilities, entropy
 
 
 def test_what_was_done_is_written_down(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def equal(first, second):
     ("size", "window", "overlap"), [(10, 4, 0.5), (11, 4, 0.5), (4, 4, 0.5), (30, 8, 0.25), (9, 4, 0)]
 )
 def test_windows_cover_the_axis_and_end_flush(size, window, overlap):
-    starts = window_starts(size, window, overlap)
+    starts = window_starts(0, size, window, overlap)
     covered = {voxel for start in starts for voxel in range(start, start + window)}
     assert covered == set(range(size))
     assert starts == sorted(set(starts))
@@ -94,17 +94,17 @@ def test_windows_cover_the_axis_and_end_flush(size, window, overlap):
 
 
 @pytest.mark.parametrize(
-    ("size", "window", "box", "starts"),
+    ("window", "box", "starts"),
     [
-        (30, 8, (8, 24), [8, 12, 16]),  # as few as cover the box with half a window in common, evenly spaced
-        (30, 8, (10, 16), [9]),  # a smaller box lies in the middle
-        (30, 8, (0, 3), [0]),  # unless the axis ends there
-        (30, 8, (28, 30), [22]),
-        (8, 8, (2, 5), [0]),
+        (8, (8, 24), [8, 12, 16]),  # as few as cover the box with half a window in common, evenly spaced
+        (8, (10, 16), [9]),  # a smaller box lies in the middle
+        (8, (0, 3), [-3]),  # also where the array ends
+        (8, (28, 30), [25]),
+        (8, (-6, 4), [-6, -4]),
     ],
 )
-def test_windows_cover_no_more_than_the_box(size, window, box, starts):
-    assert window_starts(size, window, 0.5, box) == starts
+def test_windows_cover_no_more_than_the_box(window, box, starts):
+    assert window_starts(*box, window, 0.5) == starts
 
 
 def test_subsets_with_nearly_the_same_brain_share_their_windows_and_others_have_their_own():
@@ -112,14 +112,14 @@ def test_subsets_with_nearly_the_same_brain_share_their_windows_and_others_have_
     boxes[1, :, 0] = torch.tensor([10, 24])  # one voxel further: the same multiples of eight
     boxes[3, :, 0] = torch.tensor([0, 40])
     method = Recorder().eval()
-    predict_tensors(method, image, statistics, boxes, [("t1",), ("t1c",), ("flair",)], window=(16, 4, 4))
-    assert [place for place in method.encoded if place[1] == "t1+t1c"] == [([8, 0, 0], "t1+t1c", [40, 4, 4])]
+    predict_tensors(method, image, statistics, boxes, [("t1",), ("t1c",), ("flair",)], window=(16, 8, 8))
+    assert [place for place in method.encoded if place[1] == "t1+t1c"] == [([0, 0, 0], "t1+t1c", [16, 8, 8])]
     assert [place[0][0] for place in method.encoded if place[1] == "flair"] == [0, 8, 16, 24]
 
 
 def test_overlap_outside_its_range_is_refused():
     with pytest.raises(ValueError, match="overlap"):
-        window_starts(8, 4, 1.0)
+        window_starts(0, 8, 4, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -152,12 +152,13 @@ def test_a_voxelwise_method_gives_the_same_in_windows_as_at_once(weighting):
         torch.testing.assert_close(windows[subset].image, at_once[subset].image, equal_nan=True)
 
 
-def test_window_of_the_whole_volume_is_a_direct_prediction():
+def test_window_of_the_whole_brain_is_a_direct_prediction():
     image, statistics, boxes = subject()
     method = Recorder().eval()
     subset = ("t1", "flair")
-    result = predict_tensors(method, image, statistics, boxes, [subset], window=image.shape[1:])[subset]
-    direct = method.predict(image[None], GLIOMA.available(subset)[None], where_of(image))
+    result = predict_tensors(method, image, statistics, boxes, [subset])[subset]
+    frame = torch.nn.functional.pad(image, [0, 2, 0, 4, 0, 6])  # to multiples of eight
+    direct = method.predict(frame[None], GLIOMA.available(subset)[None], where_of(frame))
     inside = result.slices
     assert torch.equal(result.probability[(slice(None), *inside)], direct.logits.sigmoid()[0][(slice(None), *inside)])
 
@@ -209,8 +210,8 @@ def test_a_window_is_encoded_once_and_decoded_only_where_the_subset_has_brain():
     boxes[3] = torch.tensor([[0, 0, 0], [3, 4, 4]])
     boxes[0] = torch.tensor([[0, 0, 0], [4, 4, 4]])
     method = Recorder().eval()
-    result = predict_tensors(method, image, statistics, boxes, [("flair",), ("t1",)], window=(4, 4, 4))
-    assert method.encoded == [([0, 0, 0], "t1+flair", [8, 4, 4]), ([2, 0, 0], "t1+flair", [8, 4, 4])]
+    result = predict_tensors(method, image, statistics, boxes, [("flair",), ("t1",)], window=(4, 8, 8))
+    assert method.encoded == [([0, 0, 0], "t1+flair", [8, 8, 8]), ([2, 0, 0], "t1+flair", [8, 8, 8])]
     assert sorted(method.decoded) == sorted(
         [([0, 0, 0], "flair"), ([0, 0, 0], "t1"), ([2, 0, 0], "flair"), ([2, 0, 0], "t1")]
     )
@@ -222,9 +223,10 @@ def test_padding_gives_negative_origins_and_background():
     image, statistics, boxes = subject((5, 6, 7))
     method = Recorder().eval()
     method.divisor = 4
-    predict_tensors(method, image, statistics, boxes, [("t2",)])
-    assert method.encoded[0][0] == [-1, -1, 0]
-    assert method.encoded[0][2] == [5, 6, 7]
+    predict_tensors(method, image, statistics, boxes, [("t2",)], window=(10, 8, 8))
+    assert method.sizes == [(12, 8, 8)]
+    assert method.encoded[0][0] == [-2, 0, 0]
+    assert method.encoded[0][2] == [8, 8, 8]
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=GLIOMA.subset_name)
@@ -282,7 +284,8 @@ def test_published_intensity_scale_is_applied_and_undone():
     result = predict_tensors(method, image, statistics, boxes, [("t1",)], outputs=("image",))[("t1",)]
     assert result.probability is None
     raw = image[0] * 20 + 100
-    torch.testing.assert_close(method.seen[0, 0][image[0] != 0], ((raw - 10) / 190)[image[0] != 0])
+    seen = method.seen[0, 0, :10, :12, :14]
+    torch.testing.assert_close(seen[image[0] != 0], ((raw - 10) / 190)[image[0] != 0])
     torch.testing.assert_close(result.image[3][image[0] != 0], image[0][image[0] != 0])
 
 
@@ -304,7 +307,7 @@ def test_window_batches_agree_with_single_windows():
 def test_more_than_sixteen_subsets_are_predicted_in_turns():
     method = Recorder().eval()
     many = SUBSETS + SUBSETS[:3]
-    results = predict_tensors(method, *subject(), many)
+    results = predict_tensors(method, *subject((14, 12, 14)), many)
     assert list(results) == SUBSETS
     assert len(method.encoded) == 2
 

@@ -42,8 +42,10 @@ class SubsetPictures:
 
     def __call__(self, study: Study, subset: tuple[str, ...], prediction: SubjectPrediction) -> None:
         """Draw one row."""
-        subject = self._subjects.setdefault(study.subject_id, _Subject(study, self.spec))
-        subject.rows[subset] = subject.draw(subset, prediction)
+        drawn = _Subject(study, self.spec)
+        subject = self._subjects.setdefault(study.subject_id, drawn)
+        same = subject.study.lattice == study.lattice
+        subject.rows[subset] = (subject if same else drawn).draw(subset, prediction)
 
     def pngs(self, table: pd.DataFrame) -> dict[str, bytes]:
         """One PNG per subject, with the Dice of the results table beside each row.

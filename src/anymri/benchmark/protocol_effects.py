@@ -66,13 +66,14 @@ def predicted_cases(
             continue
         present = [code for code, there in zip(spec.modalities, study.present, strict=True) if there]
         shown = [subset for subset in wanted if set(subset) <= set(present)]
-        brain = np.stack([study.brain([channel]) for channel in np.flatnonzero(study.present)])
-        first, second, third = (float(value) for value in study.spacing_mm)
-        for subset, found in iterate_subject(method, study, shown, windows, outputs=("logits",)):
-            assert method.head is not None
-            masks = regions(found.probability, method.head, method.spec)
-            label = np.asarray(study.label)
-            yield Case(subject, spec.subset_name(subset), masks, label, (first, second, third), brain)
+        for study, members in cache.entries(subject, shown):
+            brain = np.stack([study.brain([channel]) for channel in np.flatnonzero(study.present)])
+            first, second, third = (float(value) for value in study.spacing_mm)
+            for subset, found in iterate_subject(method, study, members, windows, outputs=("logits",)):
+                assert method.head is not None
+                masks = regions(found.probability, method.head, method.spec)
+                label = np.asarray(study.label)
+                yield Case(subject, spec.subset_name(subset), masks, label, (first, second, third), brain)
 
 
 def protocol_effects(

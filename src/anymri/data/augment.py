@@ -40,7 +40,9 @@ class Crop:
     label : Tensor of int, shape (D, H, W), or None
     present : Tensor of bool, shape (M,)
     statistics : Tensor of float32, shape (M, len(STATISTICS))
-    volume_shape : tuple of int
+    place : ndarray of int, shape (3,)
+        First voxel, counted from the beginning of the subject's frame (`Study.frame`).
+    frame_shape : ndarray of int, shape (3,)
     flipped : list of bool
     """
 
@@ -48,7 +50,8 @@ class Crop:
         self.study = study
         self.subject_id = study.subject_id
         self.origin = origin
-        self.volume_shape = tuple(study.image.shape[1:])
+        start, stop = study.frame(study.present)[0]
+        self.place, self.frame_shape = origin - start, stop - start
         self.present = torch.from_numpy(np.array(study.present, dtype=bool))
         self.statistics = torch.from_numpy(np.array(study.statistics, dtype=np.float32))
         self.flipped = [False, False, False]
@@ -56,7 +59,7 @@ class Crop:
 
     def read(self, origin: NDArray[np.int64], size: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
         """Image and label of a box of the subject, unchanged but for the padding."""
-        shape = np.array(self.volume_shape)
+        shape = np.array(self.study.image.shape[1:])
         start, stop = origin.clip(0, shape), (origin + size).clip(0, shape)
         source = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         target = tuple(slice(a, b) for a, b in zip(start - origin, stop - origin, strict=True))

@@ -1,13 +1,18 @@
 """Cache of a preprocessed data set on disk: one memory-mapped array and one JSON sidecar per subject.
 
 A subject exists once its sidecar does: it is written last. The format is fixed in ``docs/reference/formats.md``.
+
+Where the voxels of another spacing lie depends on the sequences that are given. Nearly always every subset of a study
+gives the same anchor; a study with subsets that give another one is kept once more for each further anchor, under
+``sides/<anchor>/``, so that no subset is read from a grid that an absent sequence has placed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +25,7 @@ from numpy.typing import NDArray
 from anymri.data.cache_records import FORMAT_VERSION, SUBJECT_FACTS, CacheSettings, Sidecar
 from anymri.data.datasets.layout import check_subject_id
 from anymri.data.geometry import Geometry
+from anymri.data.lattice import Lattice
 from anymri.data.study import Study, label_dtype
 from anymri.data.tables import Tables
 from anymri.files import make_folder, replace_file
@@ -29,6 +35,8 @@ from anymri.types import STATISTICS, DataSpec, UserError
 
 __all__ = ["FORMAT_VERSION", "SUBJECT_FACTS", "Cache", "study_facts"]
 
+#: Folder of studies by the anchors of some of their subsets.
+SIDES = "sides"
 #: What to do where a file of a cache is wrong.
 AGAIN = "run anymri preprocess again to rebuild it"
 ANEW = "run anymri preprocess into a new folder"
@@ -165,24 +173,60 @@ class Cache:
             raise UserError(f"{path}: present names {min(unknown)}, which this cache does not have; {AGAIN}")
         return sidecar
 
-    def entry(self, subject_id: str) -> Study:
+    def entry(self, subject_id: str, subset: Sequence[str] | None = None) -> Study:
         """Open one subject; its arrays stay on disk until they are sliced.
+
+        Parameters
+        ----------
+        subject_id : str
+        subset : sequence of str or None, default=None
+            Sequences that place the voxels, some of those it has; None = all that are not hidden.
 
         Raises
         ------
         UserError
             If it is not in the cache or its files are damaged.
         """
+        study = self._open(subject_id)
+        shown = study.present if subset is None else self.spec.available(subset).numpy()
+        if not shown.any() or (lattice := study.lattice_of(shown)) == study.lattice:
+            return study
+        known = {name: getattr(study, name) for name in SUBJECT_FACTS}
+        return self.side(lattice)._open(subject_id)._replace(**known)
+
+    def entries(self, subject_id: str, subsets: Iterable[tuple[str, ...]]) -> list[tuple[Study, list[tuple[str, ...]]]]:
+        """Open one subject on every grid that subsets of it place, nearly always one, each with these subsets."""
+        shared: dict[Lattice, tuple[Study, list[tuple[str, ...]]]] = {}
+        for subset in subsets:
+            study = self.entry(subject_id, subset)
+            shared.setdefault(study.lattice, (study, []))[1].append(subset)
+        return list(shared.values())
+
+    def side(self, lattice: Lattice) -> Cache:
+        """Part of the cache for studies some of whose subsets place their voxels by the anchor of this lattice."""
+        return self._part("-".join(f"{value:g}" for value in lattice.anchor))
+
+    def _part(self, name: str) -> Cache:
+        side = copy(self)
+        side.folder, side._verified = self.folder / SIDES / name, set()
+        side.__dict__.pop("subject_ids", None)
+        return side
+
+    def sides(self) -> list[Cache]:
+        """All such parts."""
+        return [self._part(path.name) for path in sorted((self.folder / SIDES).glob("*-*-*"))]
+
+    def _open(self, subject_id: str) -> Study:
         sidecar = self.sidecar(subject_id)
         shape, channels = sidecar.shape, len(self.spec.modalities)
         shown = sidecar.statistics.keys() - set(self.hidden.get(subject_id, ()))
         present = np.array([code in shown for code in self.spec.modalities])
         statistics = np.full((channels, len(STATISTICS)), np.nan, np.float32)
-        boxes = np.zeros((channels, 2, 3), np.int64)
+        boxes, middles = np.zeros((channels, 2, 3), np.int64), np.zeros((channels, 3))
         for channel in np.flatnonzero(present):
             code = self.spec.modalities[channel]
             statistics[channel] = [sidecar.statistics[code][name] for name in STATISTICS]
-            boxes[channel] = sidecar.boxes[code]
+            boxes[channel], middles[channel] = sidecar.boxes[code], sidecar.middles[code]
         label = self._map(f"{subject_id}.label.npy", shape, label_dtype(self.spec)) if sidecar.label_sha256 else None
         return Study(
             image=self._map(f"{subject_id}.npy", (channels, *shape), np.float16),
@@ -190,8 +234,14 @@ class Cache:
             label=label,
             statistics=statistics,
             boxes=boxes,
+            middles=middles,
             spacing_mm=sidecar.spacing_mm,
-            geometry=Geometry(np.array(sidecar.affine), sidecar.native_shape),
+            geometry=Geometry(
+                np.array(sidecar.affine),
+                sidecar.native_shape,
+                turn=None if sidecar.turn is None else np.array(sidecar.turn),
+            ),
+            lattice=Lattice(sidecar.anchor, sidecar.place, sidecar.step),
             subject_id=subject_id,
             ignore=self.spec.ignore,
             **{name: getattr(sidecar, name) for name in SUBJECT_FACTS if name in self.facts},
@@ -210,7 +260,7 @@ class Cache:
         """
         if subject_id in self._verified:
             return
-        entry, sidecar = self.entry(subject_id), self.sidecar(subject_id)
+        entry, sidecar = self._open(subject_id), self.sidecar(subject_id)
         if sidecar.key != self.source_key({name: asdict(file) for name, file in sidecar.sources.items()}):
             raise UserError(f"{self.folder / subject_id}.json: key is that of other settings or files; {AGAIN}")
         pairs = ((".npy", entry.image, sidecar.image_sha256), (".label.npy", entry.label, sidecar.label_sha256))
@@ -221,6 +271,11 @@ class Cache:
             if not np.isfinite(entry.image[channel]).all():
                 path, code = self.folder / f"{subject_id}.npy", self.spec.modalities[channel]
                 raise UserError(f"{path}: {code} holds NaN or infinite values; run anymri preprocess again")
+        for name, digest in sidecar.sides.items():
+            side = self._part(name)
+            side.verify(subject_id)
+            if side.sidecar(subject_id).image_sha256 != digest:
+                raise UserError(f"{side.folder / subject_id}.npy: was changed or damaged; {AGAIN}")
         self._verified.add(subject_id)
 
     def source_key(self, sources: dict[str, Any]) -> str:
@@ -238,7 +293,9 @@ class Cache:
             raise UserError(f"{path}: is missing or damaged; {AGAIN}")
         return array
 
-    def write_entry(self, subject_id: str, study: Study, sources: dict[str, Any] | None = None) -> Path:
+    def write_entry(
+        self, subject_id: str, study: Study, sources: dict[str, Any] | None = None, sides: Sequence[Study] = ()
+    ) -> Path:
         """Store a preprocessed study; an older entry of the same subject is replaced.
 
         Parameters
@@ -249,6 +306,8 @@ class Cache:
             Made by `anymri.data.preprocess.preprocess_study` with this cache's `spec`.
         sources : dict or None, default=None
             Where it came from (name, size and sha256 of each file), to tell later whether it is up to date.
+        sides : sequence of Study, default=()
+            The same by the other anchors of its subsets, see `anymri.data.preprocess.other_anchors`.
 
         Returns
         -------
@@ -261,30 +320,44 @@ class Cache:
             If the id cannot be a file name or the disk refuses.
         """
         check_cache_name(subject_id)
-        self.__dict__.pop("subject_ids", None)
-        self._verified.discard(subject_id)
+        make_folder(self.folder)
+        self.remove(subject_id)
+        written = [self.side(other.lattice) for other in sides]
+        for side, other in zip(written, sides, strict=True):
+            side.write_entry(subject_id, other, sources)
         image = np.ascontiguousarray(study.image, dtype=np.float16)
         label = None if study.label is None else np.ascontiguousarray(study.label, dtype=label_dtype(self.spec))
         sidecar = {
             "format": FORMAT_VERSION,
             "subject_id": subject_id,
             **study_facts(study, self.spec),
+            "sides": {side.folder.name: side.sidecar(subject_id).image_sha256 for side in written},
             "image_sha256": hashlib.sha256(image.data).hexdigest(),
             "label_sha256": None if label is None else hashlib.sha256(label.data).hexdigest(),
             "sources": sources or {},
             "key": self.source_key(sources or {}),
         }
-        paths = [self.folder / f"{subject_id}{ending}" for ending in (".json", ".npy", ".label.npy")]
-        _remove(paths)
+        paths = self.files(subject_id)
         try:
             _write_array(paths[1], image)
             if label is not None:
                 _write_array(paths[2], label)
             write_record(paths[0], sidecar)  # last: it makes the subject exist
         except UserError:
-            _remove(paths)
+            self.remove(subject_id)
             raise
         return paths[0]
+
+    def files(self, subject_id: str) -> list[Path]:
+        """Where a subject's files lie, the sidecar first."""
+        return [self.folder / f"{subject_id}{ending}" for ending in (".json", ".npy", ".label.npy")]
+
+    def remove(self, subject_id: str) -> None:
+        """Remove a subject, the sidecar first."""
+        self.__dict__.pop("subject_ids", None)
+        self._verified.discard(subject_id)
+        for path in (*self.files(subject_id), *(path for side in self.sides() for path in side.files(subject_id))):
+            path.unlink(missing_ok=True)
 
     def update_facts(self, subject_id: str, facts: Mapping[str, str]) -> bool:
         """Let a subject's sidecar say its site and class; voxels stay as they are.
@@ -309,7 +382,7 @@ class Cache:
         new = {**old, **{name: facts.get(name, "") for name in SUBJECT_FACTS}}
         if new == old:
             return False
-        known = {key: value for key, value in new.items() if key not in SUBJECT_FACTS or value}
+        known = {key: value for key, value in new.items() if key not in (*SUBJECT_FACTS, "turn") or value}
         write_record(self.folder / f"{subject_id}.json", known)
         return True
 
@@ -329,12 +402,15 @@ def study_facts(study: Study, spec: DataSpec) -> dict[str, Any]:
     codes = [(channel, spec.modalities[channel]) for channel in np.flatnonzero(study.present)]
     return {
         "affine": study.geometry.affine.tolist(),
+        **({} if study.geometry.turn is None else {"turn": study.geometry.turn.tolist()}),
         "native_shape": list(study.geometry.shape),
         "native_orientation": study.geometry.orientation,
         "native_spacing_mm": list(study.geometry.spacing_mm),
         "shape": list(study.image.shape[1:]),
         "spacing_mm": list(study.spacing_mm),
         "present": [code for _, code in codes],
+        **{name: list(values) for name, values in study.lattice._asdict().items()},
+        "middles": {code: study.middles[channel].tolist() for channel, code in codes},
         "boxes": {code: study.boxes[channel].tolist() for channel, code in codes},
         "statistics": {
             code: dict(zip(STATISTICS, study.statistics[channel].tolist(), strict=True)) for channel, code in codes
@@ -361,11 +437,6 @@ def check_cache_name(subject_id: str) -> None:
         raise UserError(f"{error}; change it in the table of subjects") from None
     if subject_id == "dataset" or subject_id.endswith(".label"):
         raise UserError(f"subject id {subject_id!r}: the cache uses this name itself; choose another id")
-
-
-def _remove(paths: list[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
 
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:

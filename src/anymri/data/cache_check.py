@@ -69,10 +69,10 @@ def check_cache(folder: Path | str, listed: Iterable[str] | None = None) -> Cach
     known = set(whole if listed is None else listed)
     return CacheState(
         subjects=len(whole),
-        bytes=sum(path.stat().st_size for path in cache.folder.iterdir() if path.is_file()),
+        bytes=sum(path.stat().st_size for path in cache.folder.rglob("*") if path.is_file()),
         damaged=damaged,
         unknown=tuple(subject_id for subject_id in whole if subject_id not in known),
-        leftovers=(*find_leftovers(cache.folder), *_orphans(cache)),
+        leftovers=tuple(_leftovers(cache)),
         damaged_tables=tuple(_damaged_tables(cache)),
     )
 
@@ -102,15 +102,16 @@ def clean_cache(folder: Path | str, listed: Iterable[str] | None = None) -> Cach
 
 
 def _remove(folder: Path, state: CacheState) -> None:
-    remove_leftovers(folder)
-    removed = [*state.leftovers]
-    for subject_id in (*state.damaged, *state.unknown):
-        removed += [folder / f"{subject_id}{ending}" for ending in (".json", *_ARRAYS)]  # sidecar first
-    for path in removed:
-        try:
+    cache = Cache(folder)
+    try:
+        for part in (cache, *cache.sides()):
+            remove_leftovers(part.folder)
+        for path in state.leftovers:
             path.unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be removed ({error.strerror}); check the permissions") from None
+        for subject_id in (*state.damaged, *state.unknown):
+            cache.remove(subject_id)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be removed ({error.strerror}); check the permissions") from None
 
 
 def _damaged_tables(cache: Cache) -> Iterator[str]:
@@ -128,12 +129,13 @@ def _damaged_tables(cache: Cache) -> Iterator[str]:
             yield str(error)
 
 
-def _orphans(cache: Cache) -> list[Path]:
-    """Arrays without a sidecar: a write that was killed before its last step."""
-    known = set(cache.subject_ids)
-    found = []
-    for path in sorted(cache.folder.glob("*.npy")):
-        ending = next(ending for ending in _ARRAYS if path.name.endswith(ending))
-        if path.name.removesuffix(ending) not in known:
-            found.append(path)
-    return found
+def _leftovers(cache: Cache) -> Iterator[Path]:
+    """Unfinished files, and those without the sidecar that is written last: a write that was killed before it."""
+    for part in (cache, *cache.sides()):
+        yield from find_leftovers(part.folder)
+        for path in sorted(part.folder.glob("*.*")):
+            ending = next((ending for ending in _ARRAYS if path.name.endswith(ending)), None)
+            if ending is None and part is not cache and path.suffix == ".json":
+                ending = path.suffix
+            if ending is not None and path.name.removesuffix(ending) not in cache.subject_ids:
+                yield path

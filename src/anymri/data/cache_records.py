@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from anymri.records import RECORD, Digest
 from anymri.types import STATISTICS, SpecRecord
@@ -22,6 +22,9 @@ Row = tuple[float, float, float, float]
 Size = tuple[PositiveInt, PositiveInt, PositiveInt]
 Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 Corner = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
+Turn = tuple[float, float, float]
+SideName = Annotated[str, Field(pattern=r"^[0-9.]+(-[0-9.]+){2}$")]
+Place = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +66,20 @@ class Sidecar:
     format: Literal[3]
     subject_id: str
     affine: tuple[Row, Row, Row, Row]
+    turn: tuple[Turn, Turn, Turn] | None = None
     native_shape: Size
     native_orientation: Annotated[str, Field(pattern="^[LRAPSI]{3}$")]
     native_spacing_mm: Spacing
     shape: Size
     spacing_mm: Spacing
     present: tuple[str, ...]
+    anchor: Place
+    place: Corner
+    step: Spacing
+    middles: dict[str, Place]
     boxes: dict[str, tuple[Corner, Corner]]
     statistics: dict[str, dict[str, float]]
+    sides: dict[SideName, Digest] = field(default_factory=dict)
     image_sha256: Digest
     label_sha256: Digest | None
     sources: dict[str, SourceFile] = field(default_factory=dict)
@@ -79,7 +88,7 @@ class Sidecar:
     class_label: str = ""
 
     def __post_init__(self) -> None:
-        for name, codes in (("boxes", self.boxes), ("statistics", self.statistics)):
+        for name, codes in (("boxes", self.boxes), ("middles", self.middles), ("statistics", self.statistics)):
             if set(codes) != set(self.present):
                 raise ValueError(f"{name} and present name different modalities")
         for code, numbers in self.statistics.items():

@@ -1,13 +1,13 @@
 """The voxel grid of an image file and its relation to the program's (D, H, W) axes.
 
 Axis 0 (D) runs from inferior to superior, axis 1 (H) from posterior to anterior, axis 2 (W) from left to right. Of
-an oblique grid the nearest permutation and mirroring of its axes is taken; nothing is interpolated.
+an oblique grid the nearest permutation and mirroring of its axes is taken, where two are about equally near the one
+that `anymri.data.upright` chooses; nothing is interpolated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,21 +33,34 @@ class Geometry:
     orientation_known : bool, default=True
         Whether the file says how its axes lie in the patient. If not, the affine is a guess, and nobody may name a
         side of the image left or right.
+    turn : ndarray of float64, shape (3, 3), or None, default=None
+        Rotation of the world by multiples of 90 degrees after which the nearest axes are those to read along; None =
+        no turn. The affine stays the header's.
     """
 
     affine: NDArray[np.float64]
     shape: tuple[int, int, int]
     header: Any = field(default=None, repr=False)
     orientation_known: bool = True
+    turn: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "affine", np.asarray(self.affine, dtype=np.float64))
         object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
 
     @property
+    def oriented(self) -> NDArray[np.float64]:
+        """Affine whose nearest axes are read along, shape (4, 4)."""
+        if self.turn is None:
+            return self.affine
+        world = np.eye(4)
+        world[:3, :3] = self.turn
+        return world @ self.affine
+
+    @property
     def axes_dhw(self) -> tuple[int, int, int]:
         """Native axis that becomes D, H and W."""
-        axes = np.argsort(io_orientation(self.affine)[:, 0])
+        axes = np.argsort(io_orientation(self.oriented)[:, 0])
         return int(axes[2]), int(axes[1]), int(axes[0])
 
     @property
@@ -69,13 +82,18 @@ class Geometry:
         return self.shape[d], self.shape[h], self.shape[w]
 
     @property
+    def forward_dhw(self) -> tuple[bool, bool, bool]:
+        """Whether the native axis grows as D, H and W do."""
+        signs = io_orientation(self.oriented)[:, 1]
+        d, h, w = self.axes_dhw
+        return bool(signs[d] > 0), bool(signs[h] > 0), bool(signs[w] > 0)
+
+    @property
     def affine_dhw(self) -> NDArray[np.float64]:
         """Index (d, h, w) to world position in mm, shape (4, 4)."""
-        orientation = io_orientation(self.affine)
         step = np.zeros((4, 4))
         step[3, 3] = 1
-        for row, axis in enumerate(self.axes_dhw):
-            forward = orientation[axis, 1] > 0
+        for row, (axis, forward) in enumerate(zip(self.axes_dhw, self.forward_dhw, strict=True)):
             step[axis, row] = 1 if forward else -1
             step[axis, 3] = 0 if forward else self.shape[axis] - 1
         return self.affine @ step
@@ -89,35 +107,6 @@ class Geometry:
         if self.shape_dhw != other.shape_dhw:
             return False
         return bool(np.allclose(self.affine_dhw, other.affine_dhw, rtol=0, atol=tolerance))
-
-    def with_shape(self, shape_dhw: Sequence[int]) -> Geometry:
-        """Grid of another shape over the same box: the outer edges of the first and last voxels coincide.
-
-        Parameters
-        ----------
-        shape_dhw : sequence of int
-            New shape (D, H, W).
-        """
-        shape = list(self.shape)
-        for axis, size in zip(self.axes_dhw, shape_dhw, strict=True):
-            shape[axis] = int(size)
-        factor = np.array(self.shape) / np.array(shape)
-        scale = np.diag([*factor, 1.0])
-        scale[:3, 3] = (factor - 1) / 2  # centre of the new first voxel, in old voxels
-        grid = Geometry(self.affine @ scale, (shape[0], shape[1], shape[2]))
-        return replace(grid, orientation_known=self.orientation_known)
-
-    def with_spacing(self, spacing_mm: Sequence[float]) -> Geometry:
-        """Grid over the same box with the whole number of voxels that comes nearest to a spacing.
-
-        Parameters
-        ----------
-        spacing_mm : sequence of float
-            Wanted spacing along (D, H, W). The spacing reached differs by less than half a voxel over the whole
-            axis (155 voxels of 1 mm at 2 mm become 78 of 1.987 mm).
-        """
-        pairs = zip(self.shape_dhw, self.spacing_mm, spacing_mm, strict=True)
-        return self.with_shape([max(1, int(size * old / new + 0.5)) for size, old, new in pairs])
 
 
 def from_native(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
@@ -146,7 +135,7 @@ def to_native(array: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     """
     if array.shape[-3:] != geometry.shape_dhw:
         raise ValueError(f"array of shape {array.shape[-3:]} is not on the grid {geometry.shape_dhw}")
-    signs = io_orientation(geometry.affine)[:, 1]
+    signs = io_orientation(geometry.oriented)[:, 1]
     leading = array.ndim - 3
     back = np.argsort(geometry.axes_dhw)
     array = array.transpose(*range(leading), *(leading + int(axis) for axis in back))

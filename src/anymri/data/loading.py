@@ -184,30 +184,24 @@ class PatchLoader:
 
     def _crop(self, study: Study, random: np.random.Generator, shown: Study | None = None) -> Crop:
         """A crop of the study, placed by its own lesion and brain; `shown`: what to cut instead, of the same shape."""
-        shape = np.array(study.image.shape[1:])
         if self.patch is None:
-            size, origin = shape, np.zeros(3, dtype=np.int64)
+            (origin, stop), _ = study.frame(study.present)
+            size = stop - origin
         else:
             size = np.array(self.patch)
-            origin = self._origin(study, shape, size, random)
+            origin = self._origin(study, size, random)
         crop = Crop(shown or study, origin, size)
         AUGMENTATIONS[self.augment](crop, random)
         return crop
 
-    def _origin(
-        self, study: Study, shape: NDArray[np.int64], size: NDArray[np.int64], random: np.random.Generator
-    ) -> NDArray[np.int64]:
+    def _origin(self, study: Study, size: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
         """First voxel of a crop that stays in the brain, or covers it where the crop is larger than the brain."""
-        boxes = np.asarray(study.boxes)[np.asarray(study.present, dtype=bool)]
-        start, stop = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
+        start, stop = study.box(study.present)
         low, high = np.minimum(start, stop - size), np.maximum(start, stop - size)
-        # Of the volume, no less than needed: padding only where the crop is larger than the volume.
-        lowest, highest = np.minimum(0, shape - size), np.maximum(0, shape - size)
-        low, high = low.clip(lowest, highest), high.clip(lowest, highest)
         labels = self._labelled_voxels(study)
         if labels and random.random() < self.foreground:
             voxels = labels[random.integers(len(labels))]
-            centre = np.array(np.unravel_index(voxels[random.integers(len(voxels))], tuple(shape)))
+            centre = np.array(np.unravel_index(voxels[random.integers(len(voxels))], study.image.shape[1:]))
             return (centre - size // 2).clip(low, high)
         return random.integers(low, high + 1)
 
@@ -227,7 +221,7 @@ class PatchLoader:
 
 
 def volume_batch(cache: Cache, subject_id: str) -> Batch:
-    """One whole volume, unchanged, as a batch of one row.
+    """One whole brain (`anymri.data.study.Study.frame`), unchanged, as a batch of one row.
 
     Parameters
     ----------
@@ -241,7 +235,8 @@ def volume_batch(cache: Cache, subject_id: str) -> Batch:
     """
     cache.verify(subject_id)
     study = cache.entry(subject_id)
-    crop = Crop(study, np.zeros(3, dtype=np.int64), np.array(study.image.shape[1:]))
+    start, stop = study.frame(study.present)[0]
+    crop = Crop(study, start, stop - start)
     return _collate([crop], cache, crop.label is not None)
 
 
@@ -249,8 +244,8 @@ def _collate(crops: Sequence[Crop | UnpairedCrop], cache: Cache, labels: bool) -
     """One batch of the crops; `labels`: whether any subject of the cohort has a label map."""
     present = torch.stack([crop.present for crop in crops])
     where = Where(
-        origin=torch.stack([torch.as_tensor(crop.origin, dtype=torch.int64) for crop in crops]),
-        volume_shape=torch.stack([torch.as_tensor(crop.volume_shape, dtype=torch.int64) for crop in crops]),
+        origin=torch.stack([torch.as_tensor(crop.place, dtype=torch.int64) for crop in crops]),
+        volume_shape=torch.stack([torch.as_tensor(crop.frame_shape, dtype=torch.int64) for crop in crops]),
         flipped=torch.stack([torch.as_tensor(crop.flipped) for crop in crops]),
     )
     names, identity = _identity(crops, present)

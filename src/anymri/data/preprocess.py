@@ -1,7 +1,9 @@
 """Preprocessing of skull-stripped volumes to the cache: each modality by its own brain, none by another.
 
 The own brain of a modality are its voxels that are finite and not 0. Box, statistics and z-scores come from these
-voxels of this modality alone, so that a study with a sequence deleted gives bitwise the same other channels.
+voxels of this modality alone; the voxels of another spacing are placed by the brains of the sequences that are given
+(`anymri.data.lattice`). So a study with a sequence deleted gives bitwise the same other channels, unless that sequence
+had its brain elsewhere: then the cache holds the study once more for the subsets without it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,18 +26,20 @@ from numpy.typing import NDArray
 from anymri.bounds import COARSEST_MM, FINEST_MM
 from anymri.data.cache import SUBJECT_FACTS, Cache, check_cache_name
 from anymri.data.geometry import Geometry
+from anymri.data.lattice import NATIVE, Lattice, brain_box, brain_middle, choose_anchor
 from anymri.data.nifti import MAX_VOXELS, Volume, check_study, read_image
 from anymri.data.raw.stripped import refuse_head
 from anymri.data.resample import resample_image, resample_label
 from anymri.data.selectors import source_files
-from anymri.data.study import Study, brain_box, label_dtype
+from anymri.data.study import Study, label_dtype
+from anymri.data.upright import settle_axes, turn_volume
 from anymri.files import RefusedWrite, remove_leftovers
 from anymri.locks import one_writer
 from anymri.progress import progress_bar
 from anymri.stopping import worker_pool
 from anymri.types import GLIOMA, STATISTICS, DataSpec, Subject, UserError
 
-__all__ = ["PreprocessReport", "preprocess", "preprocess_study"]
+__all__ = ["PreprocessReport", "other_anchors", "preprocess", "preprocess_study"]
 
 #: Largest absolute z-score; far beyond any tissue, far below float16's limits.
 MAX_ZSCORE = 20.0
@@ -83,6 +88,7 @@ def preprocess_study(
     spacing_mm: float | Sequence[float] | None = None,
     label: Volume | None = None,
     spec: DataSpec = GLIOMA,
+    anchor: Sequence[float] | None = None,
 ) -> Study:
     """Normalise the sequences of one study and bring them to one spacing.
 
@@ -95,6 +101,8 @@ def preprocess_study(
     label : Volume or None, default=None
         Label map; BraTS 2021's 4 is read as `et` where the specification has that label.
     spec : DataSpec
+    anchor : sequence of float or None, default=None
+        Place (D, H, W) in native voxels that voxels of another spacing go by; None = that of the sequences given.
 
     Returns
     -------
@@ -112,38 +120,59 @@ def preprocess_study(
     images = {code: images[code] for code in spec.modalities if code in images}
     check_study(images, label)
     geometry = next(iter(images.values())).geometry
-    grid = _choose_grid(geometry, spacing_mm)
-    shape = grid.shape_dhw
+    brains = {code: np.isfinite(volume.array) & (volume.array != 0) for code, volume in images.items()}
     channels = len(spec.modalities)
+    middles = np.zeros((channels, 3))
+    for code, brain in brains.items():
+        middles[spec.index(code)] = brain_middle(brain)
+    present = np.array([code in images for code in spec.modalities])
+    lattice, spacing = _choose_lattice(geometry, spacing_mm, anchor or choose_anchor(middles[present]))
+    shape = lattice.shape(geometry.shape_dhw)
     image = np.full((channels, *shape), np.nan, np.float32)
     statistics = np.full((channels, len(STATISTICS)), np.nan, np.float32)
     boxes = np.zeros((channels, 2, 3), np.int64)
     for code, volume in images.items():
         channel = spec.index(code)
-        image[channel], statistics[channel], boxes[channel] = _normalise(volume, shape)
-    present = np.array([code in images for code in spec.modalities])
-    label_map = None if label is None else resample_label(_map_labels(label, spec), shape)
+        image[channel], statistics[channel], boxes[channel] = _normalise(volume, brains[code], lattice, shape)
     return Study(
         image=image,
         present=present,
-        label=label_map,
+        label=None if label is None else resample_label(_map_labels(label, spec), lattice, shape),
         statistics=statistics,
         boxes=boxes,
-        spacing_mm=grid.spacing_mm,
+        middles=middles,
+        spacing_mm=spacing,
         geometry=geometry,
+        lattice=lattice,
         ignore=spec.ignore,
     )
 
 
-def _choose_grid(geometry: Geometry, spacing_mm: float | Sequence[float] | None) -> Geometry:
-    """Grid of the wanted spacing; the input's own where it already has it."""
+def other_anchors(study: Study) -> list[tuple[float, float, float]]:
+    """Anchors of the subsets of a study but its own, in order; none where it is not resampled.
+
+    Parameters
+    ----------
+    study : Study
+        With all sequences that its files have.
+    """
+    has = np.flatnonzero(study.present)
+    subsets = [list(chosen) for size in range(1, len(has)) for chosen in combinations(has, size)]
+    return sorted({lattice.anchor for lattice in map(study.lattice_of, subsets)} - {study.lattice.anchor})
+
+
+def _choose_lattice(
+    geometry: Geometry, spacing_mm: float | Sequence[float] | None, anchor: Sequence[float]
+) -> tuple[Lattice, tuple[float, float, float]]:
+    """Lattice of the wanted spacing, and this spacing; the input's own where it already has it."""
     wanted = parse_spacing(spacing_mm)
     if wanted is None or np.allclose(wanted, geometry.spacing_mm, rtol=0, atol=1e-3):
-        return geometry
-    grid = geometry.with_spacing(wanted)
-    if np.prod(grid.shape_dhw, dtype=np.int64) > MAX_VOXELS:
+        return NATIVE, geometry.spacing_mm
+    # Headers in single precision give 1 mm as 0.99999994; a step of exactly 2 or 3 voxels keeps voxels whole.
+    step = np.round(np.array(wanted) / geometry.spacing_mm, 6)
+    if np.prod(np.array(geometry.shape_dhw) / np.maximum(step, 1e-6)) > MAX_VOXELS:
         raise UserError(f"study: a spacing of {wanted} mm makes too many voxels; choose a larger spacing")
-    return grid
+    return Lattice.around(anchor, step.tolist(), geometry.shape_dhw), wanted
 
 
 def parse_spacing(spacing_mm: float | Sequence[float] | None) -> tuple[float, float, float] | None:
@@ -169,10 +198,9 @@ def parse_spacing(spacing_mm: float | Sequence[float] | None) -> tuple[float, fl
 
 
 def _normalise(
-    volume: Volume, shape: tuple[int, int, int]
+    volume: Volume, brain: NDArray[np.bool_], lattice: Lattice, shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
     """z-scores (D, H, W), raw statistics and box of one modality, from its own brain alone."""
-    brain = np.isfinite(volume.array) & (volume.array != 0)
     if brain.mean() > 1 - MIN_BACKGROUND:
         raise UserError(
             f"{volume.source}: has no empty background, so it is not skull-stripped; if it shows a whole head, "
@@ -184,7 +212,7 @@ def _normalise(
         raise UserError(f"{volume.source}: is constant inside the brain; give the image itself")
     percentiles = np.percentile(values, [0.1, 1, 99, 99.9])
     statistics = np.array([mean, std, values.min(), values.max(), *percentiles], np.float32)
-    image, brain = resample_image(volume.array, brain, shape)
+    image, brain = resample_image(volume.array, brain, lattice, shape)
     if not brain.any():
         raise UserError(f"{volume.source}: its brain is smaller than a voxel; choose a smaller spacing")
     zscore = np.clip((image - statistics[0]) / statistics[1], -MAX_ZSCORE, MAX_ZSCORE)
@@ -266,7 +294,8 @@ def preprocess(
     spacing = parse_spacing(spacing_mm)
     with one_writer(out):
         cache = Cache.create(out, spec, spacing)
-        remove_leftovers(cache.folder)
+        for part in (cache, *cache.sides()):
+            remove_leftovers(part.folder)
         report = PreprocessReport(cache.folder)
         run = closing(_run(subjects, cache.folder, workers))
         with run as outcomes, progress_bar("preprocess", len(ids), progress) as bar:
@@ -334,8 +363,13 @@ def _preprocess_subject(subject: Subject, folder: Path) -> _Outcome:
         label = None if subject.label is None else read_image(subject.label, kind="label")
         for code, volume in list(images.items())[:1]:  # one sequence tells whether a subject was stripped
             refuse_head(code, volume)
+        images, label = _upright(subject, images, label)
         study = preprocess_study(images, cache._nominal_spacing_mm, label, cache.spec)
-        cache.write_entry(subject.subject_id, study._replace(**facts), sources)
+        sides = [
+            preprocess_study(images, cache._nominal_spacing_mm, label, cache.spec, anchor)
+            for anchor in other_anchors(study)
+        ]
+        cache.write_entry(subject.subject_id, study._replace(**facts), sources, sides)
     except RefusedWrite as error:
         return subject.subject_id, _Refusal(error), ()
     except UserError as error:
@@ -348,6 +382,22 @@ def _preprocess_subject(subject: Subject, folder: Path) -> _Outcome:
         "done",
         tuple(f"{name}: {note}" for name, volume in read.items() for note in volume.notes),
     )
+
+
+def _upright(
+    subject: Subject, images: dict[str, Volume], label: Volume | None
+) -> tuple[dict[str, Volume], Volume | None]:
+    """Images and label map along the axes that the head stands along; refused where some sequences do not tell.
+
+    Then a subset would be laid by a sequence that is not in it, or each by its own.
+    """
+    upright, notes = settle_axes(images)
+    code, first = next(iter(upright.items()))
+    turn = first.geometry.turn
+    if notes and turn is None:
+        raise UserError(f"{subject.images[code]}: {notes[0]}")
+    upright[code] = first._replace(notes=(*first.notes, *notes))
+    return upright, label if label is None or turn is None else turn_volume(label, turn)
 
 
 def _describe_sources(subject: Subject, spec: DataSpec) -> dict[str, Any]:

@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.geometry import Geometry
+from anymri.data.lattice import NATIVE, Lattice, brain_box, brain_middle, choose_anchor
 from anymri.types import DataSpec
 
 __all__ = ["Study", "brain_box", "label_dtype"]
+
+#: Frames end on multiples of so many voxels from the anchor, so that small differences between the brains of the
+#: sequences do not keep subsets from sharing windows.
+FRAME_STEP = 8
 
 
 class Study(NamedTuple):
@@ -28,10 +33,14 @@ class Study(NamedTuple):
         Raw-intensity statistics of each modality's own brain; NaN where absent.
     boxes : ndarray of int64, shape (M, 2, 3)
         Brain box of each modality, ``[start, stop)`` along (D, H, W); all 0 where absent.
+    middles : ndarray of float64, shape (M, 3)
+        Middle of each modality's brain (`anymri.data.lattice.brain_middle`), in native voxels; 0 where absent.
     spacing_mm : tuple of float
         Spacing of `image` along (D, H, W).
     geometry : Geometry
         Native grid of the source files; opened from the cache without their header.
+    lattice : Lattice, default=NATIVE
+        Where the voxels of `image` lie on the native grid.
     subject_id : str, default=""
         Name in the cache; empty for a study that is in none.
     ignore : int or None, default=None
@@ -45,8 +54,10 @@ class Study(NamedTuple):
     label: NDArray[np.integer] | None
     statistics: NDArray[np.float32]
     boxes: NDArray[np.int64]
+    middles: NDArray[np.float64]
     spacing_mm: tuple[float, float, float]
     geometry: Geometry
+    lattice: Lattice = NATIVE
     subject_id: str = ""
     ignore: int | None = None
     site: str = ""
@@ -70,15 +81,15 @@ class Study(NamedTuple):
             label=None,
             statistics=statistics,
             boxes=np.stack([brain_box(brain) for brain in inside]),
+            middles=np.stack([brain_middle(brain) for brain in inside]),
             spacing_mm=(1.0, 1.0, 1.0),
             geometry=Geometry(np.eye(4), (width, height, depth)),
         )
 
     @property
     def grid(self) -> Geometry:
-        """Grid of `image`: over the box of `geometry`, in its orientation; `geometry` itself if not resampled."""
-        shape = self.image.shape[1:]
-        return self.geometry if shape == self.geometry.shape_dhw else self.geometry.with_shape(shape)
+        """Grid of `image`, in the orientation of `geometry`; `geometry` itself if not resampled."""
+        return self.lattice.grid(self.geometry, self.image.shape[1:])
 
     @property
     def affine(self) -> NDArray[np.float64]:
@@ -100,15 +111,41 @@ class Study(NamedTuple):
         shown = np.asarray(self.image)[list(channels)]
         return (np.isfinite(shown) & (shown != 0)).any(axis=0)
 
+    def anchor(self, channels: Sequence[int | np.integer] | NDArray[np.bool_]) -> tuple[float, float, float]:
+        """Place in native voxels that lattice and frame of the given channels go by: theirs alone."""
+        return choose_anchor(np.asarray(self.middles)[list(channels)])
 
-def brain_box(brain: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Bounding box of a mask (D, H, W), shape (2, 3), ``[start, stop)``; all 0 for an empty one."""
-    box = np.zeros((2, 3), np.int64)
-    for axis in range(3):
-        filled = np.flatnonzero(brain.any(axis=tuple(other for other in range(3) if other != axis)))
-        if filled.size:
-            box[:, axis] = filled[0], filled[-1] + 1
-    return box
+    def lattice_of(self, channels: Sequence[int | np.integer] | NDArray[np.bool_]) -> Lattice:
+        """Lattice of the same spacing that the given channels place."""
+        if self.lattice == NATIVE:
+            return NATIVE
+        return Lattice.around(self.anchor(channels), self.lattice.step, self.geometry.shape_dhw)
+
+    def box(self, channels: Sequence[int | np.integer] | NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Box of `image`, ``[start, stop)``, shape (2, 3), that holds the brains of the given channels."""
+        boxes = np.asarray(self.boxes)[list(channels)]
+        boxes = boxes[(boxes[:, 1] > boxes[:, 0]).all(axis=1)]
+        if not len(boxes):
+            return np.zeros((2, 3), np.int64)
+        return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
+
+    def frame(
+        self, channels: Sequence[int | np.integer] | NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """What stands for the whole volume where only some channels are given: all that windows need to know of it.
+
+        Returns
+        -------
+        frame : ndarray of int64, shape (2, 3)
+            `box` grown outwards to multiples of `FRAME_STEP` from the origin; may reach outside the array.
+        origin : ndarray of int64, shape (3,)
+            Voxel of `image` that places are counted from: the one that holds the anchor.
+        """
+        anchor = np.array(self.anchor(channels))
+        origin = self.lattice.cover(np.stack([anchor, anchor]))[0]
+        start, stop = self.box(channels) - origin
+        grown = np.stack([start // FRAME_STEP, -(-stop // FRAME_STEP)]) * FRAME_STEP
+        return grown + origin, origin
 
 
 def label_dtype(spec: DataSpec) -> type[np.integer[Any]]:

@@ -8,7 +8,10 @@ References
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from anymri.data.study import Study
@@ -34,21 +37,20 @@ def transplant(host: Study, donor: Study, mirrored: bool) -> Study:
     Returns
     -------
     Study
-        The host's, with new `image` and `label`. The host itself where the two do not fit: without label maps, with
-        other shapes, or where the donor lacks a sequence of the host.
+        The host's, with new `image` and `label`. The host itself where the two do not fit: without label maps, of files
+        with other shapes or spacings, or where the donor lacks a sequence of the host.
 
     Notes
     -----
     Only voxels that are brain in both change, so that background stays 0. The edge is blended over some millimetres,
     the label map is not. The whole volume is mixed: at 3 mm some milliseconds, at 1 mm half a second.
     """
-    fits = host.label is not None and donor.label is not None and host.image.shape == donor.image.shape
+    fits = host.label is not None and donor.label is not None and _space(host) == _space(donor)
     if not fits or (host.present & ~donor.present).any():
         return host
     assert host.label is not None
     assert donor.label is not None
-    flip = (..., slice(None, None, -1)) if mirrored else (...,)
-    given, label = np.asarray(donor.image)[flip], np.asarray(donor.label)[flip]
+    given, label = (_as_in(host, donor, np.asarray(array), mirrored) for array in (donor.image, donor.label))
     lesion = (label != 0) & (label != (donor.ignore or 0)) & host.brain(host.present)
     weight = ndimage.gaussian_filter(lesion.astype(np.float32), _EDGE_MM / np.asarray(host.spacing_mm), truncate=3.0)
     image = host.image.copy()
@@ -58,3 +60,28 @@ def transplant(host: Study, donor: Study, mirrored: bool) -> Study:
         mixed = own[place] + weight[place] * (other[place].astype(np.float32) - own[place])
         own[place] = np.where(mixed == 0, _NEARLY_ZERO, mixed)
     return host._replace(image=image, label=np.where(lesion, label, host.label))
+
+
+def _space(study: Study) -> tuple[Any, ...]:
+    return len(study.image), study.geometry.shape_dhw, study.lattice.step
+
+
+def _as_in(host: Study, donor: Study, array: NDArray[Any], mirrored: bool) -> NDArray[Any]:
+    """Array (..., D, H, W) of the donor on the host's voxels, the nearest ones; 0 where it has none.
+
+    Each study's voxels lie by its own brain (`anymri.data.lattice`), so the same place of the common space is up to one
+    voxel further in the one array than in the other.
+    """
+    step, size = np.array(host.lattice.step), np.array(array.shape[-3:])
+    first, begin = (np.array(one.lattice.anchor) - np.array(one.lattice.place) * step for one in (host, donor))
+    if mirrored:
+        array = array[..., ::-1]
+        begin[2] = donor.geometry.shape_dhw[2] - begin[2] - size[2] * step[2]
+    skipped = np.rint((first - begin) / step).astype(int)
+    shape = np.array(host.image.shape[1:])
+    placed = np.zeros((*array.shape[:-3], *shape), array.dtype)
+    low, high = np.maximum(0, -skipped), np.minimum(shape, size - skipped)
+    target: Any = (..., *(slice(a, b) for a, b in zip(low, high, strict=True)))
+    source: Any = (..., *(slice(a, b) for a, b in zip(low + skipped, high + skipped, strict=True)))
+    placed[target] = array[source]
+    return placed

@@ -55,6 +55,7 @@ def one_sequence(study: Study, channel: int, label: bool) -> Study:
         present=study.present[only],
         statistics=study.statistics[only],
         boxes=study.boxes[only],
+        middles=study.middles[only],
         label=study.label if label else None,
     )
 
@@ -73,8 +74,8 @@ class UnpairedCrop:
     ----------
     image, label, present, statistics
         As of `anymri.data.augment.Crop`.
-    origin, volume_shape, flipped : ndarray, shape (M, 3)
-        Of each channel's own volume; 0 and False for absent ones.
+    place, frame_shape, flipped : ndarray, shape (M, 3)
+        Of each channel's own subject; 0 and False for absent ones.
     others : dict of int to str
         Channel to subject, of those that are not the row's own.
     """
@@ -85,7 +86,7 @@ class UnpairedCrop:
         self.image = torch.full((modalities, *own.image.shape[1:]), torch.nan)
         self.present = torch.zeros(modalities, dtype=torch.bool)
         self.statistics = torch.full((modalities, own.statistics.shape[1]), torch.nan)
-        self.origin, self.volume_shape = np.zeros((modalities, 3), np.int64), np.zeros((modalities, 3), np.int64)
+        self.place, self.frame_shape = np.zeros((modalities, 3), np.int64), np.zeros((modalities, 3), np.int64)
         self.flipped = np.zeros((modalities, 3), bool)
         for channel, crop in crops.items():
             self.image[channel], self.present[channel], self.statistics[channel] = (
@@ -93,6 +94,6 @@ class UnpairedCrop:
                 True,
                 crop.statistics[0],
             )
-            self.origin[channel], self.volume_shape[channel] = crop.origin, crop.volume_shape
+            self.place[channel], self.frame_shape[channel] = crop.place, crop.frame_shape
             self.flipped[channel] = crop.flipped
         self.others = {channel: crop.subject_id for channel, crop in crops.items() if crop is not own}

@@ -97,11 +97,11 @@ def draw_extremes(work: Evaluation, table: pd.DataFrame, out: Path) -> Path | No
     index, drawn = [], {}
     outputs = tuple(name for name in work.method.outputs if name in ("logits", "image"))
     for subject, ranks in sorted(wanted.items()):
-        study = work.cache.entry(subject)
-        for subset, prediction in predict_entry(work, study, list(ranks), outputs):
-            facts = _facts(work, own, subject, subset, ranks[subset])
-            drawn[facts["file"]] = _draw(work, study, subset, prediction, facts["seen_in_training"])
-            index.append(facts)
+        for study, members in work.cache.entries(subject, ranks):
+            for subset, prediction in predict_entry(work, study, members, outputs):
+                facts = _facts(work, own, subject, subset, ranks[subset])
+                drawn[facts["file"]] = _draw(work, study, subset, prediction, facts["seen_in_training"])
+                index.append(facts)
     order = [work.spec.subset_name(subset) for subset in subsets]
     index.sort(key=lambda facts: (order.index(facts["subset"]), RANKS.index(facts["rank"])))
     legend = LEGEND + ("; below, one missing sequence, made and real." if "image" in work.method.outputs else ".")

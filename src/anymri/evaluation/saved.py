@@ -79,7 +79,7 @@ class SavedPredictions:
         place = self._place(study.subject_id, subset)
         if place.is_dir():
             return
-        grid = study.geometry.with_shape(truth.image.shape[1:])
+        grid = truth.grid
         with replace_folder(place) as draft:
             if probability is not None:
                 head = prediction.head
@@ -96,10 +96,11 @@ class SavedPredictions:
             return {}
         channels = [self.spec.index(code) for code in subset]
         brain, native = torch.from_numpy(study.brain(channels)), truth.brain(channels)
-        return {
-            self.spec.modalities[channel]: restore_image(prediction.image[channel], brain, native)
-            for channel in torch.nonzero(prediction.synthesised).flatten().tolist()
-        }
+        restored = {}
+        for channel in torch.nonzero(prediction.synthesised).flatten().tolist():
+            image = prediction.image[channel]
+            restored[self.spec.modalities[channel]] = restore_image(image, brain, study.lattice, native, truth.lattice)
+        return restored
 
     def _place(self, subject: str, subset: Sequence[str]) -> Path:
         return self.folder / subject / self.spec.subset_name(subset)

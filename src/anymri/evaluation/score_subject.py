@@ -22,9 +22,9 @@ from anymri.evaluation.scoring import (
 )
 from anymri.evaluation.setup import Evaluation, Subset, describe_preset
 from anymri.inference.labels import region_probability, regions
-from anymri.inference.restore import restore_probability
+from anymri.inference.restore import Target, restore_probability
 from anymri.inference.sliding_window import SubjectPrediction, iterate_subject
-from anymri.types import UserError
+from anymri.types import Head, UserError
 
 __all__ = ["predict_entry", "score_subject"]
 
@@ -56,24 +56,41 @@ class _Case:
     synthesis: Synthesis | None
     class_label: str | None
 
-    def on_truth(self, probability: Any) -> Any:
-        """Probability brought to the grid of `truth`."""
-        if self.truth is self.study:
+    def on_truth(self, probability: Any, head: Head | None, channels: Sequence[int]) -> Any:
+        """Probability of a segmentation from some channels, brought to the grid of `truth`."""
+        if self.truth is self.study or head is None:
             return probability
-        return restore_probability(probability, self.study.geometry.with_shape(self.truth.image.shape[1:]))
+        source, target = (Target.of(study, channels) for study in (self.study, self.truth))
+        return restore_probability(probability, head, source, target)
 
 
 def score_subject(work: Evaluation, subject: str, advance: Any = lambda: None) -> Iterator[Row]:
     """Rows of one subject: the model's, then those of the synthesis baselines and of the complete study."""
     work.cache.verify(subject)
-    case, subsets = _open_case(work, subject), work.subsets_of(subject)
+    whole = work.cache.entry(subject)
+    base = _row(work, subject, work.was_seen(whole, work.networks))
+    grids = work.cache.entries(subject, work.subsets_of(subject))
+    cases = [(_open_case(work, study), subsets) for study, subsets in grids]
+    for case, subsets in cases:
+        yield from _score_case(work, case, base, subsets, advance)
+    for case, subsets in cases:
+        if "image" in _outputs(work, case):
+            yield from _score_baselines(work, case, subsets)
+    case = _open_case(work, whole)
+    if "image" in _outputs(work, case):
+        yield from _score_complete_study(work, case)
+
+
+def _score_case(work: Evaluation, case: _Case, base: Row, subsets: list[Subset], advance: Any) -> Iterator[Row]:
+    """The model's rows."""
     outputs = _outputs(work, case)
-    base = _row(work, subject, work.was_seen(case.study, work.networks))
     for subset, prediction in predict_entry(work, case.study, subsets if outputs else [], outputs):
         if work.watch is not None:
             work.watch(case.study, subset, prediction)
         scores: list[Score] = []
-        probability = case.on_truth(prediction.probability) if "logits" in outputs else None
+        probability = None
+        if "logits" in outputs:
+            probability = case.on_truth(prediction.probability, prediction.head, _channels(work, subset))
         if work.saved is not None:
             work.saved.write(case.study, case.truth, subset, prediction, probability)
         if case.label is not None and probability is not None:
@@ -89,13 +106,13 @@ def score_subject(work: Evaluation, subject: str, advance: Any = lambda: None) -
             made = {work.spec.modalities[i]: image[i].numpy() for i in np.flatnonzero(prediction.synthesised)}
             yield from _score_completed(work, case, base, subset, complete_study(case.study, subset, made, work.spec))
         advance()
-    if "image" in outputs:
-        yield from _score_baselines(work, case, subsets)
-        yield from _score_complete_study(work, case)
 
 
-def _open_case(work: Evaluation, subject: str) -> _Case:
-    study = work.cache.entry(subject)
+def _channels(work: Evaluation, subset: Subset) -> list[int]:
+    return [work.spec.index(code) for code in subset]
+
+
+def _open_case(work: Evaluation, study: Study) -> _Case:
     truth = study if work.reference is None else _reference_study(work, study)
     label = None if truth.label is None else np.asarray(truth.label)
     scored = work.asked.synthesis and "image" in (work.asked.outputs or work.method.outputs)
@@ -120,7 +137,7 @@ def _score_regions(work: Evaluation, case: _Case, subset: Subset, probability: A
             work.spec,
             case.truth.spacing_mm,
             probability=region_probability(probability, method.head, method.spec),
-            brain=case.truth.brain([work.spec.index(code) for code in subset]),
+            brain=case.truth.brain(_channels(work, subset)),
         )
     return scores
 
@@ -144,7 +161,11 @@ def _score_completed(work: Evaluation, case: _Case, base: Row, subset: Subset, c
     if completed is None:
         shown = work.spec.subset_name(subset)
         raise UserError(f"{work.run}: not every missing sequence is made from {shown}; take another model for it")
-    probability = case.on_truth(work.then.probability(completed, _shown_statistics(work, case, subset)))
+    probability = case.on_truth(
+        work.then.probability(completed, _shown_statistics(work, case, subset)),
+        work.then.method.head,
+        _channels(work, subset),
+    )
     yield from _rows(work, base, subset, _score_regions(work, case, subset, probability, work.then.method))
 
 
@@ -157,7 +178,8 @@ def _score_downstream(work: Evaluation, case: _Case, base: Row, subset: Subset, 
     assert head is not None
 
     def segment(image: Any) -> Any:
-        return regions(case.on_truth(segmenter.probability(image, statistics)), head, spec)
+        found = case.on_truth(segmenter.probability(image, statistics), head, _channels(work, subset))
+        return regions(found, head, spec)
 
     seen = base["seen_in_training"] or work.was_seen(case.study, [segmenter.method])
     scores = score_downstream(segment, completed, case.label, work.spec)
@@ -180,7 +202,7 @@ def _score_complete_study(work: Evaluation, case: _Case) -> Iterator[Row]:
 
 
 def _reference_study(work: Evaluation, study: Study) -> Study:
-    """The same subject in the reference cache, on a grid over the same box."""
+    """The same subject in the reference cache."""
     assert work.reference is not None
     found = work.reference.entry(study.subject_id)
     if not np.allclose(found.geometry.affine, study.geometry.affine) or found.geometry.shape != study.geometry.shape:

@@ -17,6 +17,7 @@ from anymri.data.preprocess import preprocess_study
 from anymri.data.raw.stripped import check_stripped
 from anymri.data.raw.study import RawOptions, RawStudy, prepare_raw
 from anymri.data.study import Study
+from anymri.data.upright import settle_axes
 from anymri.inference.device import find_device
 from anymri.inference.labels import label_map, region_probability
 from anymri.inference.output.raw_result import make_raw_result
@@ -239,6 +240,9 @@ def _prepare(given: dict[str, Volume], model: Model, raw: RawOptions | None, che
     prepared = None if raw is None else prepare_raw(given, raw)
     doubts += () if prepared is None else prepared.notes
     volumes = given if prepared is None else prepared.images
+    if prepared is None:
+        volumes, turned = settle_axes(given)
+        doubts += [f"{text[0].upper()}{text[1:]}." for text in turned]
     study = preprocess_study(volumes, model.method.facts.spacing_mm, spec=model.method.spec)
     doubts += [] if prepared is not None else check_same_head(volumes)
     labelled = {} if check_labels == "off" else volumes if prepared is None else brains_of(prepared.heads, volumes)
@@ -279,7 +283,7 @@ def _trust(prediction: SubjectPrediction, study: Study, model: Model, subset: tu
     spec = model.method.spec
     trust: dict[str, Any] = {"regions": {}, "measured": measured_summary(model.card, spec, subset)}
     if prediction.box_probability is not None and prediction.head is not None:
-        voxel_ml = float(np.prod(study.grid.spacing_mm)) / 1000
+        voxel_ml = float(np.prod(study.spacing_mm)) / 1000
         trust["regions"] = trust_summary(prediction.box_probability, prediction.head, voxel_ml, spec)
     return trust
 
@@ -346,7 +350,7 @@ def _provenance(
         "model": model.name,
         "method": model.method.name,
         "weights_sha256": model.sha256,
-        "grid_mm": [round(size, 4) for size in study.grid.spacing_mm],
+        "grid_mm": [round(size, 4) for size in study.spacing_mm],
         "window": None if window is None else list(window),
         "inputs": inputs,
     }

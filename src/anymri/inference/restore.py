@@ -1,8 +1,11 @@
-"""Resample results from the model's grid to the grid and orientation of the input."""
+"""Resample results from the model's grid to the grid and orientation of the input.
+
+Only voxels in the box of the brain that was given get a value; all around is background, whatever the array's extent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,20 +13,43 @@ import torch
 from torch import Tensor
 
 from anymri.data.geometry import Geometry
+from anymri.data.lattice import NATIVE, Lattice, brain_box
 from anymri.data.nifti import Volume
 from anymri.data.raw.study import RawStudy
-from anymri.data.resample import resample_to
+from anymri.data.resample import transfer
 from anymri.data.study import Study
 from anymri.inference.labels import label_map
-from anymri.inference.subject import SubjectPrediction
+from anymri.inference.subject import SubjectPrediction, background
 from anymri.inference.trust.uncertainty import entropy
 from anymri.types import DataSpec, Head
 
-__all__ = ["Restored", "restore_image", "restore_prediction", "restore_probability", "restore_raw"]
+__all__ = ["Restored", "Target", "restore_image", "restore_prediction", "restore_probability", "restore_raw"]
 
 Array = np.ndarray[Any, Any]
 #: Share of a native voxel's surroundings that must be brain for a synthesised value to be defined there.
 MIN_SHARE = 1e-3
+
+
+class Target(NamedTuple):
+    """Grid to bring a prediction to.
+
+    Attributes
+    ----------
+    lattice : Lattice
+    shape : tuple of int
+        (D, H, W).
+    box : ndarray of int64, shape (2, 3)
+        Where the brain is that was given, ``[start, stop)``.
+    """
+
+    lattice: Lattice
+    shape: tuple[int, ...]
+    box: np.ndarray[Any, np.dtype[np.int64]]
+
+    @classmethod
+    def of(cls, study: Study, channels: Sequence[int] | Array) -> Target:
+        """Grid of a study whose sequences `channels` were given."""
+        return cls(study.lattice, study.image.shape[1:], study.box(channels))
 
 
 class Restored(NamedTuple):
@@ -63,22 +89,25 @@ def restore_prediction(
         What the study was made of, all on one grid.
     spec : DataSpec
     """
-    native = study.geometry
     restored: Array | None = None
     uncertain: Array | None = None
-    probability = prediction.probability
-    if probability is not None and prediction.head is not None:
-        restored = restore_probability(probability, native)
-        uncertain = restore_probability(torch.from_numpy(entropy(probability, prediction.head))[None], native)[0]
+    probability, head = prediction.probability, prediction.head
+    native_brain = np.logical_or.reduce([volume.array != 0 for volume in volumes.values()])
+    target = Target(NATIVE, native_brain.shape, brain_box(native_brain))
+    if probability is not None and head is not None:
+        source = Target.of(study, study.present)
+        restored = restore_probability(probability, head, source, target)
+        doubt = torch.from_numpy(entropy(probability, head))
+        uncertain = _restore(doubt[None], np.zeros(1, np.float32), source, target)[0]
     completed = {}
     image = prediction.image
     if image is not None:
         brain = torch.from_numpy(study.brain(study.present))
-        native_brain = np.logical_or.reduce([volume.array != 0 for volume in volumes.values()])
         for index in torch.nonzero(prediction.synthesised)[:, 0].tolist():
-            completed[spec.modalities[index]] = restore_image(image[index], brain, native_brain)
+            made = restore_image(image[index], brain, study.lattice, native_brain, NATIVE)
+            completed[spec.modalities[index]] = made
     given = {code: volume.array for code, volume in volumes.items()}
-    return Restored(given, completed, restored, uncertain, native)
+    return Restored(given, completed, restored, uncertain, study.geometry)
 
 
 def restore_raw(
@@ -105,9 +134,7 @@ def restore_raw(
     labels: dict[str, Array] = {}
     probability = None
     if aligned.probability is not None and head is not None:
-        certain = np.zeros(len(aligned.probability), np.float32)  # what lies beyond the aligned grid is background
-        if "background" in head.channels:
-            certain[head.channels.index("background")] = 1
+        certain = background(head)  # what lies beyond the aligned grid
         for code in prepared.native:
             parts = zip(aligned.probability, certain, strict=True)
             moved = np.stack([prepared.to_native(part, code, outside=float(value)) for part, value in parts])
@@ -131,25 +158,38 @@ def restore_raw(
     return restored, labels
 
 
-def restore_probability(probability: Tensor, native: Geometry) -> Array:
-    """Probability on the native grid, still in (D, H, W) order.
+def restore_probability(probability: Any, head: Head, source: Target, target: Target) -> Array:
+    """Probability on another grid of the same study, still in (D, H, W) order.
 
     Parameters
     ----------
-    probability : Tensor of float32, shape (C, D, H, W)
-        On the model's grid, which covers the same box.
-    native : Geometry
-        Grid of the input.
+    probability : array or Tensor of float, shape (C, D, H, W)
+        On the grid of `source`.
+    head : Head
+    source, target : Target
 
     Returns
     -------
-    float32 array, shape (C, *native.shape_dhw)
+    float32 array, shape (C, *target.shape)
+        Certain background outside the box of `target`, and taken to be so outside the box of `source`.
     """
-    return np.asarray(resample_to(probability, native.shape_dhw))
+    return _restore(torch.as_tensor(probability), background(head), source, target)
 
 
-def restore_image(image: Tensor, brain: Tensor, native_brain: Array) -> Array:
-    """Synthesised image on the native grid, 0 outside the native brain, not darkened at its edge.
+def _restore(values: Tensor, around: Array, source: Target, target: Target) -> Array:
+    """Values (C, D, H, W) on another grid; `around` (C,) is what they are outside the boxes."""
+    level = torch.from_numpy(around)[:, None, None, None]
+    restored = level.expand(-1, *target.shape).clone()
+    inner, outer = (tuple(slice(int(a), int(b)) for a, b in grid.box.T) for grid in (source, target))
+    values = values[(slice(None), *inner)].float()
+    if source.lattice != target.lattice or not np.array_equal(source.box, target.box):
+        values = transfer(values - level, source.lattice, source.box[0], target.lattice, target.box) + level
+    restored[(slice(None), *outer)] = values
+    return restored.numpy()
+
+
+def restore_image(image: Tensor, brain: Tensor, lattice: Lattice, target_brain: Array, target: Lattice) -> Array:
+    """Synthesised image on another grid, 0 outside the brain there, not darkened at its edge.
 
     Parameters
     ----------
@@ -157,16 +197,24 @@ def restore_image(image: Tensor, brain: Tensor, native_brain: Array) -> Array:
         z-scores on the model's grid.
     brain : Tensor of bool, shape (D, H, W)
         Where `image` is defined.
-    native_brain : bool array, shape (*native)
-        Voxels to fill, in (D, H, W) order.
+    lattice : Lattice
+        Of `image`.
+    target_brain : bool array, shape (D, H, W)
+        Voxels to fill.
+    target : Lattice
+        Of `target_brain`.
 
     Returns
     -------
-    float32 array, shape of `native_brain`
+    float32 array, shape of `target_brain`
         Rounded to float16's values, the precision of the cache.
     """
-    share = np.asarray(resample_to(brain.float(), native_brain.shape))
-    total = np.asarray(resample_to(image.where(brain, image.new_zeros(())), native_brain.shape))
-    inside = native_brain & (share > MIN_SHARE)
-    restored = np.divide(total, share, out=np.zeros_like(total), where=inside)
+    restored = np.zeros(target_brain.shape, np.float32)
+    box, target_box = brain_box(brain.numpy()), brain_box(target_brain)
+    inner, outer = (tuple(slice(int(a), int(b)) for a, b in one.T) for one in (box, target_box))
+    part = brain[inner]
+    values = torch.stack([part.float(), image[inner].where(part, image.new_zeros(()))])
+    share, total = transfer(values, lattice, box[0], target, target_box).numpy()
+    inside = target_brain[outer] & (share > MIN_SHARE)
+    restored[outer] = np.divide(total, share, out=np.zeros_like(total), where=inside)
     return restored.astype(np.float16).astype(np.float32)

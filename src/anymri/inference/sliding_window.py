@@ -1,8 +1,9 @@
 """Sliding-window prediction of whole volumes: each window encoded once, decoded for every requested subset.
 
-Windows tile the brain box of the modalities that a subset shows, grown outwards to a coarse grid, so that nothing
-about an absent modality, not even its brain box, can reach the result. Subsets that come to the same windows,
-which in aligned studies are nearly all of them, share them.
+Windows tile the frame of the modalities that a subset shows (`Study.frame`): their brain box, grown outwards to a
+coarse grid that hangs on the brain itself. So nothing about an absent modality, not even its brain box, can reach the
+result, nor can the empty space around the brain; windows may reach outside the array, where there is more of it.
+Subsets that come to the same windows, which in aligned studies are nearly all of them, share them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from anymri.data.study import Study
 from anymri.inference.device import device_of, has_bf16
@@ -44,9 +44,6 @@ Subset = tuple[str, ...]
 Precision = Literal["auto", "32", "bf16"]
 #: Subsets whose sums are held in memory at one time.
 SUBSETS_AT_A_TIME = 16
-#: Boxes grow outwards to multiples of so many voxels before they are tiled, so that small differences between the
-#: brains of the modalities do not keep subsets from sharing windows.
-BOX_STEP = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +53,7 @@ class WindowSettings:
     Parameters
     ----------
     window : tuple of int or None, default=None
-        Size (D, H, W) in voxels; a method with a fixed `patch` keeps its own. None = the whole volume.
+        Size (D, H, W) in voxels; a method with a fixed `patch` keeps its own. None = the whole brain (`Study.frame`).
     overlap : float, default=0.5
         Share of the window that neighbours have in common, in [0, 1).
     weighting : {"uniform", "gaussian"}, default="uniform"
@@ -122,7 +119,7 @@ def predict_subject(
     subsets : sequence of tuple of str
         Subsets to show, each within what the subject has.
     settings : WindowSettings or None, default=None
-        None = the whole volume in one window.
+        None = the whole brain in one window.
     outputs : tuple of {"logits", "image", "class_logits", "modality_logits"} or None, default=None
         What to compute; None = all the method gives.
 
@@ -157,27 +154,29 @@ def iterate_subject(
         yield from zip(chunk, work.predict(chunk), strict=True)
 
 
-def window_starts(size: int, window: int, overlap: float, box: tuple[int, int] | None = None) -> list[int]:
-    """First voxels of the fewest windows along one axis that cover a box, evenly spaced.
+def window_starts(start: int, stop: int, window: int, overlap: float) -> list[int]:
+    """First voxels of the fewest windows along one axis that cover a range, evenly spaced.
 
     Parameters
     ----------
-    size : int
-        Voxels along the axis, at least `window`.
+    start, stop : int
+        Range of voxels, ``[start, stop)``.
     window : int
         Voxels of a window.
     overlap : float
         Least share of a window that its neighbour covers too, in [0, 1).
-    box : tuple of int or None, default=None
-        First voxel and end of what has to be covered; None = the whole axis. A box smaller than the window lies
-        in its middle, as far as the axis allows.
+
+    Returns
+    -------
+    list of int
+        Ascending; the first window begins where the range begins and the last ends where it ends. A single window that
+        is larger than the range has it in its middle.
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap is {overlap}, expected a value in [0, 1)")
-    start, stop = box or (0, size)
     spare = stop - start - window
     if spare <= 0:
-        return [min(max(start + spare // 2, 0), size - window)]
+        return [start + spare // 2]
     gaps = math.ceil(spare / max(1, round(window * (1 - overlap))))
     return [start + round(gap * spare / gaps) for gap in range(gaps + 1)]
 
@@ -197,7 +196,7 @@ class _Sums:
     Attributes
     ----------
     start, stop : list of int
-        Brain box in voxels of the padded volume.
+        Brain box in voxels of the image.
     """
 
     def __init__(self, start: list[int], stop: list[int], device: torch.device) -> None:
@@ -244,8 +243,17 @@ class _Sums:
             self.modalities = row.modality_logits if self.modalities is None else self.modalities + row.modality_logits
 
 
+class _Tiling(NamedTuple):
+    """Windows of one subset: where they begin, their size, and the frame and origin that they were placed by."""
+
+    starts: tuple[tuple[int, ...], ...]
+    window: tuple[int, ...]
+    frame: tuple[tuple[int, ...], ...]
+    origin: tuple[int, ...]
+
+
 class _Subject:
-    """One subject on the method's device, padded so that windows fit."""
+    """One subject on the method's device."""
 
     def __init__(
         self,
@@ -255,7 +263,7 @@ class _Subject:
         outputs: tuple[str, ...] | None,
     ) -> None:
         image = _as_float32(study.image)
-        statistics, self.boxes = torch.as_tensor(study.statistics), torch.as_tensor(study.boxes)
+        statistics = torch.as_tensor(study.statistics)[None]
         if method.training:
             raise ValueError("the method is in training mode; call method.eval() before predicting")
         if image.ndim != 4 or image.shape[0] != len(method.spec.modalities):
@@ -266,23 +274,13 @@ class _Subject:
         self.device = device_of(method)
         self.image = image.to(self.device)
         self.median = _median_statistics(method, "image" in self.outputs).to(self.device)
-        self.shape = tuple(image.shape[1:])
-        self.window = _window_size(method, settings.window, self.shape)
-        sides = zip(self.shape, self.window, strict=True)
-        rows = math.prod(len(window_starts(max(side), side[1], settings.overlap)) for side in sides)
-        check_window(method, self.window, min(settings.batch_size, rows))
+        self.study, self.shape = study, tuple(image.shape[1:])
         # Noise of coarse levels has no seams only if windows begin on the grid of the coarsest.
         self.steps = (1, 1, 1) if settings.sample is None else divisors(method)
-        self.low, margins = [], []
-        for size, window, step in zip(self.shape, self.window, self.steps, strict=True):
-            missing = max(0, window - size, -size % step)
-            self.low.append(missing // 2 // step * step)
-            margins.append((self.low[-1], missing - self.low[-1]))
-        padded = self.image
-        if any(high for _, high in margins):
-            padded = pad(self.image, [side for margin in reversed(margins) for side in margin])
-        self.padded = method.intensity.apply(padded[None], statistics[None].to(self.device, torch.float32))[0]
-        self.finite = [bool(is_finite(channel)) for channel in self.padded]
+        statistics = statistics.to(self.device, torch.float32)
+        self.scaled = method.intensity.apply(self.image[None], statistics)[0]
+        self.outside = method.intensity.apply(self.image.new_zeros(1, len(image), 1, 1, 1), statistics)[0]
+        self.finite = [bool(is_finite(channel)) for channel in self.scaled]
 
     def predict(self, subsets: list[Subset]) -> list[SubjectPrediction]:
         with torch.enable_grad() if self.settings.gradients else torch.inference_mode():
@@ -291,31 +289,31 @@ class _Subject:
     def _predict(self, subsets: list[Subset]) -> list[SubjectPrediction]:
         rows = [self.spec.available(subset) for subset in subsets]
         sums = [self._start_sums(row) for row in rows]
-        weight = torch.ones(self.window) if self.settings.weighting == "uniform" else gaussian_weight(self.window)
-        weight = weight.to(self.device)
-        for starts, members in self._share_windows(sums).items():
+        groups: dict[_Tiling, list[int]] = {}
+        for index, held in enumerate(sums):
+            if held.stop != held.start:
+                groups.setdefault(self._tile(rows[index]), []).append(index)
+        for tiling, members in groups.items():
             wanted = [
                 (origin, needs)
-                for origin in product(*starts)
-                if (needs := [i for i in members if sums[i].meets(origin, self.window)])
+                for origin in product(*tiling.starts)
+                if (needs := [i for i in members if sums[i].meets(origin, tiling.window)])
             ]
+            check_window(self.method, tiling.window, min(self.settings.batch_size, len(wanted)))
             for first in range(0, len(wanted), self.settings.batch_size):
-                self._predict_windows(wanted[first : first + self.settings.batch_size], rows, sums, weight)
+                self._predict_windows(tiling, wanted[first : first + self.settings.batch_size], rows, sums)
         return [self._finish(row, held) for row, held in zip(rows, sums, strict=True)]
 
-    def _share_windows(self, sums: list[_Sums]) -> dict[tuple[tuple[int, ...], ...], list[int]]:
-        """First voxels of the windows along each axis, with the subsets (by their place) that use these windows."""
-        groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
-        for index, held in enumerate(sums):
-            starts = []
-            axes = zip(self.padded.shape[1:], self.window, held.start, held.stop, self.steps, strict=True)
-            for size, window, start, stop, step in axes:
-                grown = (start // BOX_STEP * BOX_STEP, min(-(-stop // BOX_STEP) * BOX_STEP, size))
-                box = (grown[0] // step, -(-grown[1] // step))
-                found = window_starts(size // step, window // step, self.settings.overlap, box)
-                starts.append(tuple(step * start for start in found))
-            groups.setdefault(tuple(starts), []).append(index)
-        return groups
+    def _tile(self, available: Tensor) -> _Tiling:
+        """Windows that cover the frame of a subset."""
+        frame, origin = self.study.frame(available.numpy())
+        window = _window_size(self.method, self.settings.window, (frame[1] - frame[0]).tolist())
+        starts = []
+        for size, step, zero, first, last in zip(window, self.steps, origin.tolist(), *frame.tolist(), strict=True):
+            begin, end = (first - zero) // step, -((zero - last) // step)
+            found = window_starts(begin, end, size // step, self.settings.overlap)
+            starts.append(tuple(zero + step * start for start in found))
+        return _Tiling(tuple(starts), window, tuple(map(tuple, frame.tolist())), tuple(origin.tolist()))
 
     def _start_sums(self, available: Tensor) -> _Sums:
         for index in torch.nonzero(available)[:, 0].tolist():
@@ -327,35 +325,34 @@ class _Subject:
                     f"subject {self.subject_id!r}: its {code}, or the statistics of it, hold NaN or infinite values; "
                     "preprocess it again"
                 )
-        shown = self.boxes[available]
-        shown = shown[(shown[:, 1] > shown[:, 0]).all(dim=1)]
-        if not len(shown):
-            return _Sums([0, 0, 0], [0, 0, 0], self.device)
-        start = [int(a) + low for a, low in zip(shown[:, 0].amin(0), self.low, strict=True)]
-        stop = [int(b) + low for b, low in zip(shown[:, 1].amax(0), self.low, strict=True)]
+        start, stop = self.study.box(available.numpy()).tolist()
         return _Sums(start, stop, self.device)
 
     def _predict_windows(
-        self, group: list[tuple[tuple[int, ...], list[int]]], rows: list[Tensor], sums: list[_Sums], weight: Tensor
+        self, tiling: _Tiling, group: list[tuple[tuple[int, ...], list[int]]], rows: list[Tensor], sums: list[_Sums]
     ) -> None:
         """Encode the windows of a group once and decode them for every subset that one of them needs."""
         needed = sorted({index for _, needs in group for index in needs})
-        windows = torch.stack([self._cut(origin) for origin, _ in group])
+        windows = torch.stack([self._cut(origin, tiling.window) for origin, _ in group])
+        uniform = self.settings.weighting == "uniform"
+        weight = (torch.ones(tiling.window) if uniform else gaussian_weight(tiling.window)).to(self.device)
         # Encoders must see the modalities of the subsets that need these windows, and no other.
         shown = torch.stack([rows[index] for index in needed]).any(dim=0).expand(len(group), -1).to(self.device)
-        origins = torch.tensor([[o - low for o, low in zip(origin, self.low, strict=True)] for origin, _ in group])
+        origins = torch.tensor([origin for origin, _ in group])
+        start, stop = (torch.tensor(end) for end in tiling.frame)
         where = Where(
-            origins.to(self.device),
-            torch.tensor([self.shape] * len(group), device=self.device),
+            (origins - start).to(self.device),
+            (stop - start).expand(len(group), -1).to(self.device),
             torch.zeros(len(group), 3, dtype=torch.bool, device=self.device),
         )
+        places = origins - torch.tensor(tiling.origin)
         with self._arithmetic():
             features = self.method.encode(windows, shown, where)
         for index in needed:
             available = rows[index].expand(len(group), -1).to(self.device)
             with self._arithmetic():
                 request = Request(
-                    outputs=self.outputs, noise=self._noise(origins, rows[index]), steps=self.settings.steps
+                    outputs=self.outputs, noise=self._noise(places, rows[index]), steps=self.settings.steps
                 )
                 prediction = self.method.decode(features, available, request)
             averaged = self._averageable(prediction)
@@ -365,8 +362,16 @@ class _Subject:
                     sums[index].add(origin, weight, part, rows[index])
                     sums[index].finite &= has_finite_logits(prediction, row, rows[index])
 
-    def _cut(self, origin: Sequence[int]) -> Tensor:
-        return self.padded[(slice(None), *(slice(o, o + w) for o, w in zip(origin, self.window, strict=True)))]
+    def _cut(self, origin: Sequence[int], window: Sequence[int]) -> Tensor:
+        """Image of a window, background where it reaches outside."""
+        cut = self.outside.expand(-1, *window).clone()
+        inner, outer = [slice(None)], [slice(None)]
+        for start, size, stop in zip(origin, window, self.shape, strict=True):
+            low, high = min(max(start, 0), stop), max(min(start + size, stop), 0)
+            inner.append(slice(low, max(low, high)))
+            outer.append(slice(low - start, max(low, high) - start))
+        cut[tuple(outer)] = self.scaled[tuple(inner)]
+        return cut
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.settings.precision == "32" or (self.settings.precision == "auto" and not has_bf16(self.device)):
@@ -398,8 +403,7 @@ class _Subject:
                 f"model {self.method.facts.run or self.method.name}: computes NaN or infinite values for subject "
                 f"{self.subject_id!r} from {self.spec.subset_name(available)}; get its weights anew or train it again"
             )
-        start = [a - low for a, low in zip(sums.start, self.low, strict=True)] if sums.windows else [0, 0, 0]
-        stop = [b - low for b, low in zip(sums.stop, self.low, strict=True)] if sums.windows else [0, 0, 0]
+        start, stop = (sums.start, sums.stop) if sums.windows else ([0, 0, 0], [0, 0, 0])
         if sums.probability is None and "logits" in self.outputs and self.method.head is not None:
             sums.probability = sums.weight.new_zeros((len(self.method.head.channels), *sums.shape))  # no brain at all
         probability = None if sums.probability is None else (sums.probability / sums.weight).cpu()
@@ -432,9 +436,9 @@ def _as_float32(image: Any) -> Tensor:
     return image.float() if isinstance(image, Tensor) else torch.from_numpy(np.asarray(image, dtype=np.float32))
 
 
-def _window_size(method: Any, window: Sequence[int] | None, shape: Sequence[int]) -> tuple[int, ...]:
-    """Window in voxels: the method's fixed one, else the given one, else the volume; rounded up to the divisor."""
-    size = method.patch or window or shape
+def _window_size(method: Any, window: Sequence[int] | None, frame: Sequence[int]) -> tuple[int, ...]:
+    """Window in voxels: the method's fixed one, else the given one, else the frame; rounded up to the divisor."""
+    size = method.patch or window or frame
     return tuple(-(-s // step) * step for s, step in zip(size, divisors(method), strict=True))
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anymri.types import Head
 
-__all__ = ["SubjectPrediction"]
+__all__ = ["SubjectPrediction", "background"]
+
+
+def background(head: Head) -> NDArray[np.float32]:
+    """Probability (C,) of every channel where there is certainly nothing: 1 for a background channel, else 0."""
+    return np.array([channel == "background" for channel in head.channels], np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +62,8 @@ class SubjectPrediction:
         if self.box_probability is None:
             return None
         full = torch.zeros((self.box_probability.shape[0], *self.shape))
-        if self.head is not None and "background" in self.head.channels:
-            full[self.head.channels.index("background")] = 1.0
+        if self.head is not None:
+            full += torch.from_numpy(background(self.head))[:, None, None, None]
         full[(slice(None), *self.slices)] = self.box_probability
         return full
 

@@ -1,7 +1,7 @@
-"""Noise of stochastic methods: standard normal numbers tied to a voxel's place in the whole volume.
+"""Noise of stochastic methods: standard normal numbers tied to a voxel's place in the brain.
 
 A generator that is read voxel after voxel would give overlapping windows different noise at the same place, and the
-average over windows would show their seams. Here every number is a hash of seed, name, channel and absolute position.
+average over windows would show their seams. Here every number is a hash of seed, name, channel and position.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Noise:
     seeds : sequence of str or int
         One per row: rows of the same seed lie in the same volume.
     origin : Tensor of int, shape (B, 3), or None, default=None
-        First voxel (D, H, W) of each row's window in its volume; None = the volume's first.
+        First voxel (D, H, W) of each row's window, counted from a voxel of the brain (`anymri.data.study.Study.frame`),
+        so that empty space around it changes no number; None = that voxel.
     """
 
     def __init__(self, seeds: Sequence[str | int], origin: Tensor | None = None) -> None:

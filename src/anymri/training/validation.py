@@ -54,14 +54,14 @@ def validate(
     spec = method.spec
     values: dict[str, dict[str, list[float]]] = {}
     for subject in subjects:
-        study = cache.entry(subject)
-        has = {code for code in spec.modalities if study.present[spec.index(code)]}
-        subsets = [subset for subset in _served(method) if has.issuperset(subset)]
+        present = cache.entry(subject).present
+        has = {code for code in spec.modalities if present[spec.index(code)]}
         outputs = ("logits",) if metric == "Dice" else ("image",)
-        predicted = predict_subject(method, study, subsets, settings, outputs=outputs)
         score = _dice if metric == "Dice" else _psnr
-        for subset, target, value in score(method, study, predicted):
-            values.setdefault(spec.subset_name(subset), {}).setdefault(target, []).append(value)
+        for study, subsets in cache.entries(subject, (one for one in _served(method) if has.issuperset(one))):
+            predicted = predict_subject(method, study, subsets, settings, outputs=outputs)
+            for subset, target, value in score(method, study, predicted):
+                values.setdefault(spec.subset_name(subset), {}).setdefault(target, []).append(value)
     return {subset: {target: sum(v) / len(v) for target, v in by.items()} for subset, by in values.items()}
 
 

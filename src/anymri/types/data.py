@@ -209,12 +209,15 @@ UNLABELLED = -1
 class Where(NamedTuple):
     """Position of windows in their volumes, in voxels, for methods that need absolute position.
 
+    The volume is the frame of the sequences that are given (`anymri.data.study.Study.frame`): their brain and a little
+    around it, whatever empty space the stored array has.
+
     Attributes
     ----------
     origin : Tensor of int64, shape (B, 3), or (B, M, 3) of unpaired batches
-        First voxel of the window (D, H, W); negative inside padding.
+        First voxel of the window (D, H, W); negative outside.
     volume_shape : Tensor of int64, shape (B, 3), or (B, M, 3) of unpaired batches
-        Shape of the whole volume.
+        Shape of the frame.
     flipped : Tensor of bool, shape (B, 3), or (B, M, 3) of unpaired batches
         Axes that augmentation mirrored.
 
