@@ -89,12 +89,12 @@ def _predict(work: Evaluation, subject: str, subsets) -> dict:
         torch.use_deterministic_algorithms(False)
 
 
-def _scores(work: Evaluation, subject: str, prediction) -> list[str]:
+def _scores(work: Evaluation, subject: str, subset, prediction) -> list[str]:
     """Scores as text: NaN equals NaN, and every bit of a value shows."""
     from anymri.evaluation.scoring import score_regions
     from anymri.inference.labels import regions
 
-    entry = work.cache.entry(subject)
+    entry = work.cache.entry(subject, subset)
     found = regions(prediction.probability, work.method.head, work.spec)
     return [repr(score) for score in score_regions(found, np.asarray(entry.label), work.spec, entry.spacing_mm)]
 
@@ -137,7 +137,7 @@ def test_deleted_files_give_the_simulated_subset_bit_for_bit(three, deleted, met
             alone = _predict(real, subject, [subset])[subset]
             _assert_equal(hidden[subset], alone, f"{method}, {subject}, {name}")
             if alone.probability is not None:
-                assert _scores(simulated, subject, hidden[subset]) == _scores(real, subject, alone)
+                assert _scores(simulated, subject, subset, hidden[subset]) == _scores(real, subject, subset, alone)
 
 
 def _assert_equal(first, second, where: str) -> None:
@@ -150,10 +150,25 @@ def _assert_equal(first, second, where: str) -> None:
     assert (first.start, first.stop) == (second.start, second.stop), where
 
 
-@pytest.mark.parametrize("leak", ["box", "value"])
+def _shares_windows(cache: Cache, subject: str) -> str:
+    """A subset that lies on the grid and in the frame of a larger one, so that windows are encoded with more shown."""
+    places = {}
+    for subset in SUBSETS:
+        entry = cache.entry(subject, subset)
+        frame, _ = entry.frame([GLIOMA.index(code) for code in subset])
+        places[subset] = (entry.lattice, frame.tolist())
+    return next(
+        name
+        for name, subset in zip(NAMES, SUBSETS, strict=True)
+        if any(set(subset) < set(other) and places[subset] == places[other] for other in SUBSETS)
+    )
+
+
+@pytest.mark.parametrize("leak", ["box", "grid", "value"])
 def test_a_leak_would_be_found(three, deleted, mean_method, monkeypatch, leak):
-    """The comparison fails for a box over all present sequences, and for a method that peeks."""
-    name, subject = "t1", three.names[0]
+    """The comparison fails for a box or a grid by all present sequences, and for a method that peeks."""
+    subject = three.names[0]
+    name = _shares_windows(three.cache, subject) if leak == "value" else "t1"
     mean_method.facts = TrainingFacts(window=WINDOW)
     if leak == "value":
         decode = type(mean_method).decode
@@ -165,14 +180,17 @@ def test_a_leak_would_be_found(three, deleted, mean_method, monkeypatch, leak):
     if leak == "box":
         entry = Cache.entry
 
-        def leaky(self, subject_id):
-            found = entry(self, subject_id)
+        def leaky(self, subject_id, subset=None):
+            found = entry(self, subject_id, subset)
             union = found.boxes[found.present]
             boxes = np.stack([union[:, 0].min(0), union[:, 1].max(0)])
             return found._replace(boxes=np.repeat(boxes[None], 4, axis=0))
 
         monkeypatch.setattr(Cache, "entry", leaky)
     subset = GLIOMA.parse_subset(name)
+    if leak == "grid":
+        whole = Cache.entry
+        monkeypatch.setattr(Cache, "entry", lambda self, subject_id, subset=None: whole(self, subject_id))
     every = SUBSETS if leak == "value" else [subset]
     hidden, alone = _predict(works[0], subject, every)[subset], _predict(works[1], subject, [subset])[subset]
     with pytest.raises(AssertionError):
