@@ -160,7 +160,7 @@ def test_unusable_studies_are_refused():
         with pytest.raises(UserError, match="not one or three numbers"):
             parse_spacing(spacing)
     with pytest.raises(UserError, match="too many voxels"):
-        preprocess_study(images(), 0.01)
+        preprocess_study(images(), 0.02)
 
 
 # ---------------------------------------------------------------------------------------------------- a data set
