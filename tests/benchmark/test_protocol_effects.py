@@ -52,7 +52,8 @@ def entry(name: str, missing: tuple[str, ...] = (), labelled: bool = True) -> St
     boxes[~present] = 0
     values = {
         "image": image, "label": label if labelled else None, "present": present,
-        "statistics": np.ones((4, len(STATISTICS)), np.float32), "boxes": boxes, "spacing_mm": (1.0, 1.0, 1.0),
+        "statistics": np.ones((4, len(STATISTICS)), np.float32), "boxes": boxes,
+        "middles": np.tile(np.array(SHAPE) / 2, (4, 1)), "spacing_mm": (1.0, 1.0, 1.0),
         "geometry": Geometry(np.eye(4), SHAPE[::-1]), "subject_id": name,
     }  # fmt: skip
     return Study(**values)
@@ -61,7 +62,8 @@ def entry(name: str, missing: tuple[str, ...] = (), labelled: bool = True) -> St
 @pytest.fixture
 def cache():
     entries = {"a": entry("a"), "bb": entry("bb", missing=("t1", "t2")), "ccc": entry("ccc", labelled=False)}
-    return SimpleNamespace(spec=GLIOMA, entry=entries.__getitem__, subject_ids=tuple(entries))
+    shared = {"entries": lambda name, subsets: [(entries[name], subsets)], "subject_ids": tuple(entries)}
+    return SimpleNamespace(spec=GLIOMA, entry=entries.__getitem__, **shared)
 
 
 @pytest.fixture
