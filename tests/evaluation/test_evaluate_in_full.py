@@ -17,6 +17,7 @@ from anymri.evaluation.metrics.calibration import brier
 from anymri.evaluation.scoring import score_classes, score_synthesis_by_place
 from anymri.methods import MethodConfig
 from anymri.protocol.facts import TrainingFacts
+from anymri.records import write_record
 from anymri.types import GLIOMA, UserError
 
 OPTIONS = {"progress": False, "pictures": False, "precision": "32", "subsets": ["flair", "t1+t2"]}
@@ -112,7 +113,7 @@ def classified(three, mean_method, tmp_path, monkeypatch):
     shutil.copytree(three.cache.folder, folder)
     for name, label in zip(three.names, ("high", "low"), strict=False):
         path = folder / f"{name}.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "class_label": label}))
+        write_record(path, {**json.loads(path.read_text()), "class_label": label})
     decode = type(mean_method).decode
 
     def with_class(self, features, available, *rest):
