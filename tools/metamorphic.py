@@ -32,6 +32,10 @@ Array = np.ndarray[Any, Any]
 REGIONS = {"WT": "whole_tumor", "TC": "tumor_core", "ET": "enhancing_tumor"}
 #: Least Dice where voxels are interpolated or intensities rounded; where voxels keep their values it is 1.
 LEAST = 0.99
+INTERPOLATED = (
+    "- A study that is interpolated before the program sees it is another, smoother study: the noisier and the coarser\n"
+    "  its voxels (2 mm of the phantoms), the more of the result goes with it. No grid undoes that."
+)
 
 
 class Stored(NamedTuple):
@@ -232,7 +236,7 @@ CHANGES: dict[str, tuple[bool, Change]] = {
     "axes stored in another order": (True, permute),
     "two axes stored backwards": (True, flip),
     "double precision": (True, as_type(np.float64)),
-    "unsigned 16 bits, halved by the header": (True, stored_as(".nii.gz", scaled_integers)),
+    "doubled integers, halved by the header": (True, stored_as(".nii.gz", scaled_integers)),
     "NaN around the brain": (True, nan_around),
     "not packed (.nii)": (True, stored_as(".nii", nib.Nifti1Image)),
     "big-endian NIfTI-2": (True, stored_as(".nii.gz", big_endian)),
@@ -346,6 +350,7 @@ def page(command: str, sizes: Mapping[str, dict[str, int]], found: Mapping[str, 
         + ".",
         f"- Cells: {len(cells) * len(names)}; short of the bound: {len(short)}" + (":" if short else "."),
         *(f"  - {text}" for text in short),
+        *([INTERPOLATED] if short else []),
         "",
     ]
     for same, title in ((True, "Every voxel keeps its value"), (False, "Interpolated, rounded or told otherwise")):
