@@ -33,8 +33,8 @@ REGIONS = {"WT": "whole_tumor", "TC": "tumor_core", "ET": "enhancing_tumor"}
 #: Least Dice where voxels are interpolated or intensities rounded; where voxels keep their values it is 1.
 LEAST = 0.99
 INTERPOLATED = (
-    "- A study that is interpolated before the program sees it is another, smoother study: the noisier and coarser its\n"
-    "  voxels (2 mm of the phantoms), the more of the result goes with it. No grid undoes that."
+    "- A study that is interpolated before the program sees it is another, smoother study: the noisier and coarser\n"
+    "  its voxels (2 mm of the phantoms), the more of the result goes with it. No grid undoes that."
 )
 
 
