@@ -86,7 +86,7 @@ def test_the_cohort_lacks_what_was_asked_for(cohort):
     assert counts["subjects"] == counts["flair"] == counts["label"] == 3
     assert 0 < counts["t1c"] < 3
     assert cohort.told["preprocess"] == {
-        "cache": str(cohort.folder / "cache"), "done": 3, "skipped": 0, "failed": {},
+        "cache": str(cohort.folder / "cache"), "done": 3, "skipped": 0, "failed": {}, "doubts": {},
     }  # fmt: skip
     parts = json.loads((cohort.folder / "split.json").read_text(encoding="utf-8"))["folds"][0]
     assert [len(parts[name]) for name in ("train", "validation", "test")] == [2, 0, 1]

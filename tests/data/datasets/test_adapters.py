@@ -383,7 +383,7 @@ def test_nnunet_describes_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "not readable as JSON"),
+        ("{", "Expecting property name"),
         ("[]", "has no channel_names"),
         ('{"channel_names": {"0": "T1", "1": "T1w"}}', "named twice"),
         ('{"channel_names": {"0": "sonar"}}', "no known modality"),
@@ -434,7 +434,7 @@ def test_bids_with_labels_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("modalities: [t1", "not readable as YAML"),
+        ("modalities: [t1", "not valid YAML in line 2"),
         ("just words", "no list of keys"),
         ("modality: [t1]", "unknown key 'modality'"),
         ("modalities: [t1]\nlabels: [lesion]", "labels is no list of names"),
