@@ -1,10 +1,10 @@
-"""Make the bundled glioma weights from all thirteen real cases, and two folds that score each case unseen; resumable.
+"""Make glioma weights from all thirteen real cases, and two folds that score each case unseen; resumable.
 
     python experiments/glioma_folds.py --real ../shared/data/brats2021 --work work/folds
 
 The seven cases with ids above 01000 and the six below are the folds: a network of the bundled recipe learns from the
-phantoms and one group and is scored on the other. The bundled weights learn from all. Every step is skipped where its
-file exists. `tools/model_card.py` puts the scores of both folds into the card.
+phantoms and one group and is scored on the other. Fold 0 learns from all. Every step is skipped where its file exists.
+`experiments/glioma_grades.py` goes on from here to the bundled weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from phantom_only import prepare, score, write_split
 
 from anymri.data.cache import Cache
 
-#: Name of the bundled model.
+#: Name of the weights that learn from all, as of the bundled model.
 NAME = "glioma_unet"
 SPLIT = "glioma_folds.json"
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, required=True, help="folder of the real cases")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything made")
-    parser.add_argument("--folds", type=int, nargs="*", default=[0, 1, 2], help="0 = the bundled weights")
+    parser.add_argument("--folds", type=int, nargs="*", default=[0, 1, 2], help="0 = learns from all cases")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
