@@ -29,7 +29,7 @@ VALUES = {
     "training": {
         "epochs": 2, "steps_per_epoch": 3, "batch_size": 1, "patch": [16, 16, 16], "sampler": "uniform_subset",
         "lr": 0.01, "precision": 32, "accumulate": 2, "ema": 0.9, "augment": "mirror", "foreground": 0.5,
-        "checkpoint_every": 2, "validate_every": 1, "threads": 1, "device": "cpu", "init": None,
+        "transplants": 0.5, "checkpoint_every": 2, "validate_every": 1, "threads": 1, "device": "cpu", "init": None,
     },
     "evaluation": {
         "part": "validation", "subsets": ["flair"], "reference": None, "precision": "32", "batch_size": 2,
