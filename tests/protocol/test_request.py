@@ -101,13 +101,14 @@ def test_the_number_of_steps_reaches_the_method(steps, left):
 
 
 class Recogniser(Dummy):
-    """Tells a channel by its mean, as a method that is given sequences without names has to."""
+    """Tells a channel by the mean of what it shows, as a method that is given sequences without names has to."""
 
     outputs = ("modality_logits",)
     means = torch.tensor([-2.0, -1.0, 1.0, 2.0])
 
     def decode(self, features, available, request=EVERYTHING):
-        found = features["image"].flatten(2).mean(2)
+        image = features["image"].flatten(2)
+        found = image.sum(2) / (image != 0).sum(2)  # windows may reach beyond the image
         return Prediction(modality_logits=-((found[..., None] - self.means) ** 2))
 
 

@@ -40,9 +40,9 @@ def benchmark(
 
     Keys of the plan: data (cache, split, train_part, validation_part, repeat, hide), methods (names, or entries of
     name, preset, config, training, subsets, then), folds, seeds, training (epochs, steps_per_epoch, batch_size, patch,
-    sampler, lr, precision, accumulate, ema, augment, foreground, transplants, checkpoint_every, validate_every, threads,
-    device, init), evaluation (part, subsets, reference, precision, batch_size, overlap, window, hd95, synthesis,
-    pictures, metrics, downstream), title.
+    sampler, lr, precision, accumulate, ema, augment, foreground, transplants, checkpoint_every, validate_every,
+    threads, device, init), evaluation (part, subsets, reference, precision, batch_size, overlap, window, hd95,
+    synthesis, pictures, metrics, downstream), title.
 
     Example: anymri benchmark plan.yaml -o bench --dry-run
     """
