@@ -52,11 +52,11 @@ def main() -> int:
 def _one(bench: Bench, item, random: Random, number: int, keep: Path) -> str:
     place = bench.folder / "case"
     bench.expected(item)
-    told = bench.damage(item, random, place)
+    damage = bench.damage(item, random, place)
     begin = time.monotonic()
-    verdict = bench.judge(item, place, told)
+    verdict = bench.judge(item, place, damage)
     seconds = time.monotonic() - begin
-    line = f"{verdict.what:10} {item.kind} {number} [{item.name}] {told[:200]!r} -> {verdict.text[-1500:]}"
+    line = f"{verdict.what:10} {item.kind} {number} [{item.name}] {damage.text[:200]!r} -> {verdict.text[-1500:]}"
     with (keep / "all.txt").open("a", errors="replace") as log:
         log.write(f"{seconds:.1f} s {line}\n")
     if verdict.what in FAULTS:

@@ -1,8 +1,7 @@
 """Damage to bytes and to values: what any file can suffer, whatever its format.
 
 Everything draws from a `random.Random`, so that hypothesis and the campaign use one set of damages. A damage gives the
-content and a sentence; the sentence ends in ``(other content)`` where the result is a whole file that says something
-else, and nothing in the file can tell.
+content and what was done, in words.
 """
 
 from __future__ import annotations
@@ -14,9 +13,26 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-#: Marks a damage after which the file is whole and says something else.
-OTHER = "(other content)"
-WHOLE_NUMBERS = (0, 1, -1, 2, 3, 7, 99, 255, 256, 32767, -32768, 65535, 2**31 - 1, -(2**31), 2**32, 2**62, 2**63, 10**30)
+WHOLE_NUMBERS = (
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    99,
+    255,
+    256,
+    32767,
+    -32768,
+    65535,
+    2**31 - 1,
+    -(2**31),
+    2**32,
+    2**62,
+    2**63,
+    10**30,
+)
 REALS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, 1e-9, 1e9, 1e38, 1e300, math.nan, math.inf, -math.inf)
 TEXTS = (
     "", " ", ".", "..", "../../etc/passwd", "/etc/passwd", "C:\\x", "a/b", "con", "\u202egpj.exe", "e\u0301", "\x00", "\n", "\t",
@@ -68,21 +84,43 @@ def damage_text(content: bytes, random: Random) -> tuple[bytes, str]:
     swapped = list(lines)
     swapped[one], swapped[two] = lines[two], lines[one]
     text = content.decode("utf-8", "replace")
-    letter = random.choice(("\0", "\x1b[2J", "\t", '"', "'", ",", ";", ":", "#", "\r", "\u2028", "\ufeff", "\ud7ff", "ä", "{", "[", "&a", "*a", "%"))
+    letter = random.choice(
+        (
+            "\0",
+            "\x1b[2J",
+            "\t",
+            '"',
+            "'",
+            ",",
+            ";",
+            ":",
+            "#",
+            "\r",
+            "\u2028",
+            "\ufeff",
+            "\ud7ff",
+            "ä",
+            "{",
+            "[",
+            "&a",
+            "*a",
+            "%",
+        )
+    )
     place = random.randrange(len(text) + 1)
     ways: list[Callable[[], tuple[bytes, str]]] = [
-        lambda: (b"\n".join(lines[:one] + lines[one + 1 :]), f"line {one + 1} is missing {OTHER}"),
+        lambda: (b"\n".join(lines[:one] + lines[one + 1 :]), f"line {one + 1} is missing"),
         lambda: (b"\n".join(lines[: one + 1] + lines[one:]), f"line {one + 1} comes twice"),
-        lambda: (b"\n".join(swapped), f"lines {one + 1} and {two + 1} are exchanged {OTHER}"),
-        lambda: (b"\n".join(lines[:one]), f"cut off before line {one + 1} {OTHER}"),
+        lambda: (b"\n".join(swapped), f"lines {one + 1} and {two + 1} are exchanged"),
+        lambda: (b"\n".join(lines[:one]), f"cut off before line {one + 1}"),
         lambda: (content.replace(b"\n", b"\r\n"), "line ends of Windows"),
         lambda: (content.replace(b"\n", b"\r"), "line ends of the first Macintosh"),
         lambda: (b"\xef\xbb\xbf" + content, "a byte order mark in front"),
         lambda: (text.encode("utf-16"), "encoded in UTF-16"),
         lambda: (text.encode("utf-8")[:place] + b"\xff\xfe\x80" + text.encode("utf-8")[place:], f"no UTF-8 at byte {place}"),
-        lambda: ((text[:place] + letter + text[place:]).encode("utf-8", "surrogatepass"), f"{letter!r} put in at {place} {OTHER}"),
-        lambda: ((text[:place] + letter * 3000 + text[place:]).encode("utf-8", "surrogatepass"), f"{letter!r} 3000 times at {place} {OTHER}"),
-        lambda: (content + b"\n" + random.choice(lines), f"a line comes again at the end {OTHER}"),
+        lambda: ((text[:place] + letter + text[place:]).encode("utf-8", "surrogatepass"), f"{letter!r} put in at {place}"),
+        lambda: ((text[:place] + letter * 3000 + text[place:]).encode("utf-8", "surrogatepass"), f"{letter!r} 3000 times at {place}"),
+        lambda: (content + b"\n" + random.choice(lines), f"a line comes again at the end"),
     ]  # fmt: skip
     return random.choice(ways)()
 
@@ -108,12 +146,16 @@ def odd_value(random: Random, value: Any) -> Any:
             return random.choice(TEXTS)
         if isinstance(value, list):
             return random.choice((value * 2, value[:-1], value[::-1], [], [value], value * 1000, [None] * len(value)))
-    return random.choice((None, True, 0, -1, 10**30, 1e9, math.nan, math.inf, "", "x", [], {}, [[]], {"": None}, nested(20)))
+    return random.choice(
+        (None, True, 0, -1, 10**30, 1e9, math.nan, math.inf, "", "x", [], {}, [[]], {"": None}, nested(20))
+    )
 
 
 def places_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Paths to everything in nested dictionaries and lists."""
-    inner = list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    inner = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
     return [path] * bool(path) + [place for key, part in inner for place in places_of(part, (*path, key))]
 
 
@@ -134,7 +176,9 @@ def damage_values(values: Any, random: Random) -> tuple[Any, str]:
             del holder[key]
             told.append(f"{name} is missing")
         elif way == 1 and isinstance(holder, dict):
-            holder[random.choice(("extra", "", f"{key} ", f"{key}s", str(key).upper(), "__class__", "x" * 5000))] = holder[key]
+            holder[random.choice(("extra", "", f"{key} ", f"{key}s", str(key).upper(), "__class__", "x" * 5000))] = (
+                holder[key]
+            )
             told.append(f"a key beside {name}")
         elif way == 2 and isinstance(holder, dict):
             holder[random.choice((f"{key}x", "other"))] = holder.pop(key)

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import yaml
-from damage import OTHER, REALS, TEXTS, damage_bytes, damage_json, damage_text, damage_values, flip_bits, odd_value
+from damage import REALS, TEXTS, damage_bytes, damage_json, damage_text, damage_values, flip_bits, odd_value
 
 # --------------------------------------------------------------------------------------------------------------- CSV
 
@@ -32,7 +32,7 @@ def damage_csv(content: bytes, random: Random) -> tuple[bytes, str]:
         step = random.randrange(6)
         if step == 0:
             rows = [row[:place] + row[place + 1 :] for row in rows]
-            told.append(f"column {place + 1} is missing {OTHER}")
+            told.append(f"column {place + 1} is missing")
         elif step == 1:
             rows = [[*row, *row[place : place + 1]] for row in rows]
             told.append(f"column {place + 1} comes twice")
@@ -43,7 +43,7 @@ def damage_csv(content: bytes, random: Random) -> tuple[bytes, str]:
             cell = random.choice((*TEXTS, "nan", "-1", "1e308", "case", "p0", *(c for row in rows for c in row)))
             if place < len(rows[line]):
                 rows[line][place] = cell
-            told.append(f"line {line + 1}, cell {place + 1} = {cell[:40]!r} {OTHER}")
+            told.append(f"line {line + 1}, cell {place + 1} = {cell[:40]!r}")
     out = io.StringIO()
     try:
         csv.writer(out, delimiter=random.choice((mark, mark, mark, ";")), lineterminator="\n").writerows(rows)
@@ -70,7 +70,8 @@ def damage_yaml(content: bytes, random: Random) -> tuple[bytes, str]:
             "entities that grow": laughs.encode() + content,
             "a value that grows": f"{laughs.rstrip()}\n{key}: *a11\n".encode(),
             "an object of Python": content + b"\nx: !!python/object/apply:os.system [echo]\n",
-            f"key {key} twice": content + f"\n{key}: {json.dumps(odd_value(random, values[key]))}\n".encode("utf-8", "replace"),
+            f"key {key} twice": content
+            + f"\n{key}: {json.dumps(odd_value(random, values[key]))}\n".encode("utf-8", "replace"),
             "3000 brackets": content + b"\nx: " + b"[" * 3000 + b"]" * 3000,
             "3000 open brackets": content + b"\nx: " + b"[" * 3000,
             "3000 steps of indentation": content + b"\nx:\n" + b"".join(b" " * n + b"a:\n" for n in range(1, 600)),
@@ -88,7 +89,7 @@ def damage_yaml(content: bytes, random: Random) -> tuple[bytes, str]:
         return strange[told], told
     changed, told = damage_values(values, random)
     try:
-        return yaml.safe_dump(changed, sort_keys=False, allow_unicode=True).encode("utf-8", "surrogatepass"), f"{told} {OTHER}"
+        return yaml.safe_dump(changed, sort_keys=False, allow_unicode=True).encode("utf-8", "surrogatepass"), told
     except (yaml.YAMLError, RecursionError, ValueError):
         return damage_text(content, random)
 
@@ -123,7 +124,7 @@ def damage_safetensors(content: bytes, random: Random) -> tuple[bytes, str]:
         return assemble(header, data), f"metadata {key}: {told}"
     if way < 0.6:
         array = bytearray(data)
-        for place in range(random.randrange(4), min(len(array), 4000), 4):
+        for place in range(4 * random.randrange(4), min(len(array), 4000), 4):
             array[place : place + 4] = random.choice((b"\0\0\xc0\x7f", b"\0\0\x80\x7f"))
         return assemble(header, bytes(array)), "tensors are not finite"
     if way < 0.9:
@@ -141,10 +142,14 @@ def _tensor_entry(header: dict[str, Any], data: bytes, random: Random) -> tuple[
     if way == 0:
         entry["dtype"] = random.choice(("F16", "BF16", "F64", "I64", "U8", "BOOL", "F8_E4M3", "X", ""))
     elif way == 1:
-        entry["shape"] = random.choice(([], [0], [2**31, 2**31], [-1], [2**62, 4], [10**6] * 3, entry["shape"][::-1], [*entry["shape"], 1]))
+        entry["shape"] = random.choice(
+            ([], [0], [2**31, 2**31], [-1], [2**62, 4], [10**6] * 3, entry["shape"][::-1], [*entry["shape"], 1])
+        )
     elif way == 2:
         start, end = entry["data_offsets"]
-        entry["data_offsets"] = random.choice(([end, start], [0, end], [start, len(data) + 4], [-4, end], [2**63, 2**63 + 4], [start, start]))
+        entry["data_offsets"] = random.choice(
+            ([end, start], [0, end], [start, len(data) + 4], [-4, end], [2**63, 2**63 + 4], [start, start])
+        )
     elif way == 3:
         del header[name]
         told += " is missing"
@@ -193,7 +198,9 @@ def damage_parquet(content: bytes, random: Random) -> tuple[bytes, str]:
         columns = {name: table.column(name).to_pylist() for name in table.column_names}
         told = _damage_columns(columns, random)
         try:
-            table = pa.table({name: pa.array(values) for name, values in columns.items()}, metadata=table.schema.metadata)
+            table = pa.table(
+                {name: pa.array(values) for name, values in columns.items()}, metadata=table.schema.metadata
+            )
         except (pa.ArrowException, UnicodeEncodeError, OverflowError):
             return damage_bytes(content, random)
     out = io.BytesIO()
@@ -227,5 +234,7 @@ def _damage_columns(columns: dict[str, list[Any]], random: Random) -> str:
     place = random.randrange(rows)
     old = columns[name][place]
     numbers = (*REALS, math.pi) if isinstance(old, float) else (-1, 0, 99, 2**31 - 1)
-    columns[name][place] = random.choice(numbers if isinstance(old, (int, float)) else [t for t in TEXTS if "\ud800" not in t])
+    columns[name][place] = random.choice(
+        numbers if isinstance(old, (int, float)) else [t for t in TEXTS if "\ud800" not in t]
+    )
     return f"{name} of row {place} = {repr(columns[name][place])[:40]}"

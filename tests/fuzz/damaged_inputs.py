@@ -10,7 +10,6 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from damage import OTHER
 from forked import Ending, in_child
 from good_inputs import Input, Outcome
 
@@ -28,6 +27,20 @@ class Verdict(NamedTuple):
 
     what: str
     text: str = ""
+
+
+class Damage(NamedTuple):
+    """What was done to an input.
+
+    Attributes
+    ----------
+    text : str
+    whole : bool
+        Whether the damaged file is a whole one that says something else, see `other_content`.
+    """
+
+    text: str
+    whole: bool
 
 
 FAULTS = ("silent", "traceback", "abort", "hang", "memory", "lines", "left")
@@ -63,6 +76,7 @@ class Bench:
         key = (item.kind, item.name)
         if key not in self._outcomes:
             place = self.folder / "case"
+            shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(self.good(item), place)
             forked, self.forked = self.forked, False  # here, so that later children find everything imported
             ending = self.use(item, place)
@@ -72,17 +86,18 @@ class Bench:
             self._outcomes[key] = ending.value
         return self._outcomes[key]
 
-    def damage(self, item: Input, random: Random, place: Path) -> str:
-        """Copy a good input to `place` and damage it; says how."""
+    def damage(self, item: Input, random: Random, place: Path) -> Damage:
+        """Copy a good input to `place` and damage it."""
         shutil.copytree(self.good(item), place, symlinks=True)
         files = sorted(path for pattern in item.files for path in place.glob(pattern))
         file = random.choice(files)
         way = random.random()
         if way < 0.06:
-            return damage_name(file, random)
-        content, told = item.damage(file.read_bytes(), random)
+            return Damage(damage_name(file, random), False)
+        good = file.read_bytes()
+        content, told = item.damage(good, random)
         file.write_bytes(content)
-        return f"{file.relative_to(place)}: {told}"
+        return Damage(f"{file.relative_to(place)}: {told}", item.whole(good, content))
 
     def use(self, item: Input, place: Path) -> Ending:
         """Use what lies in a folder."""
@@ -106,7 +121,7 @@ class Bench:
         finally:
             tempfile.tempdir = before
 
-    def judge(self, item: Input, place: Path, told: str) -> Verdict:
+    def judge(self, item: Input, place: Path, damage: Damage) -> Verdict:
         """Use a damaged input and hold what comes of it against what the undamaged one gives."""
         expected = self.expected(item)
         before = content_of(place)
@@ -114,8 +129,12 @@ class Bench:
         if ending.how == "refused":
             if "\n" in ending.text.strip("\n") or not ending.text.strip():
                 return Verdict("lines", ending.text)
-            left = sorted(content_of(place) - before)
-            return Verdict("left", f"{ending.text} (left: {', '.join(left[:5])})") if left else Verdict("refused", ending.text)
+            left = [] if item.keeps in ending.text else sorted(content_of(place) - before)
+            return (
+                Verdict("left", f"{ending.text} (left: {', '.join(left[:5])})")
+                if left
+                else Verdict("refused", ending.text)
+            )
         if ending.how != "returned":
             return Verdict(ending.how, ending.text)
         if remains := sorted(str(path.relative_to(place)) for path in (place / "temporary").iterdir()):
@@ -125,13 +144,22 @@ class Bench:
         new = [note for note in ending.value.notes if note not in expected.notes]
         if new:
             return Verdict("warned", "; ".join(new))
-        return Verdict("other content" if OTHER in told else "silent", f"{expected.result} became {ending.value.result}")
+        return Verdict("other content" if damage.whole else "silent", f"{expected.result} became {ending.value.result}")
 
 
 def damage_name(file: Path, random: Random) -> str:
     """Another thing under the name of a file: a folder, a link, nothing, a file that nobody may read."""
     content = file.read_bytes()
-    ways = ("missing", "a folder", "a link to nothing", "a link to itself", "a link out of the folder", "a pipe", "a folder of files", "/dev/zero")
+    ways = (
+        "missing",
+        "a folder",
+        "a link to nothing",
+        "a link to itself",
+        "a link out of the folder",
+        "a pipe",
+        "a folder of files",
+        "/dev/zero",
+    )
     way = random.choice(ways)
     file.unlink()
     if way == "a folder":

@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 
 from anymri.types import UserError
 
-#: Seconds of wall time and bytes of growth after which an input has hung or taken the memory.
+#: Seconds and bytes of growth after which an input has hung or taken the memory.
 SECONDS, GROWTH = 20.0, 2 * 2**30
+#: Seconds of the wall clock that a working child gets for each of the processor's: others may use the machine, too.
+PATIENCE = 20
 
 
 class Ending(NamedTuple):
@@ -50,7 +52,7 @@ def in_child(work: Callable[[], Any], seconds: float = SECONDS, growth: int = GR
         os.close(receive)
         _work(work, send, growth)
     os.close(send)
-    content, over = _read(receive, before + seconds)
+    content, over = _read(receive, child, before, seconds)
     os.close(receive)
     if over:
         os.kill(child, signal.SIGKILL)
@@ -93,15 +95,22 @@ def _work(work: Callable[[], Any], send: int, growth: int) -> None:
     os._exit(0)
 
 
-def _read(pipe: int, end: float) -> tuple[bytes, bool]:
-    """Everything that comes through a pipe, and whether it had not ended in time."""
-    parts = []
-    while (left := end - time.monotonic()) > 0:
-        if not select.select([pipe], [], [], left)[0]:
-            break
-        if not (part := os.read(pipe, 2**16)):
-            return b"".join(parts), False
-        parts.append(part)
+def _read(pipe: int, child: int, begin: float, seconds: float) -> tuple[bytes, bool]:
+    """Everything that comes through a pipe, and whether the child had to be given up.
+
+    It is given up after so many seconds of the processor, or so many in which it did nothing.
+    """
+    parts: list[bytes] = []
+    used, active = 0.0, begin
+    while used < seconds and time.monotonic() - active < seconds and time.monotonic() - begin < PATIENCE * seconds:
+        if select.select([pipe], [], [], 0.5)[0]:
+            if not (part := os.read(pipe, 2**16)):
+                return b"".join(parts), False
+            parts.append(part)
+        fields = open(f"/proc/{child}/stat").read().rpartition(")")[2].split()  # noqa: SIM115
+        now = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        if now > used or fields[0] in "RD":
+            used, active = now, time.monotonic()
     return b"".join(parts), True
 
 

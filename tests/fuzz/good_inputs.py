@@ -10,13 +10,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+import other_content
 from command_line import run
 from damage_images import damage_dicom, damage_nifti, damage_text_header, damage_zip, pack
 from damage_records import damage_csv, damage_json, damage_parquet, damage_safetensors, damage_yaml
@@ -61,6 +62,12 @@ class Input(NamedTuple):
     damage : callable
     use : callable
         From the folder to an `Outcome`; what it writes is ``out`` in the folder.
+    whole : callable
+        Whether a damaged file is a whole one that says something else.
+    quick : bool, default=False
+        Whether it takes but hundredths of a second.
+    keeps : str
+        Words of refusals by which a verb says that it keeps what it has done.
     """
 
     kind: str
@@ -69,6 +76,9 @@ class Input(NamedTuple):
     files: tuple[str, ...]
     damage: Callable[[bytes, Random], tuple[bytes, str]]
     use: Callable[[Path], Outcome]
+    whole: other_content.Whole
+    quick: bool = False
+    keeps: str = "\0"
 
 
 def command(*arguments: Any) -> tuple[str, tuple[str, ...]]:
@@ -115,20 +125,27 @@ def head() -> np.ndarray:
     return np.where((grid**2).sum(0) < 0.9, values, 0).astype(np.int16)
 
 
-def volume(path: Path) -> Outcome:
+def _rounded(affine: np.ndarray) -> np.ndarray:
+    return np.round(affine, 3) + 0.0  # no negative zeros
+
+
+def volume(name: str, folder: Path) -> Outcome:
     """Voxels and grid of an image."""
-    read = read_image(path)
+    read = read_image(folder / name)
     geometry = read.geometry
-    return Outcome(digest(read.array, np.round(geometry.affine, 4), geometry.orientation_known), read.notes)
+    return Outcome(digest(read.array, _rounded(geometry.affine), geometry.orientation_known), read.notes)
 
 
-def nifti(name: str, kind: type, sform: bool = True, qform: bool = True, version: int = 1, swapped: bool = False) -> Callable[[Path], None]:
+def nifti(
+    name: str, kind: type, sform: bool = True, qform: bool = True, version: int = 1, swapped: bool = False
+) -> Callable[[Path], None]:
     """Maker of a NIfTI file."""
 
     def make(folder: Path) -> None:
         image_class = nib.Nifti2Image if version == 2 else nib.Nifti1Image
         array = head().transpose(2, 1, 0).astype(kind)
         header = image_class.header_class(endianness=">" if swapped else "<")
+        header.set_data_dtype(kind)
         image = image_class(array, GRID.affine, header)
         image.set_qform(GRID.affine, int(qform))
         image.set_sform(GRID.affine, int(sform))
@@ -186,7 +203,7 @@ def predict(name: str) -> Callable[[Path], Outcome]:
         completed = sorted((folder / "out" / "completed").glob("*.nii.gz"))
         arrays = [np.asarray(nib.load(path).dataobj) for path in completed]
         return Outcome(
-            digest(np.asarray(image.dataobj), np.round(image.affine, 4), *arrays, told["volumes_ml"], told["unknown"]),
+            digest(np.asarray(image.dataobj), _rounded(image.affine), *arrays, told["volumes_ml"], told["unknown"]),
             tuple(told["warnings"]),
         )
 
@@ -225,7 +242,7 @@ def raw_study(name: str) -> Callable[[Path], Outcome]:
         if not is_dicom_study(folder / name):
             raise UserError(f"{name}: no DICOM study; give one")
         found = find_raw(folder / name, {}, GLIOMA.modalities)
-        parts = [(code, digest(image.array, np.round(image.geometry.affine, 3))) for code, image in found.images.items()]
+        parts = [(code, digest(image.array, _rounded(image.geometry.affine))) for code, image in found.images.items()]
         notes = [note for image in found.images.values() for note in image.notes]
         return Outcome(digest(parts), (*found.notes, *notes))
 
@@ -247,7 +264,9 @@ def cohort(folder: Path) -> None:
         label[8:12, 8:12, 6:10] = 1
         label[9:11, 9:11, 7:9] = 3
         nib.Nifti1Image(label, GRID.affine).to_filename(folder / f"p{number}_seg.nii.gz")
-        rows.append(f"p{number},q{number},s{number % 2},p{number}_seg.nii.gz,p{number}_t1.nii.gz,p{number}_flair.nii.gz")
+        rows.append(
+            f"p{number},q{number},s{number % 2},p{number}_seg.nii.gz,p{number}_t1.nii.gz,p{number}_flair.nii.gz"
+        )
     (folder / "subjects.csv").write_text("\n".join(rows) + "\n")
     (folder / "subjects.dataset.yaml").write_text(
         "dataset: folder\nmodalities: [t1, flair]\nlabels: {ncr: 1, edema: 2, et: 3}\n"
@@ -262,17 +281,19 @@ def cohort(folder: Path) -> None:
     (folder / "splits_final.json").write_text(json.dumps(folds))
 
 
-def table_used(folder: Path) -> Outcome:
-    """Split and preprocess by a table."""
-    command("split", folder / "subjects.csv", "--folds", "2", "-o", folder / "out" / "split.json")
+def split_made(folder: Path) -> Outcome:
+    """Division of a table's patients."""
+    _, notes = command(
+        "split", folder / "subjects.csv", "--folds", "2", "--stratify", "site", "-o", folder / "out" / "split.json"
+    )
+    return Outcome(digest((folder / "out" / "split.json").read_text()), notes)
+
+
+def preprocessed(folder: Path) -> Outcome:
+    """Cache of a table."""
     _, notes = command("preprocess", folder / "subjects.csv", "-o", folder / "out" / "cache", "-q")
-    return cache_made(folder / "out" / "cache", (folder / "out" / "split.json").read_text(), notes)
-
-
-def cache_made(folder: Path, more: str = "", notes: tuple[str, ...] = ()) -> Outcome:
-    """Digest of a cache."""
-    cache = Cache(folder)
-    return Outcome(digest(cache.fingerprint(), cache.sites, cache.subject_ids, more), notes)
+    cache = Cache(folder / "out" / "cache")
+    return Outcome(digest(cache.fingerprint(), cache.sites, cache.subject_ids, cache.spec), notes)
 
 
 def indexed(folder: Path) -> Outcome:
@@ -284,7 +305,9 @@ def indexed(folder: Path) -> Outcome:
 
 
 def foreign_split(folder: Path) -> Outcome:
-    command("split", folder / "subjects.csv", "--published", folder / "splits_final.json", "-o", folder / "out" / "s.json")
+    command(
+        "split", folder / "subjects.csv", "--published", folder / "splits_final.json", "-o", folder / "out" / "s.json"
+    )
     return Outcome(digest(folder / "out" / "s.json"))
 
 
@@ -302,7 +325,9 @@ def bids(folder: Path) -> None:
 
 
 def bids_indexed(folder: Path) -> Outcome:
-    out, notes = command("index", folder / "data", "-d", "bids", "-o", folder / "out" / "t.csv", "--no-picture", "--json")
+    out, notes = command(
+        "index", folder / "data", "-d", "bids", "-o", folder / "out" / "t.csv", "--no-picture", "--json"
+    )
     return Outcome(digest((folder / "out" / "t.csv").read_text()), (*notes, *json.loads(out)["not_used"]))
 
 
@@ -326,7 +351,9 @@ def nnunet(folder: Path) -> None:
 
 
 def nnunet_indexed(folder: Path) -> Outcome:
-    out, notes = command("index", folder / "data", "-d", "nnunet", "-o", folder / "out" / "t.csv", "--no-picture", "--json")
+    out, notes = command(
+        "index", folder / "data", "-d", "nnunet", "-o", folder / "out" / "t.csv", "--no-picture", "--json"
+    )
     text = (folder / "out" / "t.csv").read_text() + (folder / "out" / "t.dataset.yaml").read_text()
     return Outcome(digest(text), (*notes, *json.loads(out)["not_used"]))
 
@@ -449,8 +476,39 @@ def with_costs(folder: Path) -> None:
     write_costs(measure_runs([folder / "run"], (16, 16, 16), every_subset=False), folder / "cost.csv")
 
 
-def weights_predict(folder: Path) -> Outcome:
-    return predict("x.nii")(folder)
+def weights_opened(folder: Path) -> Outcome:
+    """Network and facts of a weights file."""
+    from anymri.methods import load
+
+    method = load(folder / "model.safetensors")
+    state = [(name, digest(value.numpy())) for name, value in sorted(method.state_dict().items())]
+    return Outcome(digest(state, method.config, method.spec, method.facts, method.name))
+
+
+def small_table(folder: Path) -> None:
+    """A results table of twelve rows."""
+    from anymri.evaluation.results import write_table
+
+    row = {
+        "run": "a", "protocol": "p", "preset": "tiny", "method": "unet", "dataset": "d", "fold": 0, "seed": 0, "unit": "", "target": "whole_tumor",
+        "metric": "dice", "reference_empty": False, "seen_in_training": False,
+    }  # fmt: skip
+    rows = [
+        {**row, "subject": f"p{n}", "subset": subset, "value": n / 7}
+        for n in range(4)
+        for subset in ("t1", "flair", "t1+flair")
+    ]
+    write_table(
+        folder / "results.parquet", rows, {"modalities": ["t1", "flair"], "subsets": ["t1", "flair", "t1+flair"]}
+    )
+
+
+def table_read(folder: Path) -> Outcome:
+    """Rows and settings of a results table."""
+    from anymri.evaluation.results import read_settings, read_table
+
+    frame, stored = read_table(folder / "results.parquet")
+    return Outcome(digest(frame.to_dict("list"), stored, read_settings(folder / "results.parquet")))
 
 
 def tables(folder: Path) -> None:
@@ -474,48 +532,100 @@ def tables_read(folder: Path) -> Outcome:
     from anymri.data.tables import Tables
 
     read = Tables(folder / "tables")
-    arrays = [(name, sorted((key, digest(value)) for key, value in read.read(name).items())) for name in read.subject_ids]
+    arrays = [
+        (name, sorted((key, digest(value)) for key, value in read.read(name).items())) for name in read.subject_ids
+    ]
     return Outcome(digest(arrays, read.fingerprint()))
 
 
-I, R = nifti, foreign
-INPUTS = [
-    Input("NIfTI", "int16 .nii", I("x.nii", np.int16), ("x.nii",), damage_nifti, lambda f: volume(f / "x.nii")),
-    Input("NIfTI", "int16 .nii.gz", I("x.nii.gz", np.int16), ("x.nii.gz",), damage_nifti, lambda f: volume(f / "x.nii.gz")),
-    Input("NIfTI", "float32, sform", I("x.nii", np.float32, qform=False), ("x.nii",), damage_nifti, lambda f: volume(f / "x.nii")),
-    Input("NIfTI", "uint16, qform", I("x.nii", np.uint16, sform=False), ("x.nii",), damage_nifti, lambda f: volume(f / "x.nii")),
-    Input("NIfTI", "NIfTI-2", I("x.nii.gz", np.float32, version=2), ("x.nii.gz",), damage_nifti, lambda f: volume(f / "x.nii.gz")),
-    Input("NIfTI", "predict", with_model(I("x.nii.gz", np.int16)), ("x.nii.gz",), damage_nifti, predict("x.nii.gz")),
-    Input("MHA", ".mha", R("x.mha"), ("x.mha",), damage_text_header, lambda f: volume(f / "x.mha")),
-    Input("MHA", ".mha, packed", R("x.mha", True), ("x.mha",), damage_text_header, lambda f: volume(f / "x.mha")),
-    Input("MHA", ".mhd", R("x.mhd"), ("x.mhd", "x.mhd", "x.raw"), damage_text_header, lambda f: volume(f / "x.mhd")),
-    Input("MHA", "predict", with_model(R("x.mha")), ("x.mha",), damage_text_header, predict("x.mha")),
-    Input("NRRD", ".nrrd", R("x.nrrd"), ("x.nrrd",), damage_text_header, lambda f: volume(f / "x.nrrd")),
-    Input("NRRD", ".nrrd, packed", R("x.nrrd", True), ("x.nrrd",), damage_text_header, lambda f: volume(f / "x.nrrd")),
-    Input("NRRD", ".nhdr", R("x.nhdr"), ("x.nhdr", "x.nhdr", "x.raw"), damage_text_header, lambda f: volume(f / "x.nhdr")),
-    Input("NRRD", "predict", with_model(R("x.nrrd")), ("x.nrrd",), damage_text_header, predict("x.nrrd")),
-    Input("DICOM", "series", series, ("study/a/*.dcm",), damage_dicom, lambda f: volume(f / "study" / "a")),
-    Input("DICOM", "raw study", series, ("study/a/*.dcm",), damage_dicom, raw_study("study")),
-    Input("zip", "raw study", archive, ("study.zip",), damage_zip, raw_study("study.zip")),
-    Input("CSV", "subjects.csv", cohort, ("subjects.csv",), damage_csv, table_used),
-    Input("CSV", "participants.tsv", bids, ("data/participants.tsv",), damage_csv, bids_indexed),
-    Input("CSV", "cost.csv", with_costs, ("cost.csv",), damage_csv, costed),
-    Input("YAML", "dataset.yaml", cohort, ("dataset.yaml",), damage_yaml, indexed),
-    Input("YAML", "subjects.dataset.yaml", cohort, ("subjects.dataset.yaml",), damage_yaml, table_used),
-    Input("YAML", "run", cached, ("run.yaml",), damage_yaml, trained_from),
-    Input("YAML", "plan", cached, ("plan.yaml",), damage_yaml, planned),
-    Input("YAML", "recipe", lambda f: (f / "recipe.yaml").write_text(RECIPE) and None, ("recipe.yaml",), damage_yaml, recipe_read),
-    Input("JSON", "cache, checked", cached, ("cache/*.json",), damage_json, cache_checked),
-    Input("JSON", "cache, evaluated", cached, ("cache/p2.json", "cache/dataset.json"), damage_json, evaluated),
-    Input("JSON", "split", cached, ("split.json",), damage_json, evaluated),
-    Input("JSON", "run folder", half_run, ("run/run.json", "run/checkpoint.json", "run/log.jsonl"), damage_json, resumed),
-    Input("JSON", "pictures", with_run, ("results.pictures/index.json",), damage_json, reported),
-    Input("JSON", "nnU-Net", nnunet, ("data/dataset.json",), damage_json, nnunet_indexed),
-    Input("JSON", "nnU-Net's split", cohort, ("splits_final.json",), damage_json, foreign_split),
-    Input("JSON", "BIDS", bids, ("data/*.json", "data/*/anat/*.json"), damage_json, bids_indexed),
-    Input("JSON", "tables", tables, ("tables/tables.json",), damage_json, tables_read),
-    Input("safetensors", "predict", with_model(I("x.nii", np.int16)), ("model.safetensors",), damage_safetensors, weights_predict),
-    Input("safetensors", "evaluate", cached, ("model.safetensors",), damage_safetensors, evaluated),
-    Input("safetensors", "tables", tables, ("tables/p0.safetensors",), damage_safetensors, tables_read),
-    Input("parquet", "report", with_run, ("results.parquet",), damage_parquet, reported),
-]  # fmt: skip
+def images() -> list[Input]:
+    """NIfTI, MHA, NRRD, DICOM and archives."""
+    whole = other_content
+    found = []
+    for name, make in (
+        ("int16 .nii", nifti("x.nii", np.int16)),
+        ("int16 .nii.gz", nifti("x.nii.gz", np.int16)),
+        ("float32, sform alone", nifti("x.nii", np.float32, qform=False)),
+        ("uint16, qform alone", nifti("x.nii", np.uint16, sform=False)),
+        ("NIfTI-2", nifti("x.nii.gz", np.float32, version=2)),
+        ("big-endian", nifti("x.nii", np.int16, swapped=True)),
+    ):
+        file = "x.nii.gz" if name.endswith("gz") or name == "NIfTI-2" else "x.nii"
+        found.append(Input("NIfTI", name, make, (file,), damage_nifti, partial(volume, file), whole.nifti, True))
+    predicted = with_model(nifti("x.nii.gz", np.int16))
+    found.append(Input("NIfTI", "predict", predicted, ("x.nii.gz",), damage_nifti, predict("x.nii.gz"), whole.nifti))
+    for kind, attached, detached in (("MHA", "x.mha", "x.mhd"), ("NRRD", "x.nrrd", "x.nhdr")):
+        for name, make, files in (
+            (attached[1:], foreign(attached), (attached,)),
+            (f"{attached[1:]}, packed", foreign(attached, True), (attached,)),
+            (detached[1:], foreign(detached), (detached, detached, "x.raw")),
+        ):
+            use = partial(volume, files[0])
+            found.append(Input(kind, name, make, files, damage_text_header, use, whole.text_image, True))
+        make, use = with_model(foreign(attached)), predict(attached)
+        found.append(Input(kind, "predict", make, (attached,), damage_text_header, use, whole.text_image))
+    slices = ("study/a/*.dcm",)
+    found.append(Input("DICOM", "series", series, slices, damage_dicom, partial(volume, "study/a"), whole.dicom, True))
+    found.append(Input("DICOM", "raw study", series, slices, damage_dicom, raw_study("study"), whole.dicom, True))
+    use = raw_study("study.zip")
+    found.append(Input("zip", "raw study", archive, ("study.zip",), damage_zip, use, whole.never, True))
+    return found
+
+
+def settings() -> list[Input]:
+    """CSV and YAML: what people write."""
+    by_table, by_yaml = other_content.table, other_content.strict_yaml
+    recipe = lambda folder: (folder / "recipe.yaml").write_text(RECIPE) and None  # noqa: E731
+    kept = "subjects could not be read"
+    return [
+        Input("CSV", "subjects.csv, split", cohort, ("subjects.csv",), damage_csv, split_made, by_table, True),
+        Input("CSV", "subjects.csv, cache", cohort, ("subjects.csv",), damage_csv, preprocessed, by_table, False, kept),
+        Input("CSV", "participants.tsv", bids, ("data/participants.tsv",), damage_csv, bids_indexed, by_table, True),
+        Input("CSV", "cost.csv", with_costs, ("cost.csv",), damage_csv, costed, by_table),
+        Input("YAML", "dataset.yaml", cohort, ("dataset.yaml",), damage_yaml, indexed, by_yaml, True),
+        Input(
+            "YAML",
+            "subjects.dataset.yaml",
+            cohort,
+            ("subjects.dataset.yaml",),
+            damage_yaml,
+            preprocessed,
+            by_yaml,
+            False,
+            kept,
+        ),
+        Input("YAML", "run", cached, ("run.yaml",), damage_yaml, trained_from, by_yaml),
+        Input("YAML", "plan", cached, ("plan.yaml",), damage_yaml, planned, by_yaml),
+        Input("YAML", "recipe", recipe, ("recipe.yaml",), damage_yaml, recipe_read, by_yaml, True),
+    ]
+
+
+def records() -> list[Input]:
+    """JSON, safetensors and parquet: what the program writes, and what other programs do."""
+    people, never = other_content.strict_json, other_content.never
+    small = with_model(nifti("x.nii", np.int16))
+    run_files = ("run/run.json", "run/checkpoint.json", "run/log.jsonl")
+    return [
+        Input("JSON", "cache, checked", cached, ("cache/*.json",), damage_json, cache_checked, never, True),
+        Input(
+            "JSON", "cache, evaluated", cached, ("cache/p2.json", "cache/dataset.json"), damage_json, evaluated, never
+        ),
+        Input("JSON", "split", cached, ("split.json",), damage_json, evaluated, people),
+        Input("JSON", "run folder", half_run, run_files, damage_json, resumed, never),
+        Input("JSON", "pictures", with_run, ("results.pictures/index.json",), damage_json, reported, never),
+        Input("JSON", "nnU-Net", nnunet, ("data/dataset.json",), damage_json, nnunet_indexed, people, True),
+        Input("JSON", "nnU-Net's split", cohort, ("splits_final.json",), damage_json, foreign_split, people, True),
+        Input("JSON", "BIDS", bids, ("data/*.json", "data/*/anat/*.json"), damage_json, bids_indexed, people, True),
+        Input("JSON", "tables", tables, ("tables/tables.json",), damage_json, tables_read, never, True),
+        Input("safetensors", "predict", small, ("model.safetensors",), damage_safetensors, predict("x.nii"), never),
+        Input("safetensors", "opened", small, ("model.safetensors",), damage_safetensors, weights_opened, never, True),
+        Input("safetensors", "evaluate", cached, ("model.safetensors",), damage_safetensors, evaluated, never),
+        Input(
+            "safetensors", "tables", tables, ("tables/p0.safetensors",), damage_safetensors, tables_read, never, True
+        ),
+        Input("parquet", "report", with_run, ("results.parquet",), damage_parquet, reported, never),
+        Input("parquet", "read", small_table, ("results.parquet",), damage_parquet, table_read, never, True),
+    ]
+
+
+INPUTS = [*images(), *settings(), *records()]
