@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from forked import Ending, in_child
+from forked import Ending, in_child, in_process
 from good_inputs import Input, Outcome
 
 
@@ -109,15 +109,9 @@ class Bench:
             with chdir(place):
                 return item.use(place)
 
-        if self.forked:
-            return in_child(work)
-        from anymri.types import UserError
-
         before = tempfile.tempdir
         try:
-            return Ending("returned", "", work())
-        except UserError as error:
-            return Ending("refused", str(error))
+            return in_child(work) if self.forked else in_process(work)
         finally:
             tempfile.tempdir = before
 

@@ -68,23 +68,31 @@ def in_child(work: Callable[[], Any], seconds: float = SECONDS, growth: int = GR
     return Ending("memory", f"grew by {grown / 2**30:.1f} GiB; {ending.text}") if grown > growth else ending
 
 
+def in_process(work: Callable[[], Any], growth: int = GROWTH) -> Ending:
+    """Do some work here, with a bound on the memory, and say how that ended."""
+    taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: SIM115
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (taken + growth + 2**30, hard))  # not all that is reserved is used
+    try:
+        return Ending("returned", "", work())
+    except UserError as error:
+        return Ending("refused", str(error))
+    except MemoryError:
+        return Ending("memory", traceback.format_exc())
+    except (Exception, SystemExit):
+        return Ending("traceback", traceback.format_exc())
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def _work(work: Callable[[], Any], send: int, growth: int) -> None:
     """Never returns."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: SIM115
-    resource.setrlimit(resource.RLIMIT_AS, (taken + 2 * growth, taken + 2 * growth))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
-    try:
-        ending = Ending("returned", "", work())
-    except UserError as error:
-        ending = Ending("refused", str(error))
-    except MemoryError:
-        ending = Ending("memory", traceback.format_exc())
-    except BaseException:
-        ending = Ending("traceback", traceback.format_exc())
+    ending = in_process(work, growth)
     try:
         content = pickle.dumps(tuple(ending))
     except Exception:

@@ -15,7 +15,7 @@ from random import Random
 import pytest
 from damaged_inputs import FAULTS, Bench, Verdict
 from good_inputs import INPUTS, KINDS, Input
-from hypothesis import HealthCheck, configuration, given, settings
+from hypothesis import HealthCheck, Phase, configuration, given, settings
 from hypothesis import strategies as st
 
 #: Inputs of each kind in `make fuzz`; 0 = the short test.
@@ -50,7 +50,7 @@ def test_damage_is_refused_or_told(bench: Bench, kind: str, capsys: pytest.Captu
     counts: Counter[str] = Counter()
 
     @settings(
-        max_examples=MANY or FEW, derandomize=not MANY, deadline=None, database=None, print_blob=True,
+        max_examples=MANY or FEW, derandomize=not MANY, deadline=None, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(item=st.sampled_from(items), random=st.randoms(use_true_random=False))
