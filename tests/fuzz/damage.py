@@ -35,8 +35,10 @@ WHOLE_NUMBERS = (
 )
 REALS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, 1e-9, 1e9, 1e38, 1e300, math.nan, math.inf, -math.inf)
 TEXTS = (
-    "", " ", ".", "..", "../../etc/passwd", "/etc/passwd", "C:\\x", "a/b", "con", "\u202egpj.exe", "e\u0301", "\x00", "\n", "\t",
-    "x" * 300, "x" * 70000, "-1", "1e999", "nan", "inf", "None", "null", "=1+1", "<script>alert(1)</script>", "%s%n", "{0}",
+    "", " ", ".", "..", "../../etc/passwd", "/etc/passwd", "C:\\x", "a/b", "con", "\u202egpj.exe", "e\u0301", "\x00",
+    "\n", "\t",
+    "x" * 300, "x" * 70000, "-1", "1e999", "nan", "inf", "None", "null", "=1+1", "<script>alert(1)</script>", "%s%n",
+    "{0}",
     "\ud800", "\U0001f9e0", "0x10", "１２",
 )  # fmt: skip
 
@@ -117,11 +119,20 @@ def damage_text(content: bytes, random: Random) -> tuple[bytes, str]:
         lambda: (content.replace(b"\n", b"\r"), "line ends of the first Macintosh"),
         lambda: (b"\xef\xbb\xbf" + content, "a byte order mark in front"),
         lambda: (text.encode("utf-16"), "encoded in UTF-16"),
-        lambda: (text.encode("utf-8")[:place] + b"\xff\xfe\x80" + text.encode("utf-8")[place:], f"no UTF-8 at byte {place}"),
-        lambda: ((text[:place] + letter + text[place:]).encode("utf-8", "surrogatepass"), f"{letter!r} put in at {place}"),
-        lambda: ((text[:place] + letter * 3000 + text[place:]).encode("utf-8", "surrogatepass"), f"{letter!r} 3000 times at {place}"),
-        lambda: (content + b"\n" + random.choice(lines), f"a line comes again at the end"),
-    ]  # fmt: skip
+        lambda: (
+            text.encode("utf-8")[:place] + b"\xff\xfe\x80" + text.encode("utf-8")[place:],
+            f"no UTF-8 at byte {place}",
+        ),
+        lambda: (
+            (text[:place] + letter + text[place:]).encode("utf-8", "surrogatepass"),
+            f"{letter!r} put in at {place}",
+        ),
+        lambda: (
+            (text[:place] + letter * 3000 + text[place:]).encode("utf-8", "surrogatepass"),
+            f"{letter!r} 3000 times at {place}",
+        ),
+        lambda: (content + b"\n" + random.choice(lines), "a line comes again at the end"),
+    ]
     return random.choice(ways)()
 
 

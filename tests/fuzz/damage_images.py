@@ -17,12 +17,18 @@ from damage import REALS, WHOLE_NUMBERS, damage_bytes, flip_bits
 
 #: Values of fields in text headers.
 WORDS = (
-    "", "0", "1", "-1", "2", "3", "4", "99", "nan", "inf", "-inf", "1e999", "0 0 0", "1 1 1", "-1 1 1", "1 1", "1 1 1 1 1", "nan 1 1",
-    "1e-30 1 1", "100000 100000 100000", "65536 65536 2", "-24 20 16", "2147483648 1 1", "99999999999999999999 2 2", "True", "False", "None",
-    "MET_UCHAR", "MET_SHORT", "MET_USHORT", "MET_DOUBLE", "MET_FLOAT_ARRAY", "MET_STRING", "MET_OTHER", "LOCAL", "LIST", "../x.raw",
-    "/etc/passwd", "/dev/zero", "no.raw", "x%03d.raw 1 16 1", "raw", "gzip", "bzip2", "hex", "ascii", "short", "float", "double", "block", "uchar",
-    "little", "big", "(1,0,0) (0,1,0) (0,0,1)", "(0,0,0) (0,0,0) (0,0,0)", "(nan,0,0) (0,1,0) (0,0,1)", "none (0,1,0) (0,0,1)", "(-1,0,0) (0,1,0) (0,0,1)",
-    "left-posterior-superior", "right-anterior-superior", "scanner-xyz", "x" * 70000, "\u00e4", "1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 0 -1",
+    "", "0", "1", "-1", "2", "3", "4", "99", "nan", "inf", "-inf", "1e999", "0 0 0", "1 1 1", "-1 1 1", "1 1",
+    "1 1 1 1 1", "nan 1 1",
+    "1e-30 1 1", "100000 100000 100000", "65536 65536 2", "-24 20 16", "2147483648 1 1", "99999999999999999999 2 2",
+    "True", "False", "None",
+    "MET_UCHAR", "MET_SHORT", "MET_USHORT", "MET_DOUBLE", "MET_FLOAT_ARRAY", "MET_STRING", "MET_OTHER", "LOCAL",
+    "LIST", "../x.raw",
+    "/etc/passwd", "/dev/zero", "no.raw", "x%03d.raw 1 16 1", "raw", "gzip", "bzip2", "hex", "ascii", "short",
+    "float", "double", "block", "uchar",
+    "little", "big", "(1,0,0) (0,1,0) (0,0,1)", "(0,0,0) (0,0,0) (0,0,0)", "(nan,0,0) (0,1,0) (0,0,1)",
+    "none (0,1,0) (0,0,1)", "(-1,0,0) (0,1,0) (0,0,1)",
+    "left-posterior-superior", "right-anterior-superior", "scanner-xyz", "x" * 70000, "\u00e4", "1 0 0 0 1 0 0 0 1",
+    "1 0 0 0 1 0 0 0 -1",
     "0 0 0 0 0 0 0 0 0", "1 0 0 1 0 0 1 0 0", "RAI", "LPS", "domain domain domain", "list domain domain", "1 2 3;",
 )  # fmt: skip
 
@@ -43,7 +49,7 @@ def damage_nifti(content: bytes, random: Random) -> tuple[bytes, str]:
         changed, told = flip_bits(plain, random, 0, 352)
     elif way < 0.3:
         changed, told = flip_bits(plain, random, 600)
-        told += f" (voxels)"
+        told += " (voxels)"
     elif way < 0.36 and packed:
         bomb = gzip.compress(plain + bytes(300 * 2**20), 1)
         return bomb, "300 MiB of zeros behind the voxels, packed"
@@ -144,10 +150,14 @@ def _header_end(content: bytes) -> tuple[int, bytes]:
 # ------------------------------------------------------------------------------------------------------------- DICOM
 
 FIELDS = (
-    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "NumberOfFrames", "PixelSpacing",
-    "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept", "SliceThickness", "SpacingBetweenSlices",
-    "InstanceNumber", "SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID", "Modality", "SeriesDescription", "EchoTime", "RepetitionTime",
-    "PhotometricInterpretation", "ImageType", "SOPClassUID", "PatientID", "AcquisitionNumber", "SpecificCharacterSet", "SeriesNumber",
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
+    "NumberOfFrames", "PixelSpacing",
+    "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept", "SliceThickness",
+    "SpacingBetweenSlices",
+    "InstanceNumber", "SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID", "Modality", "SeriesDescription",
+    "EchoTime", "RepetitionTime",
+    "PhotometricInterpretation", "ImageType", "SOPClassUID", "PatientID", "AcquisitionNumber",
+    "SpecificCharacterSet", "SeriesNumber",
 )  # fmt: skip
 
 
@@ -264,7 +274,7 @@ def _zip_entries(entries: list[tuple[str, bytes]], random: Random) -> tuple[byte
         "all entries of one name": lambda: pack([(name, data) for _, data in entries]),
         "every entry twice": lambda: pack(entries * 2),
         "entries in another order": lambda: pack(random.sample(entries, len(entries))),
-        f"half of the entries": lambda: pack(entries[: len(entries) // 2]),
+        "half of the entries": lambda: pack(entries[: len(entries) // 2]),
         "one entry of the middle is missing": lambda: pack(
             entries[: len(entries) // 2] + entries[len(entries) // 2 + 1 :]
         ),

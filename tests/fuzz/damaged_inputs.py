@@ -20,8 +20,7 @@ class Verdict(NamedTuple):
     Attributes
     ----------
     what : str
-        ``refused``, ``same``, ``warned``, ``other content``; faults are ``silent``, ``traceback``, ``abort``, ``hang``,
-        ``memory``, ``lines`` (a refusal of several lines) and ``left`` (something left behind).
+        A key of `VERDICTS`.
     text : str
     """
 
@@ -43,7 +42,13 @@ class Damage(NamedTuple):
     whole: bool
 
 
-FAULTS = ("silent", "traceback", "abort", "hang", "memory", "lines", "left")
+#: What may become of a damaged input, in words; from ``silent`` on they are faults.
+VERDICTS = {
+    "refused": "refused", "same": "same result", "warned": "with a warning", "other content": "another good file",
+    "silent": "differs silently", "traceback": "traceback", "abort": "abort", "hang": "hangs", "memory": "memory",
+    "left": "litter",
+}  # fmt: skip
+FAULTS = tuple(VERDICTS)[4:]
 
 
 class Bench:
@@ -122,7 +127,7 @@ class Bench:
         ending = self.use(item, place)
         if ending.how == "refused":
             if "\n" in ending.text.strip("\n") or not ending.text.strip():
-                return Verdict("lines", ending.text)
+                return Verdict("left", f"several lines: {ending.text}")
             left = [] if item.keeps in ending.text else sorted(content_of(place) - before)
             return (
                 Verdict("left", f"{ending.text} (left: {', '.join(left[:5])})")

@@ -123,4 +123,4 @@ def _read(pipe: int, child: int, begin: float, seconds: float) -> tuple[bytes, b
 
 
 def _resident() -> int:
-    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()  # noqa: SIM115
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()

@@ -394,7 +394,8 @@ def cached(folder: Path) -> None:
     (folder / "split.json").write_text(json.dumps(split))
     (folder / "run.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
     plan = {
-        "title": "Small", "data": {"cache": "cache", "split": "split.json"}, "methods": [{"name": "unet", "config": SIZES["unet"]}, "u_hemis"],
+        "title": "Small", "data": {"cache": "cache", "split": "split.json"}, "methods": [{"name": "unet",
+        "config": SIZES["unet"]}, "u_hemis"],
         "folds": [0], "seeds": [0], "training": {"epochs": 1}, "evaluation": {"subsets": ["flair"], "part": "test"},
     }  # fmt: skip
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
@@ -413,7 +414,7 @@ def evaluated(folder: Path) -> Outcome:
 
 def cache_checked(folder: Path) -> Outcome:
     """What the verb says of a cache, and what training would see of it."""
-    out, notes = command("cache", "cache", "--json")
+    _, notes = command("cache", "cache", "--json")
     cache = Cache(folder / "cache")
     parts = []
     for name in cache.subject_ids:
@@ -490,7 +491,8 @@ def small_table(folder: Path) -> None:
     from anymri.evaluation.results import write_table
 
     row = {
-        "run": "a", "protocol": "p", "preset": "tiny", "method": "unet", "dataset": "d", "fold": 0, "seed": 0, "unit": "", "target": "whole_tumor",
+        "run": "a", "protocol": "p", "preset": "tiny", "method": "unet", "dataset": "d", "fold": 0, "seed": 0,
+        "unit": "", "target": "whole_tumor",
         "metric": "dice", "reference_empty": False, "seen_in_training": False,
     }  # fmt: skip
     rows = [
@@ -523,7 +525,8 @@ def tables(folder: Path) -> None:
             name,
             {
                 "clinical": np.array([50, 1], np.float32), "functional.nodes": rng.random((4, 3), np.float32),
-                "functional.edges": np.array([[0, 1, 2], [1, 2, 3]]), "functional.edge_features": np.ones((3, 1), np.float32),
+                "functional.edges": np.array([[0, 1, 2], [1, 2, 3]]), "functional.edge_features": np.ones((3, 1),
+                np.float32),
             },
         )  # fmt: skip
 

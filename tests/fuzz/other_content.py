@@ -1,7 +1,7 @@
 """Whole files that say something else: what no reader can tell from an original.
 
-Damage may by chance turn a file into another good one: a voxel in a format without a checksum, an origin a little further,
-a line of a table less. Here each kind is held, by other readers than the program's, against the rules of its format; a
+Damage may by chance turn a file into another good one: a voxel in a format without a checksum, an origin a little
+further, a line of a table less. Here each kind is held, by other readers than the program's, against the rules of its format; a
 result that differs counts as silent wherever the file contradicts these.
 """
 
@@ -93,7 +93,7 @@ def strict_yaml(good: bytes, damaged: bytes) -> bool:
 
 
 def nifti(good: bytes, damaged: bytes) -> bool:
-    """Other voxels behind the same header, another scale, or one form's other place where no second form gainsays it."""
+    """Other voxels behind the same header, another scale, or another place that no second form gainsays."""
     plain = []
     for content in (good, damaged):
         try:
@@ -134,10 +134,11 @@ def nifti(good: bytes, damaged: bytes) -> bool:
             was["dim"][1:4].astype(np.int64)
         ):
             free |= {"dim"} if (now["dim"][1:] >= 1).all() else set()
-    told_nowhere = {"descrip", "aux_file", "intent_name", "cal_max", "cal_min", "slice_duration", "toffset", "slice_code", "intent_code", "dim_info",
-                    "db_name", "data_type", "extents", "session_error", "regular", "glmax", "glmin", "intent_p1", "intent_p2", "intent_p3",
-                    "slice_start", "slice_end", "magic"} - {"magic"}  # fmt: skip
-    return changed <= free | told_nowhere
+    unread = set(
+        "descrip aux_file intent_name cal_max cal_min slice_duration toffset slice_code slice_start slice_end intent_code "
+        "dim_info db_name data_type extents session_error regular glmax glmin intent_p1 intent_p2 intent_p3".split()
+    )
+    return changed <= free | unread
 
 
 #: Numbers that a program may have written.
@@ -145,11 +146,14 @@ _NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 _NUMBERS = rf"{_NUMBER}(\s+{_NUMBER})*"
 #: Fields of a MetaImage or NRRD header that only this field tells, and what they may hold.
 _FREE = {
-    "offset": _NUMBERS, "position": _NUMBERS, "origin": _NUMBERS, "centerofrotation": _NUMBERS, "elementspacing": rf"(?!.*-){_NUMBERS}",
+    "offset": _NUMBERS, "position": _NUMBERS, "origin": _NUMBERS, "centerofrotation": _NUMBERS,
+    "elementspacing": rf"(?!.*-){_NUMBERS}",
     "transformmatrix": _NUMBERS, "binarydatabyteordermsb": "true|false", "elementbyteordermsb": "true|false",
     "anatomicalorientation": "[RLAPSI]{3}", "elementtype": "met_u?short", "dimsize": r"[1-9]\d*( [1-9]\d*){2}",
-    "space origin": r"\(.*\)", "space directions": r"(\(.*\) ?){3}", "endian": "little|big", "type": r"(signed |unsigned )?short|u?int16",
-    "space": r"left-posterior-superior|right-anterior-superior|lps|ras", "sizes": r"[1-9]\d*( [1-9]\d*){2}", "kinds": ".*",
+    "space origin": r"\(.*\)", "space directions": r"(\(.*\) ?){3}", "endian": "little|big",
+    "type": r"(signed |unsigned )?short|u?int16",
+    "space": r"left-posterior-superior|right-anterior-superior|lps|ras", "sizes": r"[1-9]\d*( [1-9]\d*){2}",
+    "kinds": ".*",
 }  # fmt: skip
 #: Fields that tell nothing of voxels or place.
 _COMMENTS = {"comment", "objectsubtype", "name", "content", "sampleunits", "space units", "modality"}

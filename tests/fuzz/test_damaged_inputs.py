@@ -1,7 +1,7 @@
 """Damaged inputs of ten kinds: each gives a result or one line, leaves nothing behind and changes no result silently.
 
-`make test` tries a few of each kind, always the same; `make fuzz` tries many new ones, each in a process of its own, and
-counts what became of them. `tools/fuzz_campaign.py` writes the page of results.
+`make test` tries a few of each kind, always the same; `make fuzz` tries many new ones, each in a process of its own,
+and counts what became of them. `tools/fuzz_campaign.py` writes the page of results.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from pathlib import Path
 from random import Random
 
 import pytest

@@ -1,8 +1,8 @@
 """Metamorphic: changes of a study that mean nothing change nothing of what `predict` says.
 
 A change is drawn by hypothesis, of several parts at once: the order in which a file stores its axes, empty space around
-the head or none, the type and the unit of its values, the format of the file, names, and the order of the sequences. The
-voxels keep their values, so the label map has to stay the same, voxel by voxel, on a tiny network with random weights.
+the head or none, the type and the unit of its values, the format of the file, names, and the order of the sequences.
+The voxels keep their values, so the label map has to stay the same, voxel by voxel, on a tiny network with random weights.
 `tools/metamorphic.py` asks the same of the bundled model.
 """
 
@@ -193,7 +193,9 @@ def test_what_means_nothing_changes_nothing(folder: Path, spacing_mm: float | No
         label, completed, volumes = original(folder, spacing_mm)
         now, filled, sizes = predicted(folder, change, spacing_mm)
         assert (label == now).all(), f"{(label != now).sum()} of {(label > 0).sum()} voxels have another label"
-        assert {region: value and round(value, 3) for region, value in sizes.items()} == {region: value and round(value, 3) for region, value in volumes.items()}
+        assert {region: value and round(value, 3) for region, value in sizes.items()} == {
+            region: value and round(value, 3) for region, value in volumes.items()
+        }
         for code in completed:
             np.testing.assert_allclose(filled[code], completed[code], atol=2e-3, err_msg=code)
 
