@@ -76,7 +76,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         bench = Bench(Path(folder), forked=True)
         for kind in asked.kind or KINDS:
-            items = [item for item in INPUTS if item.kind == kind]
+            items = [item for item in INPUTS if item.kind == kind for _ in range(3 if item.quick else 1)]
             counts[kind] = Counter()
             for number in range(asked.inputs // len(asked.kind or KINDS)):
                 if asked.number in (None, number):
