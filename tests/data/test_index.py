@@ -109,6 +109,7 @@ def test_a_table_by_hand_needs_only_subject_and_images(tmp_path: Path) -> None:
         ("subject,t1,label\na,x.nii,z.nii\n", r"line 2: label file .*z.nii does not exist"),
         ("subject,t1,t2\na,x.nii,x.nii\n", "given as t1 and as t2"),
         ("subject,t1\na,x.nii,y.nii\n", "line 2: has 3 cells"),
+        ("subject,site,t1,t2\na,x.nii,y.nii\n", "line 2: has 3 cells, the header 4; write a comma for every empty"),
         ("subject,t1\n../a,x.nii\n", "line 2: '../a' cannot name a subject"),
         ("subject,t1\n,x.nii\n", "line 2: '' cannot name a subject"),
     ],

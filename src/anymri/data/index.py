@@ -228,9 +228,10 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _read_row(place: str, header: list[str], row: list[str], folder: Path, check_files: bool) -> Subject:
-    if len(row) > len(header):
-        raise UserError(f"{place}: has {len(row)} cells, the header {len(header)}; quote cells that hold a comma")
-    cells = {name: cell.strip() for name, cell in zip(header, row, strict=False) if cell.strip()}
+    if len(row) != len(header):  # fewer, too: with a comma lost, every file would be taken for the next sequence
+        remedy = "quote cells that hold a comma" if len(row) > len(header) else "write a comma for every empty cell"
+        raise UserError(f"{place}: has {len(row)} cells, the header {len(header)}; {remedy}")
+    cells = {name: cell.strip() for name, cell in zip(header, row, strict=True) if cell.strip()}
     subject_id = cells.get("subject", "")
     try:
         check_subject_id(subject_id)

@@ -356,6 +356,27 @@ def test_bids_entities_sites_and_label_maps(tmp_path: Path) -> None:
         info.index(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"participant\tsite\nsub-01\tBern\n", "no column participant_id"),
+        ("participant_id\tsite\nsub-01\tBern\n".encode("utf-16"), "no column participant_id"),
+        (b"participant_id\tsite\tsite\nsub-01\tBern\tBonn\n", "a column twice"),
+        (b"participant_id\tage\tsite\nsub-01\tBern\n", "row 2: is not as long as the header"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_bids_table_of_participants_is_read_or_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+    info, table = get_dataset("bids"), tmp_path / "participants.tsv"
+    info.write(tmp_path, "sub-01", {"t1": study("bids")[0]["t1"]}, None, SPACING_MM)
+    if content is None:
+        table.symlink_to("nowhere")
+    else:
+        table.write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        info.index(tmp_path)
+
+
 def test_nnunet_describes_itself(tmp_path: Path) -> None:
     info = get_dataset("nnunet")
     (tmp_path / "dataset.json").write_text(

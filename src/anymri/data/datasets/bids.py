@@ -8,6 +8,7 @@ Source: bids-specification.readthedocs.io, chapters MRI and imaging derivatives.
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,14 +127,23 @@ def _session_name(path: Path) -> str:
 
 
 def _read_sites(path: Path) -> dict[str, str]:
-    if not path.is_file():
+    """Sites of the participants; a table that is no table is refused, or its sites would be lost without a word."""
+    if not os.path.lexists(path):
         return {}
-    check_file(path, MOST_TABLE_BYTES)
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
-        rows = csv.DictReader(handle, delimiter="\t")
-        return {
-            row["participant_id"]: row.get("site") or "" for row in rows if row.get("participant_id") and "site" in row
-        }
+    remedy = "mend it or take it away"
+    try:
+        check_file(path, MOST_TABLE_BYTES, remedy)
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
+            reader = csv.DictReader(handle, delimiter="\t")
+            rows, names = list(reader), list(reader.fieldnames or ())
+    except (OSError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {remedy}") from None
+    if "participant_id" not in names or len(set(names)) < len(names):
+        raise UserError(f"{path}: has no column participant_id, or a column twice; {remedy}")
+    uneven = next((number for number, row in enumerate(rows) if None in row or None in row.values()), None)
+    if uneven is not None:
+        raise UserError(f"{path}, row {uneven + 2}: is not as long as the header; {remedy}")
+    return {row["participant_id"]: row.get("site") or "" for row in rows if row["participant_id"] and "site" in row}
 
 
 def write_bids(
