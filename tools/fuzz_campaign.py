@@ -29,8 +29,8 @@ from good_inputs import INPUTS, KINDS  # noqa: E402
 
 PAGE = """# Damaged inputs
 
-{given} inputs of ten kinds: good small files with damage, each used in a process of its own by the verb or the reader that
-it is for. Made by
+{given} inputs of ten kinds: good small files with damage, each used in a process of its own by the verb or the reader
+that it is for. Made by
 
     {command}
 

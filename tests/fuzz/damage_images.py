@@ -8,6 +8,7 @@ import math
 import struct
 import warnings
 import zipfile
+import zlib
 from random import Random
 from typing import Any
 
@@ -94,6 +95,8 @@ def _nifti_fields(plain: bytes, random: Random) -> tuple[bytes, str]:
 def damage_text_header(content: bytes, random: Random) -> tuple[bytes, str]:
     """Damage to a MetaImage or NRRD file by the lines of its header."""
     way = random.random()
+    if not content.startswith((b"NRRD", b"ObjectType")):
+        return damage_bytes(content, random)  # voxels alone
     if way < 0.15:
         return damage_bytes(content, random)
     end, sign = _header_end(content)
@@ -299,15 +302,19 @@ def _zip_field(content: bytes, random: Random) -> tuple[bytes, str]:
 
 
 def _bomb(entries: list[tuple[str, bytes]], size: int) -> bytes:
-    """An archive with an entry of zeros, packed in pieces."""
-    out = io.BytesIO(pack(entries))
-    with (
-        zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-        archive.open("zero.dcm", "w", force_zip64=True) as entry,
-    ):
-        for _ in range(math.ceil(size / 2**24)):
-            entry.write(bytes(2**24))
-    return out.getvalue()
+    """An archive with one more entry, of zeros, put together of equal packed pieces; its checksum is wrong."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    piece = packer.compress(bytes(2**24)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed = piece * math.ceil(size / 2**24) + packer.flush()
+    whole, name = pack(entries), b"zero.dcm"
+    finish = whole.rindex(b"PK\x05\x06")
+    start = struct.unpack("<I", whole[finish + 16 : finish + 20])[0]
+    facts = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 33, 0, len(packed), size, len(name), 0)
+    local = b"PK\x03\x04" + facts + name + packed
+    record = b"PK\x01\x02" + struct.pack("<H", 20) + facts + struct.pack("<HHHII", 0, 0, 0, 0, start) + name
+    central, count = whole[start:finish] + record, len(entries) + 1
+    end = struct.pack("<HHHHIIH", 0, 0, count, count, len(central), start + len(local), 0)
+    return whole[:start] + local + central + b"PK\x05\x06" + end
 
 
 def pack(entries: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED, link: str = "") -> bytes:

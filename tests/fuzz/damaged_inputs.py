@@ -98,7 +98,8 @@ class Bench:
         file = random.choice(files)
         way = random.random()
         if way < 0.06:
-            return Damage(damage_name(file, random), False)
+            told = damage_name(file, random)
+            return Damage(told, told.endswith("missing") and file.name in item.optional)
         good = file.read_bytes()
         content, told = item.damage(good, random)
         file.write_bytes(content)

@@ -68,6 +68,8 @@ class Input(NamedTuple):
         Whether it takes but hundredths of a second.
     keeps : str
         Words of refusals by which a verb says that it keeps what it has done.
+    optional : tuple of str
+        Names of files without which there is another good input, e.g. the first and the last slice of a series.
     """
 
     kind: str
@@ -79,6 +81,7 @@ class Input(NamedTuple):
     whole: other_content.Whole
     quick: bool = False
     keeps: str = "\0"
+    optional: tuple[str, ...] = ()
 
 
 def command(*arguments: Any) -> tuple[str, tuple[str, ...]]:
@@ -568,8 +571,9 @@ def images() -> list[Input]:
         make, use = with_model(foreign(attached)), predict(attached)
         found.append(Input(kind, "predict", make, (attached,), damage_text_header, use, whole.text_image))
     slices = ("study/a/*.dcm",)
-    found.append(Input("DICOM", "series", series, slices, damage_dicom, partial(volume, "study/a"), whole.dicom, True))
-    found.append(Input("DICOM", "raw study", series, slices, damage_dicom, raw_study("study"), whole.dicom, True))
+    ends: dict[str, Any] = {"quick": True, "optional": ("IMG-0001.dcm", f"IMG-{SHAPE[0]:04d}.dcm")}
+    for name, use in (("series", partial(volume, "study/a")), ("raw study", raw_study("study"))):
+        found.append(Input("DICOM", name, series, slices, damage_dicom, use, whole.dicom, **ends))
     use = raw_study("study.zip")
     found.append(Input("zip", "raw study", archive, ("study.zip",), damage_zip, use, whole.never, True))
     return found
@@ -583,7 +587,18 @@ def settings() -> list[Input]:
     return [
         Input("CSV", "subjects.csv, split", cohort, ("subjects.csv",), damage_csv, split_made, by_table, True),
         Input("CSV", "subjects.csv, cache", cohort, ("subjects.csv",), damage_csv, preprocessed, by_table, False, kept),
-        Input("CSV", "participants.tsv", bids, ("data/participants.tsv",), damage_csv, bids_indexed, by_table, True),
+        Input(
+            "CSV",
+            "participants.tsv",
+            bids,
+            ("data/participants.tsv",),
+            damage_csv,
+            bids_indexed,
+            by_table,
+            True,
+            "\0",
+            ("participants.tsv",),
+        ),
         Input("CSV", "cost.csv", with_costs, ("cost.csv",), damage_csv, costed, by_table),
         Input("YAML", "dataset.yaml", cohort, ("dataset.yaml",), damage_yaml, indexed, by_yaml, True),
         Input(
@@ -599,7 +614,7 @@ def settings() -> list[Input]:
         ),
         Input("YAML", "run", cached, ("run.yaml",), damage_yaml, trained_from, by_yaml),
         Input("YAML", "plan", cached, ("plan.yaml",), damage_yaml, planned, by_yaml),
-        Input("YAML", "recipe", recipe, ("recipe.yaml",), damage_yaml, recipe_read, by_yaml, True),
+        Input("YAML", "recipe", recipe, ("recipe.yaml",), damage_yaml, recipe_read, by_yaml),
     ]
 
 

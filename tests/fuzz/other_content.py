@@ -1,8 +1,8 @@
 """Whole files that say something else: what no reader can tell from an original.
 
 Damage may by chance turn a file into another good one: a voxel in a format without a checksum, an origin a little
-further, a line of a table less. Here each kind is held, by other readers than the program's, against the rules of its format; a
-result that differs counts as silent wherever the file contradicts these.
+further, a line of a table less. Here each kind is held, by other readers than the program's, against the rules of its
+format; a result that differs counts as silent wherever the file breaks these.
 """
 
 from __future__ import annotations
@@ -92,6 +92,14 @@ def strict_yaml(good: bytes, damaged: bytes) -> bool:
 # ------------------------------------------------------------------------------------------------------------- images
 
 
+#: Fields of a NIfTI header that tell nothing of voxels or place.
+_UNREAD = {
+    "descrip", "aux_file", "intent_name", "cal_max", "cal_min", "slice_duration", "toffset", "slice_code", "slice_start",
+    "slice_end", "intent_code", "dim_info", "db_name", "data_type", "extents", "session_error", "regular", "glmax",
+    "glmin", "intent_p1", "intent_p2", "intent_p3",
+}  # fmt: skip
+
+
 def nifti(good: bytes, damaged: bytes) -> bool:
     """Other voxels behind the same header, another scale, or another place that no second form gainsays."""
     plain = []
@@ -134,11 +142,7 @@ def nifti(good: bytes, damaged: bytes) -> bool:
             was["dim"][1:4].astype(np.int64)
         ):
             free |= {"dim"} if (now["dim"][1:] >= 1).all() else set()
-    unread = set(
-        "descrip aux_file intent_name cal_max cal_min slice_duration toffset slice_code slice_start slice_end intent_code "
-        "dim_info db_name data_type extents session_error regular glmax glmin intent_p1 intent_p2 intent_p3".split()
-    )
-    return changed <= free | unread
+    return changed <= free | _UNREAD
 
 
 #: Numbers that a program may have written.

@@ -2,8 +2,8 @@
 
 A change is drawn by hypothesis, of several parts at once: the order in which a file stores its axes, empty space around
 the head or none, the type and the unit of its values, the format of the file, names, and the order of the sequences.
-The voxels keep their values, so the label map has to stay the same, voxel by voxel, on a tiny network with random weights.
-`tools/metamorphic.py` asks the same of the bundled model.
+The voxels keep their values, so the label map has to stay the same, voxel by voxel, on a tiny network with random
+weights. `tools/metamorphic.py` asks the same of the bundled model.
 """
 
 from __future__ import annotations
