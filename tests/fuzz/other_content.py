@@ -214,16 +214,4 @@ def dicom(good: bytes, damaged: bytes) -> bool:
             return False
     if not (1e-6 < slope < 1e6 and abs(intercept) < 1e6):
         return False
-    return len(damaged) == len(good) + _growth(was, now, changed) and changed <= {
-        "PixelData",
-        "RescaleSlope",
-        "RescaleIntercept",
-    }
-
-
-def _growth(was: Any, now: Any, changed: set[str]) -> int:
-    """Bytes by which the elements that changed are longer."""
-    total = 0
-    for name in changed - {"PixelData"}:
-        total += sum(sign * (len(str(header[name].value)) + 1) // 2 * 2 for sign, header in ((-1, was), (1, now)))
-    return total
+    return changed <= {"PixelData", "RescaleSlope", "RescaleIntercept"}
