@@ -155,7 +155,7 @@ def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArr
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
     grid = read_grid(header, shape)
-    more = [] if is_padding(rest, size // shape[2]) else [MORE_DATA]
+    more = [] if is_padding(rest) else [MORE_DATA]
     grid = grid._replace(notes=(*mended, *grid.notes, *more))
     return header, data.view(header.get_data_dtype()).reshape(shape, order="F"), grid
 

@@ -84,12 +84,9 @@ def skip(stream: Any, size: int) -> None:
         size -= passed
 
 
-def is_padding(rest: bytes, slice_bytes: int) -> bool:
-    """Whether what follows the voxels is padding: nothing but zeros, and less than another slice.
+def is_padding(rest: bytes) -> bool:
+    """Whether what follows the voxels is padding: zeros up to a multiple of 16 bytes, as some programs write them.
 
-    Parameters
-    ----------
-    rest : bytes
-    slice_bytes : int
+    More zeros are told: where something was put in, the zeros around a head are what is left over at the end.
     """
-    return len(rest) < slice_bytes and not any(rest)
+    return len(rest) < 16 and not any(rest)

@@ -78,9 +78,8 @@ def _read_part(file: Path, described: Described, part: NDArray[np.uint8]) -> boo
             if not count:
                 raise EOFError
             filled += count
-        slice_bytes = described.shape[0] * described.shape[1] * described.dtype.itemsize
         # To the end, so that the checksum of what is packed is seen.
-        return not is_padding(stream.read(MAX_TRAILING_BYTES + 1), slice_bytes)
+        return not is_padding(stream.read(MAX_TRAILING_BYTES + 1))
 
 
 def _read_text(raw: Any, described: Described, part: NDArray[np.uint8]) -> None:

@@ -329,7 +329,8 @@ def _read_frames(file: Path) -> list[Frame]:
         facts = {name: header.get(name) for name in _FIELDS}
         if not facts["Rows"] or not facts["Columns"]:
             kind = header.file_meta.get("MediaStorageSOPClassUID") or facts["SOPClassUID"]
-            if kind is None or kind in _MR_CLASSES:
+            # A class that the standard does not know is a damaged name of one, not another kind of object.
+            if kind is None or kind in _MR_CLASSES or (not kind.is_private and kind.name == kind):
                 raise ValueError("the header is cut off")
             return []
         count = 1 if facts["NumberOfFrames"] in (None, "") else int(facts["NumberOfFrames"])
@@ -338,7 +339,7 @@ def _read_frames(file: Path) -> list[Frame]:
             raise ValueError("there are more pixels than are read")
         grey = int(facts["SamplesPerPixel"] or 1) == 1
         plain = (pixels * int(facts["BitsAllocated"] or 0) + 7) // 8
-        _check_pixels(handle, header.file_meta.get("TransferSyntaxUID"), count, plain, grey)
+        facts["Padding"] = _check_pixels(handle, header.file_meta.get("TransferSyntaxUID"), count, plain, grey)
     facts["ContrastBolusAgent"] = facts["ContrastBolusAgent"] or _agent(header)
     facts["GEComponent"] = _ge_component(header)
     groups = header.get("PerFrameFunctionalGroupsSequence")
@@ -351,13 +352,13 @@ def _read_frames(file: Path) -> list[Frame]:
     return [Frame(file, index, facts | _group_facts(groups[index])) for index in range(count)]
 
 
-def _check_pixels(handle: BinaryIO, syntax: Any, frames: int, plain: int, exactly: bool) -> None:
-    """Refuse a file that holds fewer pixels than its header promises or, `exactly`, more.
+def _check_pixels(handle: BinaryIO, syntax: Any, frames: int, plain: int, exactly: bool) -> int:
+    """Refuse a file that holds fewer pixels than its header promises or, `exactly`, more; zeros behind them, in bytes.
 
     The file is at its pixels; `plain` is what they take up in bytes where they are not compressed.
     """
     if syntax is not None and syntax.is_deflated:
-        return  # the file is one stream
+        return 0  # the file is one stream
     compressed = syntax is not None and syntax.is_compressed
     start = handle.tell()
     left = handle.seek(0, 2) - start
@@ -368,7 +369,7 @@ def _check_pixels(handle: BinaryIO, syntax: Any, frames: int, plain: int, exactl
     element = handle.read(12)
     tag = element[:4] if order == "little" else element[1::-1] + element[3:1:-1]
     if compressed or not exactly or tag != b"\xe0\x7f\x10\x00":
-        return
+        return 0
     head = 12 if element[4:6] in (b"OW", b"OB", b"UN") else 8
     length = int.from_bytes(element[head - 4 : head], order)
     if not plain <= length <= left - head:
@@ -377,8 +378,10 @@ def _check_pixels(handle: BinaryIO, syntax: Any, frames: int, plain: int, exactl
     beyond = handle.read(min(length - plain, 2**20))
     handle.seek(start + head + length)
     behind = handle.read(2**20)
-    if any(beyond) or (behind[:4] not in _AFTER_PIXELS and any(behind)):
+    told = behind[:4] in _AFTER_PIXELS
+    if any(beyond) or (any(behind) and not told):
         raise ValueError("there are more pixels than the header promises")
+    return len(beyond) + (0 if told else len(behind))
 
 
 def _group_facts(item: Any) -> dict[str, Any]:

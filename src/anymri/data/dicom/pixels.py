@@ -156,6 +156,9 @@ def doubt_frames(frames: list[Frame]) -> tuple[str, ...]:
     if not 0 < max(slopes) <= MAX_SCALE_RATIO * min(slopes):
         extent = f"{min(slopes):g} to {max(slopes):g}"
         doubts.append(f"the scale factors of its slices range from {extent}; intensities may be wrong")
+    padded = {frame.file for frame in frames if frame.facts.get("Padding", 0) >= 16}
+    if padded and len(padded) < len({frame.file for frame in frames}):  # of all: a habit of the program that wrote them
+        doubts.append(f"{len(padded)} of its files hold zeros behind their pixels; the pixels may be shifted")
     return tuple(doubts)
 
 
