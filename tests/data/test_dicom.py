@@ -94,6 +94,18 @@ def test_what_is_not_used_is_noted(study: Path) -> None:
     assert others == "1 other series was left out: 1 localiser"
 
 
+def test_objects_of_no_known_class_and_zeros_behind_pixels_are_told(tmp_path: Path) -> None:
+    files = write(tmp_path / "study" / "a", "FLAIR", slices=14)
+    files[3].write_bytes(files[3].read_bytes() + bytes(80))
+    spoiled = bytearray(files[-1].read_bytes())
+    place = spoiled.index(b"1.2.840.10008.5.1.4.1.1.")  # the class, in the file's own header
+    spoiled[place + 2 : place + 400] = b"\x7f" * 398
+    files[-1].write_bytes(spoiled)
+    notes = read_image(tmp_path / "study" / "a").notes
+    assert any("1 of its files hold zeros behind their pixels" in note for note in notes), notes
+    assert any(files[-1].name in note for note in notes), notes
+
+
 def test_the_user_can_choose_another_series(study: Path) -> None:
     found = scan_series(study, {"t1": 1})
     assert [series.number for series in found if series.modality == "t1"] == [1]

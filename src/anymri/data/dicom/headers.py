@@ -330,7 +330,8 @@ def _read_frames(file: Path) -> list[Frame]:
         if not facts["Rows"] or not facts["Columns"]:
             kind = header.file_meta.get("MediaStorageSOPClassUID") or facts["SOPClassUID"]
             # A class that the standard does not know is a damaged name of one, not another kind of object.
-            if kind is None or kind in _MR_CLASSES or (not kind.is_private and kind.name == kind):
+            unknown = kind is not None and (not kind.is_valid or (not kind.is_private and kind.name == kind))
+            if kind is None or kind in _MR_CLASSES or unknown:
                 raise ValueError("the header is cut off")
             return []
         count = 1 if facts["NumberOfFrames"] in (None, "") else int(facts["NumberOfFrames"])
