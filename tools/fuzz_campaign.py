@@ -53,8 +53,8 @@ on a two-core x86-64 machine without a GPU, {day}. The same command gives the sa
 {inputs}
 
 Bytes are cut off, doubled, exchanged, zeroed, flipped, put in front or behind. Header fields and values are set to
-extremes (0, -1, NaN, infinity, 2^31, texts of 70,000 letters), are missing, doubled, renamed or elsewhere. Text comes in
-other encodings and with other line ends, in brackets up to 100,000 deep, with entities that grow and objects of Python.
+extremes (0, -1, NaN, infinity, 2^31, texts of 70,000 letters), are missing, doubled, renamed or elsewhere. Text comes
+in other encodings and with other line ends, in brackets up to 100,000 deep, with entities that grow and objects of Python.
 Archives hold archives, bombs of 3 GiB, and names and links that lead out of the folder. Under the name of a file lies a
 folder, a pipe, `/dev/zero`, or a link to nothing, to itself or elsewhere.
 """

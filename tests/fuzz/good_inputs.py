@@ -624,7 +624,18 @@ def records() -> list[Input]:
     small = with_model(nifti("x.nii", np.int16))
     run_files = ("run/run.json", "run/checkpoint.json", "run/log.jsonl")
     return [
-        Input("JSON", "cache, checked", cached, ("cache/*.json",), damage_json, cache_checked, never, True),
+        Input(
+            "JSON",
+            "cache, checked",
+            cached,
+            ("cache/*.json",),
+            damage_json,
+            cache_checked,
+            never,
+            True,
+            "\0",
+            ("p0.json", "p1.json", "p2.json"),
+        ),
         Input(
             "JSON", "cache, evaluated", cached, ("cache/p2.json", "cache/dataset.json"), damage_json, evaluated, never
         ),
@@ -639,7 +650,16 @@ def records() -> list[Input]:
         Input("safetensors", "opened", small, ("model.safetensors",), damage_safetensors, weights_opened, never, True),
         Input("safetensors", "evaluate", cached, ("model.safetensors",), damage_safetensors, evaluated, never),
         Input(
-            "safetensors", "tables", tables, ("tables/p0.safetensors",), damage_safetensors, tables_read, never, True
+            "safetensors",
+            "tables",
+            tables,
+            ("tables/p0.safetensors",),
+            damage_safetensors,
+            tables_read,
+            never,
+            True,
+            "\0",
+            ("p0.safetensors",),
         ),
         Input("parquet", "report", with_run, ("results.parquet",), damage_parquet, reported, never),
         Input("parquet", "read", small_table, ("results.parquet",), damage_parquet, table_read, never, True),

@@ -121,12 +121,17 @@ def join_tables(paths: Sequence[Path], out: Path) -> None:
 
 def _open(path: Path, read: Callable[[Path], Any], remedy: str) -> Any:
     """What pyarrow reads of a file; a folder would be a data set to it, and a pipe has no end."""
-    from pyarrow import ArrowException
+    from pyarrow import ArrowException, Table
 
     try:
         if path.exists() and not path.is_file():
             raise OSError("no plain file")
-        return read(path)
+        found = read(path)
+        if isinstance(found, Table):
+            found.validate(full=True)  # indices beyond a dictionary, text that is none: else told where they are used
+        if (found.schema if isinstance(found, Table) else found).names:  # decoded only now
+            return found
+        raise ValueError("no columns")
     except (OSError, ArrowException, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: not a readable results table ({reason}); {remedy}") from None
