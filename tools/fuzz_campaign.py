@@ -13,8 +13,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -54,9 +56,9 @@ on a two-core x86-64 machine without a GPU, {day}. The same command gives the sa
 
 Bytes are cut off, doubled, exchanged, zeroed, flipped, put in front or behind. Header fields and values are set to
 extremes (0, -1, NaN, infinity, 2^31, texts of 70,000 letters), are missing, doubled, renamed or elsewhere. Text comes
-in other encodings and with other line ends, in brackets up to 100,000 deep, with entities that grow and objects of Python.
-Archives hold archives, bombs of 3 GiB, and names and links that lead out of the folder. Under the name of a file lies a
-folder, a pipe, `/dev/zero`, or a link to nothing, to itself or elsewhere.
+in other encodings and with other line ends, in brackets up to 100,000 deep, with entities that grow and objects of
+Python. Archives hold archives, bombs of 3 GiB, and names and links that lead out of the folder. Under the name of a
+file lies a folder, a pipe, `/dev/zero`, or a link to nothing, to itself or elsewhere.
 """
 
 
@@ -64,6 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--kind", action="append", choices=KINDS)
     parser.add_argument("--number", type=int, help="try this number of each kind alone")
     parser.add_argument("--keep", type=Path, help="folder for the inputs that show a fault; default: a temporary one")
@@ -72,16 +75,14 @@ def main() -> int:
     torch.set_num_threads(1)
     keep = asked.keep or Path(tempfile.mkdtemp(prefix="fuzz-"))
     keep.mkdir(parents=True, exist_ok=True)
+    kinds = asked.kind or KINDS
+    each = range(asked.inputs // len(kinds)) if asked.number is None else [asked.number]
     counts: dict[str, Counter[str]] = {}
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        bench = Bench(Path(folder), forked=True)
-        for kind in asked.kind or KINDS:
-            items = [item for item in INPUTS if item.kind == kind for _ in range(3 if item.quick else 1)]
-            counts[kind] = Counter()
-            for number in range(asked.inputs // len(asked.kind or KINDS)):
-                if asked.number in (None, number):
-                    random = Random(f"{asked.seed} {kind} {number}")
-                    counts[kind][_try(bench, items[number % len(items)], random, number, keep)] += 1
+    # Forked: what is imported here is so in every process.
+    with ProcessPoolExecutor(asked.jobs, mp_context=get_context("fork")) as pool:
+        works = {kind: pool.submit(_try_kind, kind, each, asked.seed, keep) for kind in kinds}
+        for kind, work in works.items():
+            counts[kind] = work.result()
             print(
                 f"{kind:12}", ", ".join(f"{count} {what}" for what, count in sorted(counts[kind].items())), flush=True
             )
@@ -92,6 +93,17 @@ def main() -> int:
         )
     print(f"{wrong} faults; log and inputs: {keep}")
     return int(wrong > 0)
+
+
+def _try_kind(kind: str, numbers: Iterable[int], seed: int, keep: Path) -> Counter[str]:
+    """Damaged inputs of one kind; how many came to what."""
+    items = [item for item in INPUTS if item.kind == kind for _ in range(3 if item.quick else 1)]
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        bench = Bench(Path(folder), forked=True)
+        for number in numbers:
+            counts[_try(bench, items[number % len(items)], Random(f"{seed} {kind} {number}"), number, keep)] += 1
+    return counts
 
 
 def _try(bench: Bench, item: Any, random: Random, number: int, keep: Path) -> str:

@@ -95,8 +95,9 @@ def strict_yaml(good: bytes, damaged: bytes) -> bool:
 #: Fields of a NIfTI header that tell nothing of voxels or place.
 _UNREAD = {
     "descrip", "aux_file", "intent_name", "cal_max", "cal_min", "slice_duration", "toffset", "slice_code",
-    "slice_start", "slice_end", "intent_code", "dim_info", "db_name", "data_type", "extents", "session_error", "regular", "glmax",
-    "glmin", "intent_p1", "intent_p2", "intent_p3",
+    "slice_start", "slice_end", "intent_code",
+    "dim_info", "db_name", "data_type", "extents", "session_error", "regular",
+    "glmax", "glmin", "intent_p1", "intent_p2", "intent_p3",
 }  # fmt: skip
 
 
