@@ -99,7 +99,7 @@ class Bench:
         way = random.random()
         if way < 0.06:
             told = damage_name(file, random)
-            return Damage(told, told.endswith("missing") and file.name in item.optional)
+            return Damage(told, told.endswith(("missing", "a folder")) and file.name in item.optional)
         good = file.read_bytes()
         content, told = item.damage(good, random)
         file.write_bytes(content)

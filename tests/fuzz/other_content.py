@@ -128,7 +128,11 @@ def nifti(good: bytes, damaged: bytes) -> bool:
             {"quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"},
         )
         free = set(scale)
-        if not was["qform_code"] and was["sform_code"]:
+        if was["qform_code"] and was["sform_code"]:  # a shift of less than half a voxel is told nowhere
+            moved = [abs(float(now[name][3]) - float(was[name][3])) for name in rows]
+            turned = any((now[name][:3] != was[name][:3]).any() for name in rows)
+            free |= rows if not turned and np.linalg.norm(moved) < now["pixdim"][1:4].min() / 2 else set()
+        elif not was["qform_code"] and was["sform_code"]:
             lengths = np.linalg.norm([now[name][:3].astype(float) for name in sorted(rows)], axis=0)
             free |= rows if np.allclose(lengths, now["pixdim"][1:4], rtol=0.01) else set()
             free |= quaternion
@@ -208,7 +212,11 @@ def dicom(good: bytes, damaged: bytes) -> bool:
             was, now = (pydicom.dcmread(io.BytesIO(content)) for content in (good, damaged))
             names = {element.keyword for header in (was, now) for element in header}
             changed = {name for name in names if str(was.get(name)) != str(now.get(name))}
-            if len(was.PixelData) != len(now.PixelData) or len(was) != len(now) or was.file_meta != now.file_meta:
+            if (
+                len(was.PixelData) != len(now.PixelData)
+                or len(was) != len(now)
+                or was.file_meta.TransferSyntaxUID != now.file_meta.TransferSyntaxUID
+            ):
                 return False
             slope, intercept = float(now.get("RescaleSlope", 1)), float(now.get("RescaleIntercept", 0))
         except Exception:

@@ -39,7 +39,7 @@ MAX_SPACING_ERROR = 0.01
 MAX_FORM_CODE = 5
 #: Largest angle in degrees by which two axes may be off a right one without a word.
 MAX_ANGLE_ERROR = 1.0
-#: What is said of a file with more than padding behind its voxels.
+#: What is said of a file with anything behind its voxels.
 MORE_DATA = "the file holds more data than its header promises; the rest was not read"
 #: Bytes a voxel that reading takes beside the voxels as stored: as single precision, in order, and repaired.
 WORKING_BYTES = 12

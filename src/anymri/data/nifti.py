@@ -32,7 +32,7 @@ from anymri.data.header import (
     unit_mm,
     working_bytes,
 )  # fmt: skip
-from anymri.data.packing import GZIP_ERRORS, MAX_TRAILING_BYTES, PACKING_RATIO, is_padding
+from anymri.data.packing import GZIP_ERRORS, MAX_TRAILING_BYTES, PACKING_RATIO
 from anymri.data.same_image import refuse_same
 from anymri.data.selectors import parse_source
 from anymri.data.values import image_values, label_values, slope_of
@@ -155,7 +155,7 @@ def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArr
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
     grid = read_grid(header, shape)
-    more = [] if is_padding(rest) else [MORE_DATA]
+    more = [MORE_DATA] if rest else []  # zeros, too: where something was put in, those around the head are left over
     grid = grid._replace(notes=(*mended, *grid.notes, *more))
     return header, data.view(header.get_data_dtype()).reshape(shape, order="F"), grid
 

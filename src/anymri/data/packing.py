@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from isal import igzip, isal_zlib
 
-__all__ = ["GZIP_ERRORS", "MAX_TRAILING_BYTES", "PACKING_RATIO", "is_padding", "skip", "unpacked"]
+__all__ = ["GZIP_ERRORS", "MAX_TRAILING_BYTES", "PACKING_RATIO", "skip", "unpacked"]
 
 #: What a broken gzip stream raises; isal's stub declares its class as an instance.
 GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error, cast("Any", isal_zlib.IsalError))
@@ -82,11 +82,3 @@ def skip(stream: Any, size: int) -> None:
         if not passed:
             raise EOFError
         size -= passed
-
-
-def is_padding(rest: bytes) -> bool:
-    """Whether what follows the voxels is padding: zeros up to a multiple of 16 bytes, as some programs write them.
-
-    More zeros are told: where something was put in, the zeros around a head are what is left over at the end.
-    """
-    return len(rest) < 16 and not any(rest)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.header import MORE_DATA, working_bytes
-from anymri.data.packing import GZIP_ERRORS, MAX_TRAILING_BYTES, PACKING_RATIO, is_padding, skip, unpacked
+from anymri.data.packing import GZIP_ERRORS, MAX_TRAILING_BYTES, PACKING_RATIO, skip, unpacked
 from anymri.data.text_header import Described
 from anymri.memory import check_memory
 from anymri.types import UserError
@@ -61,7 +61,7 @@ def read_text_voxels(path: Path, described: Described) -> tuple[NDArray[Any], tu
 
 
 def _read_part(file: Path, described: Described, part: NDArray[np.uint8]) -> bool:
-    """Fill `part` from one data file; whether more than padding follows."""
+    """Fill `part` from one data file; whether anything follows."""
     with file.open("rb") as raw:
         raw.seek(described.start if described.start >= 0 else file.stat().st_size - part.size)
         for _ in range(described.skip_lines):
@@ -79,7 +79,7 @@ def _read_part(file: Path, described: Described, part: NDArray[np.uint8]) -> boo
                 raise EOFError
             filled += count
         # To the end, so that the checksum of what is packed is seen.
-        return not is_padding(stream.read(MAX_TRAILING_BYTES + 1))
+        return bool(stream.read(MAX_TRAILING_BYTES + 1))
 
 
 def _read_text(raw: Any, described: Described, part: NDArray[np.uint8]) -> None:
