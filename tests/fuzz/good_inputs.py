@@ -575,7 +575,7 @@ def images() -> list[Input]:
     for name, use in (("series", partial(volume, "study/a")), ("raw study", raw_study("study"))):
         found.append(Input("DICOM", name, series, slices, damage_dicom, use, whole.dicom, **ends))
     use = raw_study("study.zip")
-    found.append(Input("zip", "raw study", archive, ("study.zip",), damage_zip, use, whole.never, True))
+    found.append(Input("zip", "raw study", archive, ("study.zip",), damage_zip, use, whole.archive, True))
     return found
 
 
