@@ -14,7 +14,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cli.md"
 HEADER = """# Command line
 
 Written by `tools/write_cli_reference.py`; do not edit. One verb for each arrow of the pipeline; `--json` prints the
-result for scripts. Exit code 0: done; 2: a mistake the user can mend, said in one line; 1: a bug.
+result for scripts. Exit code 0: done; 2: a mistake the user can mend, said in one line; 1: a bug,
+or a benchmark in which a cell failed.
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import struct
 import zipfile
@@ -185,6 +187,27 @@ def test_an_archive_that_unpacks_to_more_than_is_plausible_is_refused(
         target.writestr("a.dcm", bytes(10**7))
     with pytest.raises(UserError, match="unpacks to more than is read"):
         find_raw(path, {}, ["t1"])
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_an_archive_that_finds_no_room_is_not_called_damaged(
+    series: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(source: Any, target: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(headers, "copyfileobj", refuse)
+    with pytest.raises(UserError, match=rf"s\.zip: cannot be unpacked .*{os.strerror(code)}.*; free .*TMPDIR"):
+        find_raw(archive(series), {}, ["t1"])
+
+
+def test_an_archive_larger_than_the_room_is_told_before_it_is_unpacked(
+    series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headers, "disk_usage", lambda folder: shutil.disk_usage(folder)._replace(free=100))
+    monkeypatch.delattr(headers, "copyfileobj")
+    with pytest.raises(UserError, match=r"s\.zip: cannot be unpacked .*; free .*TMPDIR"):
+        find_raw(archive(series), {}, ["t1"])
 
 
 def test_what_is_no_dicom_is_not_unpacked(tmp_path: Path) -> None:

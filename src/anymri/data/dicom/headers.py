@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import warnings
 import zipfile
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.header import MAX_SPACING_ERROR, MAX_VOXELS
+from anymri.files import write_reason
 from anymri.locks import scratch_folder
 from anymri.memory import free_bytes
 from anymri.types import UserError
@@ -33,6 +35,8 @@ MAX_UNPACKED_BYTES = 16 * 2**30
 MAX_FILES = 100_000
 #: Most that the files of an archive, or a deflated file, unpack to: this many bytes, or as many for each of theirs.
 PLAUSIBLE_BYTES, PLAUSIBLE_RATIO = 2**28, 100
+#: Refusals to write that say nothing of the archive that is unpacked.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Files that are named in a message.
 _NAMED = 3
 #: Fields that may follow the pixels: padding and signatures, of either order of bytes.
@@ -137,7 +141,7 @@ def open_study(path: Path) -> Iterator[Path]:
     Raises
     ------
     UserError
-        If the archive is damaged, unpacks to too much, or leads out of its folder.
+        If the archive is damaged, unpacks to too much, leads out of its folder, or finds no room.
     """
     if path.is_dir():
         yield path
@@ -149,9 +153,11 @@ def open_study(path: Path) -> Iterator[Path]:
                     entry for entry in archive.infolist() if not entry.is_dir() and not _is_hidden(entry.filename)
                 ]
                 size, packed = sum(entry.file_size for entry in entries), path.stat().st_size
-                most = min(MAX_UNPACKED_BYTES, max(PLAUSIBLE_BYTES, PLAUSIBLE_RATIO * packed), disk_usage(folder).free)
+                most = min(MAX_UNPACKED_BYTES, max(PLAUSIBLE_BYTES, PLAUSIBLE_RATIO * packed))
                 if len(entries) > MAX_FILES or size > most:
                     raise UserError(f"{path}: unpacks to more than is read; unpack it and give the study's folder")
+                if size > disk_usage(folder).free:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 for number, entry in enumerate(entries):
                     name = f"{number:06d} {_plain_name(entry.filename)}"
                     with archive.open(entry) as source, (folder / name).open("wb") as target:
@@ -162,9 +168,12 @@ def open_study(path: Path) -> Iterator[Path]:
         except UserError:
             raise
         except Exception as error:  # whatever a damaged archive raises
-            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-            problem = "finds no room in the folder for temporary files" if full else "is a damaged or encrypted archive"
-            raise UserError(f"{path}: {problem}; copy or unpack it again") from None
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                raise UserError(
+                    f"{path}: cannot be unpacked to {folder.parent} ({write_reason(error)}); free some space there, "
+                    "set TMPDIR to another folder, or unpack it yourself and give the study's folder"
+                ) from None
+            raise UserError(f"{path}: is a damaged or encrypted archive; copy or unpack it again") from None
         try:
             yield folder
         except UserError as error:  # people know the archive, not where it was unpacked
