@@ -1,6 +1,7 @@
 """A benchmark from plan to tables: killed and started again, with a method that fails, and as Ray tasks."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -66,6 +67,17 @@ def test_everything_is_left_in_the_folder(unbroken):
     statistics = (unbroken / "statistics.md").read_text(encoding="utf-8")
     assert "2 subsets that all methods serve: flair, t1c+flair. n = 1 subjects." in statistics
     assert "not computed" in (unbroken / "worth.md").read_text(encoding="utf-8"), "two subsets give no Shapley value"
+
+
+def test_a_scoring_that_was_killed_after_its_table_is_brought_to_its_end(unbroken, tmp_path):
+    out = shutil.copytree(unbroken, tmp_path / "out")
+    path = next(out.glob("results/threshold*.parquet"))
+    before = path.read_bytes()
+    path.with_suffix(".parts").mkdir()
+    answer = run("benchmark", unbroken.parent / "plan.yaml", "-o", out, "--no-estimate", "-q", "--json")
+    assert answer.code == 0, answer.err
+    assert not list(out.glob("results/*.parts"))
+    assert path.read_bytes() == before
 
 
 def test_a_killed_benchmark_goes_on_to_the_same_table(unbroken, plan, tmp_path):

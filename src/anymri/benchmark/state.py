@@ -12,7 +12,7 @@ from typing import Literal
 
 from anymri.benchmark.origin import origin
 from anymri.benchmark.plan import Cell, run_path, table_path
-from anymri.evaluation.results import read_settings
+from anymri.evaluation.results import parts_folder, read_settings
 from anymri.methods import get_method
 from anymri.training.code import training_code
 from anymri.training.preparation import made_by_other_code
@@ -53,7 +53,10 @@ def cell_state(cell: Cell, out: Path) -> CellState:
         found = origin(read_settings(table_path(out, cell)))
     except UserError:  # not there, or damaged
         return "begun" if not cell.parts and run_is_stale(cell, out) else "waiting"
-    return found if found in ("training", "scoring") else "done"
+    if found in ("training", "scoring"):
+        return found
+    # Killed between the table and the end of its scoring: the pictures are not whole.
+    return "waiting" if parts_folder(table_path(out, cell)).is_dir() else "done"
 
 
 def is_waiting(cell: Cell, out: Path, keep: bool = False) -> bool:

@@ -160,13 +160,8 @@ def _fill_table(work: Evaluation, out: Path, pictures: bool, progress: bool) -> 
     """Score all subjects and write the table with its pictures."""
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name a file, e.g. {out / 'results.parquet'}")
-    with one_writer(out, _parts(out)):
+    with one_writer(out, results.parts_folder(out)):
         return _fill_locked_table(work, out, pictures, progress)
-
-
-def _parts(out: Path) -> Path:
-    """Folder of finished subjects."""
-    return out.with_name(out.stem + ".parts")
 
 
 def _fill_locked_table(work: Evaluation, out: Path, pictures: bool, progress: bool) -> pd.DataFrame:
@@ -212,7 +207,7 @@ def _score_subjects(work: Evaluation, parts: Path, progress: bool) -> list[dict[
 
 def _open_parts(out: Path, work: Evaluation) -> Path:
     """Folder of finished subjects; one that belongs to another model, data set or question is emptied."""
-    parts = _parts(out)
+    parts = results.parts_folder(out)
     card, identity = parts / "identity.txt", work.identity()
     if not card.is_file() or card.read_bytes() != identity.encode():
         shutil.rmtree(parts, ignore_errors=True)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "join_tables", "read_rows", "read_settings", "read_table", "write_rows", "write_table"]
+__all__ = [
+    "COLUMNS", "join_tables", "parts_folder", "read_rows", "read_settings", "read_table", "write_rows", "write_table",
+]  # fmt: skip
 
 #: Columns of every results table, in order.
 COLUMNS = (
@@ -52,6 +54,11 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping
     table = _as_table(rows)
     _write(path, table, settings)
     return table.to_pandas()
+
+
+def parts_folder(path: Path) -> Path:
+    """Folder of the finished subjects of a table; there until the table and its pictures are whole."""
+    return path.with_name(path.stem + ".parts")
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
