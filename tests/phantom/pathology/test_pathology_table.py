@@ -173,10 +173,10 @@ def test_large_metastases_are_rings_in_oedema_and_small_ones_dots():
 
 
 def test_core_shares_are_drawn_evenly_on_a_logarithmic_scale():
-    shares = []
+    settings = PhantomSettings(spacing_mm=8.0, grade="high", core_share=(0.02, 0.5))
+    shape, shares = draw_shape(np.random.default_rng(0), settings.spacing_mm), []
     for seed in range(40):
-        generator, shape = np.random.default_rng(seed), draw_shape(np.random.default_rng(0), 8.0)
-        plan = plan_glioma(generator, shape, PhantomSettings(spacing_mm=8.0, grade="high", core_share=(0.02, 0.5)))
+        plan = plan_glioma(np.random.default_rng(seed), shape, settings)
         shares.append(plan.core_ml / plan.whole_ml)
     assert 0.02 <= min(shares) < 0.04 < 0.3 < max(shares) <= 0.5
     assert 0.06 < np.median(shares) < 0.16  # 0.1 is halfway on a logarithmic scale
