@@ -233,9 +233,11 @@ def archive(good: bytes, damaged: bytes) -> bool:
         was, now = ({e.filename: z.read(e) for e in z.infolist()} for z in (_open_zip(good), _open_zip(damaged)))
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, RuntimeError):
         return False
-    return list(now) == list(was)[: len(now)] and all(
-        now[name] == was[name] or dicom(was[name], now[name]) for name in now
-    )
+    shown = [name for name in now if not name.rpartition("/")[2].startswith(".")]  # hidden ones are for no reader
+    places = [list(was).index(name) for name in shown if name in was]
+    if len(places) < len(shown) or places != list(range(places[0], places[0] + len(places)) if places else []):
+        return False
+    return all(now[name] == was[name] or dicom(was[name], now[name]) for name in shown)
 
 
 def _open_zip(content: bytes) -> zipfile.ZipFile:

@@ -335,6 +335,8 @@ def _read_frames(file: Path) -> list[Frame]:
     """Frames of a file; none if it holds something else than an image."""
     with file.open("rb") as handle:
         header = read_dataset(handle, stop_before_pixels=True, specific_tags=_TAGS)
+        if len(header.file_meta) and "TransferSyntaxUID" not in header.file_meta:
+            raise ValueError("the file's own header is damaged: it does not say how the rest is written")
         facts = {name: header.get(name) for name in _FIELDS}
         if not facts["Rows"] or not facts["Columns"]:
             kind = header.file_meta.get("MediaStorageSOPClassUID") or facts["SOPClassUID"]
