@@ -97,12 +97,20 @@ def region_probability(probability: Any, head: Head, spec: DataSpec = GLIOMA) ->
         if head.kind == "softmax":
             channels = [i for i, name in enumerate(head.channels) if wanted & set(head.values(name, spec))]
             if channels:
-                result[region] = values[channels].sum(axis=0, dtype=np.float32)
+                result[region] = _accumulate(np.add, values, channels)
         else:
             channels = _region_channels(head, region, spec)
             if channels:
-                result[region] = values[channels].max(axis=0)
+                result[region] = _accumulate(np.maximum, values, channels)
     return result
+
+
+def _accumulate(operation: np.ufunc, values: Array, channels: list[int]) -> Array:
+    """Sum or maximum of some channels without a copy of all of them."""
+    total = values[channels[0]].astype(np.float32)
+    for channel in channels[1:]:
+        operation(total, values[channel], out=total)
+    return total
 
 
 def _dtype(spec: DataSpec) -> Any:

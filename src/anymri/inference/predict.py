@@ -182,7 +182,7 @@ def predict_study(
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
     given = {code: _read(images[code]) for code in subset}
     checked = _prepare(given, opened, raw, check_labels)
-    study, volumes, prepared = checked.study, checked.volumes, checked.prepared
+    study = checked.study
     windows = WindowSettings(precision=precision).trained_as(opened.method.facts)
     prediction = predict_subject(opened.method, study, [subset], windows, outputs=outputs)[subset]
     trust = _trust(prediction, study, opened, subset)
@@ -190,16 +190,12 @@ def predict_study(
         trust["sequence_check"] = checked.sequences.record
     if samples:
         trust["sample_agreement"] = _draw_samples(opened, study, subset, samples, windows)
-    restored, extra = restore_prediction(prediction, study, volumes, spec), None
-    if prepared is not None:
-        restored, labels_elsewhere = restore_raw(restored, prepared, prediction.head, spec)
-        extra = make_raw_result(prepared, labels_elsewhere)
-    view = _view(restored, prediction.head, spec)
+    view, extra = _restore(prediction, checked, spec)
     regions = [] if view.label is None else list(trust["regions"])
     unknown = unknown_regions(regions, subset)
     trust["regions"] = {region: values for region, values in trust["regions"].items() if region not in unknown}
     low = low_warning(trust["measured"], spec, subset)
-    warned = [*low, *unknown_warnings(unknown), *notes, *checked.doubts, *check_quality(volumes)]
+    warned = [*low, *unknown_warnings(unknown), *notes, *checked.doubts, *check_quality(checked.volumes)]
     return Result(
         name=name or ", ".join(dict.fromkeys(_file_name(images[code]) for code in subset)),
         volumes_ml=_volumes_ml(view, spec, regions) | dict.fromkeys(unknown),
@@ -302,6 +298,15 @@ def _draw_samples(
     return sample_agreement(drawn, head, model.method.spec)
 
 
+def _restore(prediction: SubjectPrediction, checked: _Prepared, spec: DataSpec) -> tuple[View, Any]:
+    """Arrays on the grid of the input, and those of a raw study's other grids; the channels are given up on return."""
+    restored, extra = restore_prediction(prediction, checked.study, checked.volumes, spec), None
+    if checked.prepared is not None:
+        restored, labels_elsewhere = restore_raw(restored, checked.prepared, prediction.head, spec)
+        extra = make_raw_result(checked.prepared, labels_elsewhere)
+    return _view(restored, prediction.head, spec), extra
+
+
 def _view(restored: Restored, head: Head | None, spec: DataSpec) -> View:
     """Arrays of the report: label map and regions from the channels' probabilities."""
     label, by_region = None, {}
@@ -322,7 +327,10 @@ def _volumes_ml(view: View, spec: DataSpec, regions: Sequence[str]) -> dict[str,
     """Region volumes counted in the output label map."""
     if view.label is None:
         return {}
-    counts = np.bincount(view.label.ravel(), minlength=1 + max((255, *spec.labels.values())))
+    most = 1 + max((255, *spec.labels.values()))
+    counts = np.zeros(most, np.int64)
+    for plane in view.label:  # of all at once numpy would make 64-bit numbers first
+        counts += np.bincount(plane.ravel(), minlength=most)
     voxel_ml = float(abs(np.linalg.det(view.geometry.affine[:3, :3]))) / 1000
     return {region: float(counts[list(spec.region_values(region))].sum()) * voxel_ml for region in regions}
 
@@ -341,7 +349,7 @@ def _provenance(
     for code, volume in volumes.items():
         inputs[code] = {
             "name": _file_name(images[code]),
-            "sha256_of_voxels": hashlib.sha256(volume.array.tobytes()).hexdigest(),
+            "sha256_of_voxels": hashlib.sha256(np.ascontiguousarray(volume.array).data).hexdigest(),
         }
     window = model.method.facts.window
     return {

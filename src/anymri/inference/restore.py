@@ -89,16 +89,11 @@ def restore_prediction(
         What the study was made of, all on one grid.
     spec : DataSpec
     """
-    restored: Array | None = None
-    uncertain: Array | None = None
-    probability, head = prediction.probability, prediction.head
-    native_brain = np.logical_or.reduce([volume.array != 0 for volume in volumes.values()])
+    # One after the other, and the largest last: of a fine grid each of these arrays is hundreds of megabytes.
+    native_brain = np.zeros(next(iter(volumes.values())).array.shape, bool)
+    for volume in volumes.values():
+        native_brain |= volume.array != 0
     target = Target(NATIVE, native_brain.shape, brain_box(native_brain))
-    if probability is not None and head is not None:
-        source = Target.of(study, study.present)
-        restored = restore_probability(probability, head, source, target)
-        doubt = torch.from_numpy(entropy(probability, head))
-        uncertain = _restore(doubt[None], np.zeros(1, np.float32), source, target)[0]
     completed = {}
     image = prediction.image
     if image is not None:
@@ -106,6 +101,14 @@ def restore_prediction(
         for index in torch.nonzero(prediction.synthesised)[:, 0].tolist():
             made = restore_image(image[index], brain, study.lattice, native_brain, NATIVE)
             completed[spec.modalities[index]] = made
+    restored: Array | None = None
+    uncertain: Array | None = None
+    probability, head = prediction.probability, prediction.head
+    if probability is not None and head is not None:
+        source = Target.of(study, study.present)
+        doubt = torch.from_numpy(entropy(probability, head))
+        uncertain = _restore(doubt[None], np.zeros(1, np.float32), source, target)[0]
+        restored = restore_probability(probability, head, source, target)
     given = {code: volume.array for code, volume in volumes.items()}
     return Restored(given, completed, restored, uncertain, study.geometry)
 
@@ -178,14 +181,17 @@ def restore_probability(probability: Any, head: Head, source: Target, target: Ta
 
 def _restore(values: Tensor, around: Array, source: Target, target: Target) -> Array:
     """Values (C, D, H, W) on another grid; `around` (C,) is what they are outside the boxes."""
-    level = torch.from_numpy(around)[:, None, None, None]
-    restored = level.expand(-1, *target.shape).clone()
     inner, outer = (tuple(slice(int(a), int(b)) for a, b in grid.box.T) for grid in (source, target))
-    values = values[(slice(None), *inner)].float()
-    if source.lattice != target.lattice or not np.array_equal(source.box, target.box):
-        values = transfer(values - level, source.lattice, source.box[0], target.lattice, target.box) + level
-    restored[(slice(None), *outer)] = values
-    return restored.numpy()
+    same = source.lattice == target.lattice and np.array_equal(source.box, target.box)
+    restored = np.empty((len(values), *target.shape), np.float32)
+    for channel, level in enumerate(around):  # one at a time: a fine grid has hundreds of megabytes of each
+        restored[channel] = level
+        part = values[channel][inner].float()
+        if not same:
+            part = transfer(part - level, source.lattice, source.box[0], target.lattice, target.box)
+            part += level
+        restored[channel][outer] = part.numpy()
+    return restored
 
 
 def restore_image(image: Tensor, brain: Tensor, lattice: Lattice, target_brain: Array, target: Lattice) -> Array:
@@ -216,5 +222,9 @@ def restore_image(image: Tensor, brain: Tensor, lattice: Lattice, target_brain: 
     values = torch.stack([part.float(), image[inner].where(part, image.new_zeros(()))])
     share, total = transfer(values, lattice, box[0], target, target_box).numpy()
     inside = target_brain[outer] & (share > MIN_SHARE)
-    restored[outer] = np.divide(total, share, out=np.zeros_like(total), where=inside)
-    return restored.astype(np.float16).astype(np.float32)
+    part = restored[outer]
+    np.divide(total, share, out=part, where=inside)
+    del share, total
+    for plane in part:
+        plane[:] = plane.astype(np.float16)
+    return restored
