@@ -207,7 +207,10 @@ def damage_json(content: bytes, random: Random) -> tuple[bytes, str]:
         return damage_bytes(content, random)
     if way < 0.3:
         return damage_text(content, random)
-    values = json.loads(content)
+    try:
+        values = json.loads(content)
+    except ValueError:  # a log, which is a line each
+        return damage_text(content, random)
     if way < 0.4:
         depth = random.choice((50, 990, 3000, 100000))
         whole = random.choice((b"[" * depth, b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth))
