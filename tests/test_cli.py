@@ -133,10 +133,10 @@ PHANTOM = {
     "--missing=t1c": "KEY=VALUE",
     "--missing=t1c=half": "not a number",
     "--missing=t1c=2": "t1c is 2.0",
-    "--missing=t1c=nan": "t1c is nan",
+    "--missing=t1c=nan": "not a number",
     "--missing=t9=0.5": "'t9'",
     "--recipe=phantom41": "phantom41",
-    "--subjects=200000": "fewer subjects",
+    "--subjects=200000": "less than or equal to 100000",
 }
 
 
@@ -198,7 +198,7 @@ def test_a_file_in_the_way_is_named(tmp_path):
         (("split", "."), (".",)),
         (("split", "here.csv", "--fractions", "a,b"), ("--fractions a,b",)),
         (("preprocess", "nowhere.csv"), ("nowhere.csv", "anymri index")),
-        (("preprocess", "here.csv", "--spacing", "-2"), ("spacing -2.0",)),
+        (("preprocess", "here.csv", "--spacing", "-2"), ("--spacing", "0.02")),
         (("train", "nowhere.yaml", "-o", "run"), ("nowhere.yaml",)),
         (("train", ".", "-o", "run"), (".",)),
         (("evaluate", "nobody", "--data", "nowhere"), ("nowhere", "anymri preprocess")),
@@ -239,7 +239,7 @@ def test_preprocess_keeps_the_good_subjects_and_says_which_are_bad(tmp_path):
     (tmp_path / "bad.nii.gz").write_bytes(whole)
     second = run(*command)
     assert second.code == 0
-    assert second.json == {"cache": str(tmp_path / "cache"), "done": 1, "skipped": 1, "failed": {}}
+    assert second.json == {"cache": str(tmp_path / "cache"), "done": 1, "skipped": 1, "failed": {}, "doubts": {}}
 
 
 def test_ctrl_c_ends_in_one_line(monkeypatch):
