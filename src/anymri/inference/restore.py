@@ -218,8 +218,8 @@ def restore_image(image: Tensor, brain: Tensor, lattice: Lattice, target_brain: 
     restored = np.zeros(target_brain.shape, np.float32)
     box, target_box = brain_box(brain.numpy()), brain_box(target_brain)
     inner, outer = (tuple(slice(int(a), int(b)) for a, b in one.T) for one in (box, target_box))
-    part = brain[inner]
-    values = torch.stack([part.float(), image[inner].where(part, image.new_zeros(()))])
+    shown = brain[inner]
+    values = torch.stack([shown.float(), image[inner].where(shown, image.new_zeros(()))])
     share, total = transfer(values, lattice, box[0], target, target_box).numpy()
     inside = target_brain[outer] & (share > MIN_SHARE)
     part = restored[outer]
