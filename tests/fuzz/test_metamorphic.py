@@ -20,6 +20,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, configuration, example, given, settings
 from hypothesis import strategies as st
+from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 
 from anymri.data.formats import write_dicom, write_foreign
 from anymri.data.geometry import Geometry, from_native
@@ -45,7 +46,7 @@ class Change(NamedTuple):
     flips : tuple of bool
     dtype : str
     factor : float
-        Power of two; multiplies every value.
+        Power of two, so small that whole numbers of 16 bits stay such; multiplies every value.
     format : str
     names : str
         Start of every file's name.
@@ -67,7 +68,7 @@ class Change(NamedTuple):
 LAYERS = st.tuples(*[st.integers(-MARGIN, 9)] * 3)
 CHANGES = st.builds(
     Change, LAYERS, LAYERS, st.sampled_from(list(itertools.permutations(range(3)))), st.tuples(*[st.booleans()] * 3),
-    st.sampled_from(["int16", "uint16", "int32", "float32", "float64"]), st.sampled_from([0.25, 0.5, 1.0, 2.0, 8.0]),
+    st.sampled_from(["int16", "uint16", "int32", "float32", "float64"]), st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]),
     st.sampled_from(FORMATS), st.sampled_from(["", "x ", "ü-", "case.v2.", "'"]), st.booleans(),
 )  # fmt: skip
 
@@ -116,8 +117,14 @@ def changed(array: np.ndarray, change: Change) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(array * change.factor).astype(change.dtype), affine
 
 
-def undone(array: np.ndarray, change: Change) -> np.ndarray:
-    """A native array of a result brought back to the study's own grid; what was cut away is 0."""
+def undone(image: Any, change: Change) -> np.ndarray:
+    """A result brought back to the study's own grid, (i, j, k); what was cut away is 0.
+
+    A DICOM series is read in the order of its places, which may be the reverse of that in which it was written.
+    """
+    written = changed(study()["t1"], change)[1]
+    turn = ornt_transform(io_orientation(image.affine), io_orientation(written))
+    array = apply_orientation(np.asarray(image.dataobj), turn)
     for axis, flip in enumerate(change.flips):
         array = np.flip(array, axis) if flip else array
     array = array.transpose(np.argsort(change.axes))
@@ -156,8 +163,8 @@ def predicted(
     if change.reverse:
         images = dict(reversed(images.items()))
     result = predict_study(images, model(spacing_mm))
-    completed = {code: undone(np.asarray(image.dataobj), change) for code, image in result.completed.items()}
-    return undone(np.asarray(result.segmentation.dataobj), change), completed, result.volumes_ml
+    completed = {code: undone(image, change) for code, image in result.completed.items()}
+    return undone(result.segmentation, change), completed, result.volumes_ml
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +185,7 @@ def original(folder: Path, spacing_mm: float | None) -> tuple[np.ndarray, dict[s
 @pytest.mark.parametrize("spacing_mm", [None, 4.0])
 def test_what_means_nothing_changes_nothing(folder: Path, spacing_mm: float | None) -> None:
     @settings(
-        max_examples=4,
+        max_examples=3,
         derandomize=True,
         deadline=None,
         database=None,
