@@ -252,6 +252,14 @@ def test_a_gzip_bomb_behind_the_voxels_is_not_unpacked(tmp_path):
     assert peak < 8e6
 
 
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+def test_anything_behind_the_voxels_is_told_zeros_too(tmp_path, name):
+    content = save(tmp_path / "whole.nii").read_bytes()
+    assert read_image(tmp_path / "whole.nii").notes == ()
+    (tmp_path / name).write_bytes(gzip.compress(content + bytes(4)) if name.endswith("gz") else content + bytes(4))
+    assert any("more data than its header promises" in note for note in read_image(tmp_path / name).notes)
+
+
 def test_four_dimensions_in_memory_are_refused_before_loading():
     with pytest.raises(UserError, match="4D"):
         read_image(nib.Nifti1Image(np.stack([values(), values()], -1), np.eye(4)))
