@@ -100,6 +100,24 @@ def test_a_slab_finds_its_height(code):
     assert np.linalg.norm((found @ point - truth @ point)[:3]) < 8
 
 
+def test_empty_layers_around_a_head_change_nothing(tmp_path: Path):
+    t1, brain = head("t1", (6.0, 6.0, 6.0))
+    layers = ((3, 2), (0, 1), (4, 2))
+    affine = t1.geometry.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ [4, 0, 3]
+    wider = np.pad(t1.array, layers)
+    padded = Volume(wider, Geometry(affine, wider.shape[::-1]), t1.source)
+    mask = write_image(tmp_path / "mask.nii.gz", brain.astype(np.uint8), t1.geometry)
+    wider_mask = write_image(tmp_path / "wider.nii.gz", np.pad(brain, layers).astype(np.uint8), padded.geometry)
+    skip = ("bias", "template", "coregistration")
+    plain = prepare_raw({"t1": t1}, RawOptions(skip=skip, brain_mask=str(mask), spacing_mm=5))
+    again = prepare_raw({"t1": padded}, RawOptions(skip=skip, brain_mask=str(wider_mask), spacing_mm=5))
+    assert again.native["t1"].shape_dhw == wider.shape
+    np.testing.assert_array_equal(again.grid.affine, plain.grid.affine)
+    np.testing.assert_array_equal(again.brain_mask, plain.brain_mask)
+    np.testing.assert_array_equal(again.images["t1"].array, plain.images["t1"].array)
+
+
 def test_the_reference_is_the_best_of_those_at_hand():
     grids = {code: Geometry(np.eye(4), (9, 9, 9)) for code in ("t2", "flair", "t1c")}
     assert choose_reference(grids) == "t1c"

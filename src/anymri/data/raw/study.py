@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.data.geometry import Geometry
+from anymri.data.lattice import Lattice, brain_box
 from anymri.data.nifti import Volume
 from anymri.data.raw import brain, registration, verdict
 from anymri.data.raw.bias import correct_bias
@@ -20,7 +21,7 @@ from anymri.data.raw.grids import Matrix, covered, sample, upright_grid, world_b
 from anymri.data.raw.intensity import NORMALISATIONS, normalise
 from anymri.data.raw.orientation import register_any_way_up
 from anymri.data.raw.stripped import SKULL_SHARE, skull_share
-from anymri.data.raw.tools import external_brain_mask, find_brain_tool
+from anymri.data.raw.tools import PROGRAMS, external_brain_mask, find_brain_tool
 from anymri.data.same_image import refuse_same
 from anymri.modalities import MODALITIES
 from anymri.types import UserError
@@ -124,6 +125,16 @@ class RawStudy:
         return _move_label(label, lambda part: sample(part, native, self.grid, matrix, smooth=False))
 
 
+def _without_empty_layers(volume: Volume) -> Volume:
+    """The box of a volume outside which all is 0, so that layers added around a head change nothing of what follows."""
+    start, stop = brain_box(volume.array != 0)
+    if not stop.all():
+        return volume
+    array = volume.array[tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))]
+    own = Lattice(anchor=(float(start[0]), float(start[1]), float(start[2])))
+    return volume._replace(array=array, geometry=own.grid(volume.geometry, array.shape))
+
+
 def _move_label(label: NDArray[Any], move: Any) -> NDArray[Any]:
     values = np.unique(label)
     best, share = None, None
@@ -172,6 +183,8 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
     if not volumes:
         raise UserError("study: no sequence was given; name at least one image")
     refuse_same(volumes)
+    given = volumes
+    volumes = {code: _without_empty_layers(volume) for code, volume in volumes.items()}
     native = {code: replace(volume.geometry, header=None) for code, volume in volumes.items()}
     reference = choose_reference(native)
     name = MODALITIES[reference].long_name
@@ -189,7 +202,7 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
         notes += verdict.judge_template(volumes[reference], name, affine_facts)
     grid, grid_to_reference = _choose_grid(native[reference], mni, options)
     grid_to_native: dict[str, Matrix] = {code: to_reference[code] @ grid_to_reference for code in volumes}
-    mask, mask_facts = _brain_mask(volumes, arrays, reference, mni, grid, grid_to_reference, tool)
+    mask, mask_facts = _brain_mask(volumes, arrays, given[reference], reference, mni, grid, grid_to_reference, tool)
     if register or tool != "none":
         found, figures = verdict.judge_mask(volumes[reference], name, mask, grid, grid_to_reference, mni)
         notes, mask_facts = [*notes, *found], {**mask_facts, **figures}
@@ -210,7 +223,7 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
         heads=heads,
         brain_mask=mask,
         grid=grid,
-        native={code: volume.geometry for code, volume in volumes.items()},
+        native={code: volume.geometry for code, volume in given.items()},
         grid_to_native=grid_to_native,
         reference=reference,
         mni_to_reference=mni,
@@ -316,6 +329,7 @@ def _choose_grid(reference: Geometry, mni: Matrix | None, options: RawOptions) -
 def _brain_mask(
     volumes: Mapping[str, Volume],
     arrays: Mapping[str, NDArray[np.float32]],
+    given: Volume,
     reference: str,
     mni: Matrix | None,
     grid: Geometry,
@@ -331,11 +345,13 @@ def _brain_mask(
         assert mni is not None
         low, high = world_box(grid)
         frame = upright_grid(low, high, brain.STEP_MM)
-        found = brain.estimate_brain(arrays[reference], native, mni, frame, grid_to_reference)
-        mask = sample(found.probability, frame, grid, smooth=False) > 0.5
-        means = {name: round(value, 2) for name, value in found.tissue_means.items()}
+        estimate = brain.estimate_brain(arrays[reference], native, mni, frame, grid_to_reference)
+        mask = sample(estimate.probability, frame, grid, smooth=False) > 0.5
+        means = {name: round(value, 2) for name, value in estimate.tissue_means.items()}
         return mask, {"method": "template", "of": reference, "tissue_means": means}
-    mask_native = external_brain_mask(tool, Volume(arrays[reference], native, volumes[reference].source))
-    mask = sample(mask_native.astype(np.float32), native, grid, grid_to_reference, smooth=False) >= 0.5
+    # A mask of the user's own lies on the grid of the file, with its empty layers.
+    image = Volume(arrays[reference], native, given.source) if tool in PROGRAMS else given
+    found = external_brain_mask(tool, image).astype(np.float32)
+    mask = sample(found, image.geometry, grid, grid_to_reference, smooth=False) >= 0.5
     method = tool if tool in ("hd-bet", "synthstrip") else "file"
     return mask, {"method": method, "of": reference}
