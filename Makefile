@@ -61,7 +61,7 @@ audit: .venv/.ok
 # Damaged inputs, new ones each time, each in a process of its own; FUZZ_INPUTS of each of the ten kinds.
 FUZZ_INPUTS ?= 200
 fuzz: .venv/.ok
-	FUZZ_INPUTS=$(FUZZ_INPUTS) OMP_NUM_THREADS=1 $(KEEP_MEMORY) $(BIN)/pytest -q -n $(JOBS) --timeout 36000 tests/fuzz
+	FUZZ_INPUTS=$(FUZZ_INPUTS) OMP_NUM_THREADS=1 $(KEEP_MEMORY) $(BIN)/pytest -q --timeout 36000 tests/fuzz
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 from glioma_folds import NAME, SPLIT, divide
-from phantom_only import PHANTOMS, SEED, SPACING_MM, run, score
+from leave_one_out import network
+from phantom_only import PHANTOMS, SEED, SPACING_MM, score
 
 from anymri.data.index import index_dataset, write_subjects
 from anymri.data.preprocess import preprocess
 from anymri.phantom import PhantomSettings, generate
-from anymri.zoo import open_model
 
 RECIPE = "glioma/whole_brain.yaml"
 #: Of the phantoms, how many are of high grade with cores of every size; the others are of mixed grade.
@@ -47,18 +47,6 @@ def prepare(real: Path, work: Path) -> list[str]:
     return [study.subject_id for study in studies]
 
 
-def network(work: Path, fold: int, start: Path) -> Path:
-    """Train one fold; weights in half precision, as they are bundled and scored."""
-    name = f"fold{fold}" if fold else NAME
-    out = work / f"{name}.safetensors"
-    if not out.exists():
-        method = open_model(run(RECIPE, work, name, SPLIT, fold, [f"training.init={start}"]))
-        for parameter in method.parameters():
-            parameter.data = parameter.data.half()
-        method.save(out, method.facts)
-    return out
-
-
 def main() -> None:
     """Run the chosen folds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -73,7 +61,8 @@ def main() -> None:
     divide(work, prepare(arguments.real, work))
     for fold in arguments.folds:
         name = f"fold{fold}" if fold else NAME
-        weights = network(work, fold, arguments.folds_of / f"{name}.safetensors")
+        start = [f"training.init={arguments.folds_of / f'{name}.safetensors'}"]
+        weights = network(work, fold, name, SPLIT, RECIPE, start)
         if fold:
             score(weights, work, work / f"{name}.parquet", SPLIT, fold)
 

@@ -9,6 +9,7 @@ Every step writes files and is skipped where they exist, so folds can be shared 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,11 +28,13 @@ def divide(work: Path, known: list[str]) -> None:
     write_split(work / SPLIT, folds)
 
 
-def network(work: Path, fold: int, name: str, split: str = SPLIT) -> Path:
+def network(
+    work: Path, fold: int, name: str, split: str = SPLIT, recipe: str = RECIPE, changes: Sequence[str] = ()
+) -> Path:
     """Train one fold; weights in half precision, half the size, as they are bundled and scored."""
     out = work / f"{name}.safetensors"
     if not out.exists():
-        method = open_model(run(RECIPE, work, name, split, fold))
+        method = open_model(run(recipe, work, name, split, fold, changes))
         for parameter in method.parameters():
             parameter.data = parameter.data.half()
         method.save(out, method.facts)

@@ -23,8 +23,8 @@ from anymri.errors import UserError
 
 __all__ = [
     "RefusedWrite", "draft_folder", "find_leftovers", "inside", "make_folder", "open_abandoned", "remove_abandoned",
-    "remove_leftovers", "replace_file", "replace_folder", "replace_text", "short_name", "take_lock", "write_reason",
-    "write_remedy",
+    "remove_leftovers", "replace_file", "replace_folder", "replace_text", "short_name", "take_lock", "why_no_file",
+    "write_reason", "write_remedy",
 ]  # fmt: skip
 
 #: Names of temporary files and folders; earlier versions had the number of the process for the token.
@@ -398,3 +398,10 @@ def open_abandoned(path: Path) -> int | None:
         os.close(handle)
         return None
     return handle
+
+
+def why_no_file(path: Path) -> str:
+    """Why what lies at a path is neither a file nor a folder, e.g. a pipe; ``""`` where it is one of them."""
+    if path.is_file() or path.is_dir():
+        return ""
+    return "it is no plain file" if path.exists() else "it is a link to a file that is not there"

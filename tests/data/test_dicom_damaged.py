@@ -95,6 +95,11 @@ def lose(file: Path) -> None:
     file.symlink_to("elsewhere")
 
 
+def pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
 def nest(file: Path) -> None:
     """Sequences 50,000 deep, in place of a name."""
     content = file.read_bytes()
@@ -112,7 +117,7 @@ def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
-DAMAGES = [cut, double, shorten, lose, nest, overwrite, empty]
+DAMAGES = [cut, double, shorten, lose, pipe, nest, overwrite, empty]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -346,10 +351,14 @@ def test_preprocess_tells_what_reading_left_doubtful(tmp_path: Path) -> None:
     assert doubt.startswith("t1: 1 DICOM file is damaged and could not be read (IMG-0012.dcm)")
 
 
-def test_links_to_nothing_are_named_where_studies_are_looked_for(tmp_path: Path) -> None:
+def test_links_to_nothing_and_pipes_are_named_where_studies_are_looked_for(tmp_path: Path) -> None:
     (tmp_path / "case").mkdir()
     write_array(tmp_path / "case" / "t1.nii.gz", VOLUME, native_grid(VOLUME.shape, (3.0, 1.0, 1.0)))
     (tmp_path / "case" / "flair.nii.gz").symlink_to("annex")
-    assert find_study(tmp_path / "case").notes == ("flair.nii.gz: not used; it is a link to a file that is not there",)
-    (sentence,) = not_used(tmp_path, index_dataset(tmp_path))
-    assert sentence == "case/flair.nii.gz: not used; it is a link to a file that is not there"
+    os.mkfifo(tmp_path / "case" / "t2.nii.gz")
+    notes = (
+        "flair.nii.gz: not used; it is a link to a file that is not there",
+        "t2.nii.gz: not used; it is no plain file",
+    )
+    assert find_study(tmp_path / "case").notes == notes
+    assert sorted(not_used(tmp_path, index_dataset(tmp_path))) == [f"case/{note}" for note in notes]

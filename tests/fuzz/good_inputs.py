@@ -600,7 +600,17 @@ def settings() -> list[Input]:
             ("participants.tsv",),
         ),
         Input("CSV", "cost.csv", with_costs, ("cost.csv",), damage_csv, costed, by_table),
-        Input("YAML", "dataset.yaml", cohort, ("dataset.yaml",), damage_yaml, indexed, by_yaml, True),
+        Input(
+            "YAML",
+            "dataset.yaml",
+            cohort,
+            ("dataset.yaml",),
+            damage_yaml,
+            indexed,
+            by_yaml,
+            True,
+            optional=("dataset.yaml",),
+        ),
         Input(
             "YAML",
             "subjects.dataset.yaml",
@@ -611,6 +621,7 @@ def settings() -> list[Input]:
             by_yaml,
             False,
             kept,
+            ("subjects.dataset.yaml",),  # without it a table is one of gliomas, as docs/reference/formats.md says
         ),
         Input("YAML", "run", cached, ("run.yaml",), damage_yaml, trained_from, by_yaml),
         Input("YAML", "plan", cached, ("plan.yaml",), damage_yaml, planned, by_yaml),

@@ -17,7 +17,7 @@ from anymri.data.datasets.spellings import image_ending, read_name
 from anymri.data.missingness import missingness
 from anymri.data.selectors import parse_source, source_files
 from anymri.data.study_files import StudyFiles, find_study
-from anymri.files import make_folder, replace_file
+from anymri.files import make_folder, replace_file, why_no_file
 from anymri.modalities import MODALITIES
 from anymri.settings_file import MOST_TABLE_BYTES, read_text
 from anymri.types import Subject, UserError
@@ -103,9 +103,7 @@ def not_used(root: Path | str, subjects: Sequence[Subject]) -> list[str]:
             if not reading.mask:
                 named = MODALITIES[reading.code].long_name if reading.code else ""
                 reason = reading.reason or f"{named} by its name, but name or place are not those of this layout"
-                if path.is_symlink() and not path.exists():
-                    reason = "it is a link to a file that is not there"
-                sentences.append(f"{path.relative_to(root).as_posix()}: not used; {reason}")
+                sentences.append(f"{path.relative_to(root).as_posix()}: not used; {why_no_file(path) or reason}")
     return sentences
 
 

@@ -17,6 +17,7 @@ from anymri.data.datasets.bids import find_sessions
 from anymri.data.datasets.bids_names import fitting, read_session
 from anymri.data.datasets.layout import FolderLayout, check_root
 from anymri.data.datasets.spellings import IMAGE_ENDINGS, Reading, image_ending, read_name
+from anymri.files import why_no_file
 from anymri.modalities import MODALITIES
 from anymri.types import UserError
 
@@ -241,11 +242,9 @@ def _unread(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _not_opened(folder: Path) -> list[tuple[Path, str]]:
-    """Sentences on images of a format that is not read, and on links to nothing."""
-    lost = sorted(
-        path for path in folder.iterdir() if image_ending(path.name) and path.is_symlink() and not path.exists()
-    )
-    broken = [(path, f"{path.name}: not used; it is a link to a file that is not there") for path in lost]
+    """Sentences on images of a format that is not read, and on links to nothing and pipes."""
+    lost = {path: why_no_file(path) for path in sorted(folder.iterdir()) if image_ending(path.name)}
+    broken = [(path, f"{path.name}: not used; {why}") for path, why in lost.items() if why]
     paths = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_OTHER_ENDINGS) and path.is_file())
     named = [(path, read_name(path.name.partition(".")[0])) for path in paths if not path.name.startswith(".")]
     text = "not used; its format is not read, convert it to .nii.gz"

@@ -26,7 +26,7 @@ from anymri.memory import free_bytes
 from anymri.types import UserError
 
 __all__ = [
-    "Frame", "describe_damaged", "is_dicom_study", "is_file_or_lost", "numbers", "open_study", "read_dataset",
+    "Frame", "describe_damaged", "is_dicom_study", "may_be_file", "numbers", "open_study", "read_dataset",
     "read_files", "read_headers",
 ]  # fmt: skip
 
@@ -294,12 +294,12 @@ def _most_bytes(packed: int) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if is_file_or_lost(file)]
+    return [file for file in sorted(folder.rglob("*")) if may_be_file(file)]
 
 
-def is_file_or_lost(path: Path) -> bool:
-    """Whether something is a file, or a link to one that is not there, and not hidden."""
-    return not _is_hidden(path.name) and (path.is_file() or (path.is_symlink() and not path.exists()))
+def may_be_file(path: Path) -> bool:
+    """Whether something lies where a file should, and is not hidden: a link to nothing and a pipe too."""
+    return not _is_hidden(path.name) and not path.is_dir()
 
 
 def _plain_name(name: str) -> str:
@@ -313,10 +313,12 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_dicom(file: Path) -> bool:
+    if not file.is_file():  # opening a pipe may never end
+        return False
     try:
         with file.open("rb") as handle:
             return _begins_dicom(handle.read(132))
-    except OSError:  # not allowed, or a link to nothing
+    except OSError:
         return False
 
 
