@@ -330,7 +330,15 @@ def test_what_is_doubtful_is_told(series: Path) -> None:
     def invert(header: Any, number: int) -> None:
         header.RescaleSlope = "-1" if number == 3 else "1"
 
-    for change, word in ((tilt, "off right angles"), (lengthen, "lengths of 1.05"), (invert, "from -1 to 1")):
+    def add(header: Any, number: int) -> None:
+        header.RescaleIntercept = "3" if number == 3 else "0"
+
+    def store(header: Any, number: int) -> None:
+        header.BitsStored = 12 if number == 3 else 16
+        header.HighBit = header.BitsStored - 1
+
+    words = {"off right angles": tilt, "lengths of 1.05": lengthen, "from -1 to 1": invert, "from 0 to 3": add}
+    for word, change in {**words, "how their values are stored": store}.items():
         assert told(read_image(edit(Path(shutil.copytree(series, series.parent / word)), change)), word)
 
 

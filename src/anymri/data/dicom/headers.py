@@ -46,11 +46,11 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _ENDINGS = (".dcm", ".dicom", ".ima")
 #: Fields that are read from a file, or from the functional groups of a multi-frame file.
 _FIELDS = (
-    "AcquisitionContrast", "AcquisitionNumber", "BitsAllocated", "Columns", "ComplexImageComponent",
+    "AcquisitionContrast", "AcquisitionNumber", "BitsAllocated", "BitsStored", "Columns", "ComplexImageComponent",
     "ContrastBolusAgent", "DiffusionBValue", "EchoPlanarPulseSequence", "EchoPulseSequence", "EchoTime", "FlipAngle",
-    "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "InstanceNumber", "InversionTime", "Modality",
-    "NumberOfFrames", "PatientBirthDate", "PatientID", "PatientName", "PixelSpacing", "ProtocolName",
-    "RepetitionTime", "RescaleIntercept", "RescaleSlope", "Rows", "SOPClassUID", "SamplesPerPixel",
+    "HighBit", "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "InstanceNumber", "InversionTime",
+    "Modality", "NumberOfFrames", "PatientBirthDate", "PatientID", "PatientName", "PixelRepresentation", "PixelSpacing",
+    "ProtocolName", "RepetitionTime", "RescaleIntercept", "RescaleSlope", "Rows", "SOPClassUID", "SamplesPerPixel",
     "ScanningSequence", "SequenceName", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "SliceThickness",
     "SpacingBetweenSlices", "StudyDate", "StudyInstanceUID", "TemporalPositionIdentifier",
 )  # fmt: skip

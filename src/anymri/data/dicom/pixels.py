@@ -32,6 +32,8 @@ _FORM = (
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
 )  # fmt: skip
+#: Fields on which the value of a pixel depends beside its scale; one series has one of each.
+_STORED = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 #: Secondary capture, of one frame and of several.
 _CLASSES = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.3")
 #: Markers of a JPEG or JPEG-LS stream that give the size of the image.
@@ -152,10 +154,15 @@ def doubt_frames(frames: list[Frame]) -> tuple[str, ...]:
         if np.abs(lengths - 1).max() > MAX_SPACING_ERROR:
             text = f"{lengths[0]:.4g} and {lengths[1]:.4g}"
             doubts.append(f"its directions have lengths of {text} in place of 1; distances and volumes may be wrong")
-    slopes = [_scale(frame)[0] for frame in frames]
+    slopes, intercepts = zip(*(_scale(frame) for frame in frames), strict=True)
     if not 0 < max(slopes) <= MAX_SCALE_RATIO * min(slopes):
         extent = f"{min(slopes):g} to {max(slopes):g}"
         doubts.append(f"the scale factors of its slices range from {extent}; intensities may be wrong")
+    elif min(slopes) == max(slopes) and min(intercepts) != max(intercepts):
+        extent = f"{min(intercepts):g} to {max(intercepts):g}"
+        doubts.append(f"a number from {extent} is added to the values of its slices; intensities may be wrong")
+    if len({tuple(str(frame.facts.get(name)) for name in _STORED) for frame in frames}) > 1:
+        doubts.append("its slices differ in how their values are stored (bits and sign); intensities may be wrong")
     padded = {frame.file for frame in frames if frame.facts.get("Padding", 0) >= 16}
     if padded and len(padded) < len({frame.file for frame in frames}):  # of all: a habit of the program that wrote them
         doubts.append(f"{len(padded)} of its files hold zeros behind their pixels; the pixels may be shifted")
