@@ -140,7 +140,7 @@ def _misread(
             yield place, raw, "it should be a finite number"
         elif abs(made) > largest:
             yield place, raw, f"it should be at most {largest:g}"
-    elif isinstance(raw, Mapping):
+    elif isinstance(raw, Mapping) and made is not None:
         for key in raw:
             inner = getattr(made, str(key), None) if is_dataclass(made) else made.get(key)
             yield from _misread(raw[key], inner, largest, (*place, key))

@@ -238,6 +238,11 @@ def test_what_is_no_recipe_is_refused(tmp_path):
     (tmp_path / "other.yaml").write_text("name: other\n")
     with pytest.raises(UserError, match="not a phantom recipe"):
         read_recipe(tmp_path / "other.yaml")
+    for further in ("sed: 1", "base: {x: 1}"):
+        path = small_recipe(tmp_path, "0" * 64)
+        path.write_text(f"{path.read_text()}{further}\n")
+        with pytest.raises(UserError, match=further[: further.index(":")]):
+            read_recipe(path)
 
 
 def test_phantoms_of_other_settings_are_not_mixed(tmp_path, monkeypatch):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from anymri.bounds import Seed, WrongSetting, fill
 from anymri.data.split import Split, write_split
@@ -57,6 +57,8 @@ class PhantomRecipe:
 @dataclass(frozen=True, kw_only=True)
 class _RecipeFile:
     """Content of a recipe's file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     name: str
     seed: Seed
