@@ -104,15 +104,6 @@ def metric_set(name: str) -> Any:
     return name
 
 
-def label_scheme(name: str) -> Any:
-    """Check the name of a label scheme before anything is loaded."""
-    from anymri.inference.output.result import LABEL_SCHEMES
-
-    if name not in LABEL_SCHEMES:
-        raise UserError(f"--labels {name}: unknown; choose {' or '.join(LABEL_SCHEMES)}")
-    return name
-
-
 def key_values(pairs: list[str] | None, option: str, example: str) -> dict[str, str]:
     """Read repeated ``KEY=VALUE`` options."""
     values = {}

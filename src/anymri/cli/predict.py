@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymri.cli.options import Device, Json, Precision, Quiet, Threads, key_values, label_scheme, use_threads, writes
-from anymri.cli.options import precision as precision_name
+from anymri.cli.options import Device, Json, Precision, Quiet, Threads, key_values, use_threads, writes
 from anymri.cli.result import say_result
 from anymri.errors import UserError
+
+if TYPE_CHECKING:
+    from anymri.inference.one_study import PredictSettings, StudySource
 
 StudyFolder = Annotated[
     Path | None, typer.Argument(help="Folder of one study: known file names, BIDS or DICOM; or a zip of DICOM.")
@@ -44,7 +46,6 @@ CheckLabels = Annotated[
 Normalise = Annotated[str, typer.Option("--normalise", help="--raw: zscore, percentile or histogram.")]
 
 
-@writes("output")
 def predict(
     study: StudyFolder = None,
     t1: Annotated[Path | None, typer.Option("--t1", help="T1-weighted image.")] = None,
@@ -75,56 +76,48 @@ def predict(
 
     Example: anymri predict --t1 T1.nii.gz --flair FLAIR.nii.gz -o result
     """
-    images = {code: path for code, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path}
+    from anymri.inference.one_study import PredictSettings, StudySource
+
+    images = {code: str(path) for code, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path}
     if study is not None and images:
         raise UserError(f"{study}: given beside single files; give a study folder or single files, not both")
-    chosen = key_values(series, "--series", "t1=3")
-    if study is None and not images and not chosen:
-        raise UserError("no sequence was given; give at least one of --t1, --t1c, --t2, --flair, or a study folder")
-    if study is None and session is not None:
-        raise UserError(f"--session {session}: chooses in a study folder, and none was given; leave it out")
-    from anymri.data.dicom import is_dicom_study
-    from anymri.data.index import find_study
-    from anymri.data.raw.source import find_raw
-    from anymri.data.raw.study import RawOptions
+    files = images | key_values(series, "--series", "t1=3")
+    source = StudySource(folder=study, files=files, session=session)
+    settings = PredictSettings(
+        model=model,
+        device=device,
+        labels=_any(labels),
+        precision=_any(precision),
+        check_labels=_any(check_labels),
+        raw=raw,
+        skip=tuple(step.strip() for step in skip.split(",") if step.strip()),
+        brain_mask=brain_mask,
+        normalise=normalise,
+        save_probabilities=save_probabilities,
+    )
+    use_threads(threads)
+    _predict_one(source, output, settings, overwrite=overwrite, quiet=quiet, as_json=as_json)
+
+
+@writes("output")
+def _predict_one(
+    source: StudySource, output: Path, settings: PredictSettings, *, overwrite: bool, quiet: bool, as_json: bool
+) -> None:
+    """Predict one study and tell what came of it."""
+    from anymri.inference.one_study import predict_to_folder
     from anymri.inference.output.write import check_output
-    from anymri.inference.predict import load, predict_study, write_result
+    from anymri.inference.predict import load
 
     check_output(output, overwrite)
-    use_threads(threads)
-    raw = raw or (study is not None and is_dicom_study(study))
-    if not raw and (skip or brain_mask != "auto" or normalise != "zscore"):
-        raise UserError("--skip, --brain-mask and --normalise prepare raw studies; add --raw, or leave them out")
-    steps = tuple(step.strip() for step in skip.split(",") if step.strip())
-    options = RawOptions(skip=steps, brain_mask=brain_mask, normalise=normalise) if raw else None
-    opened = load(model, device)
-    files = {code: str(path) for code, path in images.items()} | chosen
-    given: dict[str, Any] = dict(files)
-    notes: tuple[str, ...] = ()
-    if raw:
-        tell = _silent if quiet or as_json else _tell
-        found = find_raw(study, files, opened.method.spec.modalities, tell, session=session)
-        given, notes = dict(found.images), found.notes
-    elif study is not None:
-        listed = find_study(study, session, opened.method.spec.modalities, chosen)
-        given, notes = {**listed.images, **chosen}, listed.notes
-    result = predict_study(
-        given,
-        model=opened,
-        labels=label_scheme(labels),
-        precision=precision_name(precision),
-        raw=options,
-        notes=notes,
-        check_labels=_check_labels(check_labels),
-        name=None if study is None else study.resolve().name,
-    )
-    folder = write_result(result, output, overwrite=overwrite, probabilities=save_probabilities)
-    say_result(result, folder, quiet=quiet, as_json=as_json)
+    source.check_settings(settings)
+    tell = _silent if quiet or as_json else _tell
+    opened = load(settings.model, settings.device)
+    result = predict_to_folder(source, output, settings, opened, overwrite=overwrite, say=tell)
+    say_result(result, output, quiet=quiet, as_json=as_json)
 
 
-def _check_labels(choice: str) -> Any:
-    if choice not in ("warn", "strict", "off"):
-        raise UserError(f"--check-labels {choice}: unknown; choose warn, strict or off")
+def _any(choice: str) -> Any:
+    """A choice that `PredictSettings` checks."""
     return choice
 
 
