@@ -1,4 +1,4 @@
-"""Verb predict: segment and complete one study, aligned brains or as the scanner made it."""
+"""Verb predict: segment and complete one study or many, aligned brains or as the scanner made them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymri.cli.options import Device, Json, Precision, Quiet, Threads, key_values, use_threads, writes
+from anymri.cli.batch import say_batch
+from anymri.cli.options import Device, Json, Precision, Quiet, Threads, Workers, key_values, use_threads, writes
 from anymri.cli.result import say_result
 from anymri.errors import UserError
 
@@ -44,6 +45,15 @@ CheckLabels = Annotated[
     typer.Option("--check-labels", help="warn, strict (refuse) or off: images that do not look like their sequence."),
 ]
 Normalise = Annotated[str, typer.Option("--normalise", help="--raw: zscore, percentile or histogram.")]
+#: Options for many studies.
+Batch = Annotated[
+    Path | None,
+    typer.Option("--batch", help="Many studies: a BIDS data set, a folder of studies, or a table (CSV) of paths."),
+]
+Shard = Annotated[
+    str | None, typer.Option("--shard", help="--batch: part I/N of the studies, the same parts on every machine.")
+]
+Ray = Annotated[bool, typer.Option("--ray", help="--batch: as Ray tasks, here or on the cluster of RAY_ADDRESS.")]
 
 
 def predict(
@@ -55,7 +65,11 @@ def predict(
     model: ModelName = "default",
     output: Annotated[Path, typer.Option("--output", "-o", help="Result folder.")] = Path("anymri-result"),
     labels: Labels = "anymri",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
+    batch: Batch = None,
+    workers: Workers = 1,
+    shard: Shard = None,
+    ray: Ray = False,
     raw: Raw = False,
     series: Series = None,
     skip: Skip = "",
@@ -70,9 +84,12 @@ def predict(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Segment a study, fill in its missing sequences and say how far to trust it.
+    """Segment a study, fill in its missing sequences and say how far to trust it; or many studies, with --batch.
 
     Takes any non-empty subset of sequences: skull-stripped and aligned, or with --raw (DICOM: always) as scanned.
+
+    With --batch finished studies are not done again, a bad one stops no other (exit code 1 tells that there was one),
+    and OUTPUT holds volumes.csv and index.html over all of them.
 
     Example: anymri predict --t1 T1.nii.gz --flair FLAIR.nii.gz -o result
     """
@@ -82,7 +99,10 @@ def predict(
     if study is not None and images:
         raise UserError(f"{study}: given beside single files; give a study folder or single files, not both")
     files = images | key_values(series, "--series", "t1=3")
-    source = StudySource(folder=study, files=files, session=session)
+    if batch is None:
+        source = StudySource(folder=study, files=files, session=session)
+    elif study is not None or files or session is not None:
+        raise UserError(f"--batch {batch}: given beside a single study or a choice in one; give one of the two")
     settings = PredictSettings(
         model=model,
         device=device,
@@ -95,6 +115,12 @@ def predict(
         normalise=normalise,
         save_probabilities=save_probabilities,
     )
+    if batch is not None:
+        how: dict[str, Any] = {"workers": workers, "threads": threads, "ray": ray, "overwrite": overwrite}
+        _predict_many(batch, output, settings, shard, quiet=quiet, as_json=as_json, **how)
+        return
+    if workers > 1 or shard is not None or ray:
+        raise UserError("--workers, --shard and --ray divide many studies; add --batch, or leave them out")
     use_threads(threads)
     _predict_one(source, output, settings, overwrite=overwrite, quiet=quiet, as_json=as_json)
 
@@ -114,6 +140,18 @@ def _predict_one(
     opened = load(settings.model, settings.device)
     result = predict_to_folder(source, output, settings, opened, overwrite=overwrite, say=tell)
     say_result(result, output, quiet=quiet, as_json=as_json)
+
+
+def _predict_many(
+    batch: Path, output: Path, settings: PredictSettings, shard: str | None, *, quiet: bool, as_json: bool, **how: Any
+) -> None:
+    """Predict many studies and tell what became of them."""
+    from anymri.inference.batch.run import parse_shard, predict_batch
+
+    part = (1, 1) if shard is None else parse_shard(shard)
+    tell = _silent if as_json else _tell
+    outcome = predict_batch(batch, output, settings, shard=part, progress=not (quiet or as_json), say=tell, **how)
+    say_batch(outcome, as_json=as_json)
 
 
 def _any(choice: str) -> Any:

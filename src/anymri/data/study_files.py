@@ -21,7 +21,7 @@ from anymri.files import why_no_file
 from anymri.modalities import MODALITIES
 from anymri.types import UserError
 
-__all__ = ["StudyFiles", "find_study"]
+__all__ = ["StudyFiles", "find_cases", "find_studies", "find_study", "may_hold_images"]
 
 #: Endings of images in formats that are not read.
 _OTHER_ENDINGS = (".mgz", ".mgh", ".img", ".mnc", ".nii.bz2", ".nii.zst")
@@ -112,6 +112,30 @@ def find_study(
         raise UserError(f"{folder}: holds {', '.join(others)}, but the model takes {', '.join(wanted)}; choose another")
     notes = tuple(f"{path.name}: not used; the model does not take {code}" for code, path in others.items())
     return StudyFiles(images, (*found.notes, *notes))
+
+
+def find_studies(folder: Path) -> list[Path]:
+    """Folders below a folder that are a study each, or hold the sessions or cases of one.
+
+    Parameters
+    ----------
+    folder : Path
+        Itself, where its own images are a study, it is the only one.
+    """
+    return [folder] if _holds_study(folder) else list(_studies(folder, _DEPTH))
+
+
+def may_hold_images(folder: Path) -> bool:
+    """Whether a file below a folder is named like an image of any format, read or not, or like an archive."""
+    endings = (*IMAGE_ENDINGS, *_OTHER_ENDINGS, ".dcm", ".ima", ".zip")
+    return any(path.name.lower().endswith(endings) for path in folder.rglob("*") if not path.name.startswith("."))
+
+
+def find_cases(folder: Path) -> list[str]:
+    """Names of the cases of a folder whose files are named as nnU-Net does (``case_0000.nii.gz``); often none."""
+    matches = (_CHANNEL.fullmatch(_stem(image.path)) for image in _images(folder) if image.reading.code is None)
+    cases = sorted({match["case"] for match in matches if match is not None and read_name(match["case"]).code is None})
+    return [] if any(image.reading.code for image in _images(folder)) else cases
 
 
 def _without_given(images: Mapping[str, Path], notes: Iterable[tuple[Path, str]], request: _Request) -> StudyFiles:
