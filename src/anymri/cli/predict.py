@@ -54,6 +54,16 @@ Shard = Annotated[
     str | None, typer.Option("--shard", help="--batch: part I/N of the studies, the same parts on every machine.")
 ]
 Ray = Annotated[bool, typer.Option("--ray", help="--batch: as Ray tasks, here or on the cluster of RAY_ADDRESS.")]
+#: Options of the files that are left.
+Outputs = Annotated[
+    str, typer.Option("--outputs", help="Formats, e.g. nifti,dicom-seg: nifti, dicom-seg, dicom-mr, bids, surface.")
+]
+Deidentify = Annotated[
+    bool, typer.Option("--deidentify", help="No names of files in the result, and nothing of the person in DICOM.")
+]
+SegSeries = Annotated[
+    str | None, typer.Option("--seg-series", help="dicom-seg: modality whose series it refers to, e.g. flair.")
+]
 
 
 def predict(
@@ -78,6 +88,9 @@ def predict(
     session: Session = None,
     check_labels: CheckLabels = "warn",
     save_probabilities: SaveProbabilities = False,
+    outputs: Outputs = "nifti",
+    seg_series: SegSeries = None,
+    deidentify: Deidentify = False,
     precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -114,6 +127,9 @@ def predict(
         brain_mask=brain_mask,
         normalise=normalise,
         save_probabilities=save_probabilities,
+        outputs=tuple(name.strip() for name in outputs.split(",") if name.strip()),
+        seg_series=seg_series,
+        deidentify=deidentify,
     )
     if batch is not None:
         how: dict[str, Any] = {"workers": workers, "threads": threads, "ray": ray, "overwrite": overwrite}
@@ -157,6 +173,11 @@ def _predict_many(
 def _any(choice: str) -> Any:
     """A choice that `PredictSettings` checks."""
     return choice
+
+
+def _came_as_dicom(given: dict[str, Any]) -> bool:
+    """Whether any image is, or may be, a DICOM series: one that was read as such, or a folder."""
+    return any(Path(image).is_dir() if isinstance(image, (str, Path)) else image.dicom for image in given.values())
 
 
 def _tell(text: str) -> None:

@@ -58,11 +58,14 @@ class Grid(NamedTuple):
         Whether the header says so, or it is a guess.
     notes : tuple of str
         What was mended or contradicts itself.
+    dicom : anymri.data.dicom.DicomSource or None, default=None
+        Slices it was read from, of a DICOM series.
     """
 
     affine: NDArray[np.float64]
     known: bool
     notes: tuple[str, ...] = ()
+    dicom: Any = None
 
 
 def unit_mm(header: Any) -> float:

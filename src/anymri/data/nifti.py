@@ -70,12 +70,15 @@ class Volume(NamedTuple):
         Path, or ``"nibabel image"``, for messages.
     notes : tuple of str, default=()
         What was doubtful or had to be mended while reading, a plain sentence each; shown to people as warnings.
+    dicom : anymri.data.dicom.DicomSource or None, default=None
+        Slices it was read from, of a DICOM series; for results that refer to them.
     """
 
     array: NDArray[Any]
     geometry: Geometry
     source: str
     notes: tuple[str, ...] = ()
+    dicom: Any = None
 
 
 def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = "image") -> Volume:
@@ -128,7 +131,7 @@ def _read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind) 
         values, replaced = image_values(source, raw, slope, intercept, recoded)
     array = np.ascontiguousarray(from_native(values, grid.affine))
     notes = (*grid.notes, *doubt_angles(grid.affine), *replaced)
-    return Volume(array, Geometry(grid.affine, values.shape, header, grid.known), source, notes)
+    return Volume(array, Geometry(grid.affine, values.shape, header, grid.known), source, notes, grid.dicom)
 
 
 def _read_file(path: Path, channel: int | None) -> tuple[nib.Nifti1Header, NDArray[Any], Grid]:

@@ -11,6 +11,8 @@ from anymri.data.dicom import is_dicom_study
 from anymri.data.index import find_study
 from anymri.data.raw.source import find_raw
 from anymri.data.raw.study import RawOptions
+from anymri.inference.output.deidentify import names_below, without_names
+from anymri.inference.output.formats import DEFAULT_OUTPUTS, check_outputs
 from anymri.inference.output.result import LABEL_SCHEMES, LabelScheme, Result
 from anymri.inference.output.write import write_result
 from anymri.inference.predict import LabelCheck, Model, predict_study
@@ -41,6 +43,9 @@ class PredictSettings:
     skip, brain_mask, normalise
         See `anymri.data.raw.study.RawOptions`; for raw studies only.
     save_probabilities : bool, default=False
+    outputs : tuple of str, default=("nifti",)
+    seg_series : str or None, default=None
+    deidentify : bool, default=False
         See `anymri.inference.output.write.write_result`.
 
     Raises
@@ -59,6 +64,9 @@ class PredictSettings:
     brain_mask: str = "auto"
     normalise: str = "zscore"
     save_probabilities: bool = False
+    outputs: tuple[str, ...] = DEFAULT_OUTPUTS
+    seg_series: str | None = None
+    deidentify: bool = False
 
     def __post_init__(self) -> None:
         choices = {
@@ -71,6 +79,7 @@ class PredictSettings:
                 option, text = f"--{name.replace('_', '-')}", " or ".join([", ".join(allowed[:-1]), allowed[-1]])
                 raise UserError(f"{option} {getattr(self, name)}: unknown; choose {text}")
         self.raw_options()
+        check_outputs(self.outputs)
 
     def raw_options(self) -> RawOptions:
         """How raw studies are prepared."""
@@ -209,6 +218,7 @@ def predict_to_folder(
         If the study cannot be read or the folder cannot be written; nothing is left behind.
     """
     found = find_images(source, settings, model, say)
+    check_outputs(settings.outputs, dicom=_came_as_dicom(found.images))
     named = source.name or (None if source.folder is None else source.folder.resolve().name)
     result = predict_study(
         found.images,
@@ -220,5 +230,20 @@ def predict_to_folder(
         check_labels=settings.check_labels,
         name=named,
     )
-    write_result(result, out, overwrite=overwrite, probabilities=settings.save_probabilities)
+    if settings.deidentify:
+        result = without_names(result, names_below(source.folder))
+    write_result(
+        result,
+        out,
+        overwrite=overwrite,
+        probabilities=settings.save_probabilities,
+        outputs=settings.outputs,
+        deidentify=settings.deidentify,
+        seg_series=settings.seg_series,
+    )
     return result
+
+
+def _came_as_dicom(images: Mapping[str, Any]) -> bool:
+    """Whether any image is, or may be, a DICOM series: one that was read as such, or a folder."""
+    return any(Path(image).is_dir() if isinstance(image, (str, Path)) else image.dicom for image in images.values())

@@ -21,7 +21,7 @@ from anymri.data.upright import settle_axes
 from anymri.inference.device import find_device
 from anymri.inference.labels import label_map, region_probability
 from anymri.inference.output.raw_result import make_raw_result
-from anymri.inference.output.result import LabelScheme, Result, View, label_scheme
+from anymri.inference.output.result import LabelScheme, Result, SourceSeries, View, label_scheme
 from anymri.inference.output.write import write_result
 from anymri.inference.restore import Restored, restore_prediction, restore_raw
 from anymri.inference.sliding_window import Precision, SubjectPrediction, WindowSettings, predict_subject
@@ -209,7 +209,18 @@ def predict_study(
         spec=spec,
         view=view,
         raw=extra,
+        sources=_sources(given, checked),
     )
+
+
+def _sources(given: Mapping[str, Volume], checked: _Prepared) -> dict[str, SourceSeries]:
+    """DICOM series of the sequences that came as such, on the grids that the result is brought to."""
+    placed = checked.volumes if checked.prepared is None else given
+    return {
+        code: SourceSeries(volume.dicom, placed[code].geometry)
+        for code, volume in given.items()
+        if volume.dicom is not None
+    }
 
 
 class _Prepared(NamedTuple):

@@ -11,8 +11,10 @@ from anymri.data.dicom.classify import classify_header
 from anymri.data.dicom.convert import read_series
 from anymri.data.dicom.headers import is_dicom_study, open_study
 from anymri.data.dicom.series import Scan, Series, choose_series, describe_unused, scan_series, scan_study
+from anymri.data.dicom.source import DicomSource
 
 __all__ = [
+    "DicomSource",
     "Scan",
     "Series",
     "choose_series",

@@ -153,6 +153,8 @@ def image_part(facts: Mapping[str, Any]) -> str:
     """Kind of an image that its type says is no magnitude image of a sequence; empty if it is one."""
     value = facts.get("ImageType") or []
     parts = [str(part).strip().upper() for part in ([value] if isinstance(value, str) else value)]
+    if str(facts.get("SyntheticData") or "").strip().upper() == "YES":  # such as `predict` writes
+        return "synthetic image"
     component = str(facts.get("ComplexImageComponent") or "").upper()
     contrast = str(facts.get("AcquisitionContrast") or "").upper()
     kind = _COMPONENTS.get(component) or _GE_COMPONENTS.get(facts.get("GEComponent") or 0, "")

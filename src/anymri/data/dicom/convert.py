@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from anymri.data.dicom.pixels import doubt_frames, read_pixels, read_planes, stack_affine
+from anymri.data.dicom.source import DicomSource
 from anymri.data.nifti import Volume, read_image
 from anymri.types import UserError
 
@@ -42,4 +43,5 @@ def read_series(series: Series) -> Volume:
     except UserError as error:
         raise UserError(f"{name}: {str(error).partition(': ')[2] or error}") from None
     notes = (*volume.notes, *doubt_frames(series.frames))
-    return volume._replace(geometry=replace(volume.geometry, header=None), source=name, notes=notes)
+    geometry = replace(volume.geometry, header=None)
+    return volume._replace(geometry=geometry, source=name, notes=notes, dicom=DicomSource(tuple(series.frames)))

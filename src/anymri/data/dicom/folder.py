@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anymri.data.dicom.headers import Frame, describe_damaged, may_be_file, read_files
 from anymri.data.dicom.pixels import doubt_frames, read_planes, stack_affine
 from anymri.data.dicom.slices import sparse
+from anymri.data.dicom.source import DicomSource
 from anymri.data.header import Grid, check_size
 from anymri.data.text_header import NO_DIRECTIONS
 from anymri.types import UserError
@@ -104,7 +105,8 @@ def _read_frames(
     affine = stack_affine(str(folder), frames)
     values = read_planes(str(folder), frames)
     doubts = (*doubt_frames(frames), *sparse(frames[0], float(np.median(steps))))
-    return values, Grid(affine, known, (*lost, *(() if known else (NO_DIRECTIONS,)), *doubts))
+    notes = (*lost, *(() if known else (NO_DIRECTIONS,)), *doubts)
+    return values, Grid(affine, known, notes, DicomSource(tuple(frames)) if known else None)
 
 
 def read_png_masks(folder: Path, max_voxels: int) -> tuple[NDArray[np.uint8], Grid] | None:

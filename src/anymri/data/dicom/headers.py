@@ -52,7 +52,8 @@ _FIELDS = (
     "Modality", "NumberOfFrames", "PatientBirthDate", "PatientID", "PatientName", "PixelRepresentation", "PixelSpacing",
     "ProtocolName", "RepetitionTime", "RescaleIntercept", "RescaleSlope", "Rows", "SOPClassUID", "SamplesPerPixel",
     "ScanningSequence", "SequenceName", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "SliceThickness",
-    "SpacingBetweenSlices", "StudyDate", "StudyInstanceUID", "TemporalPositionIdentifier",
+    "SpacingBetweenSlices", "StudyDate", "StudyInstanceUID", "SyntheticData",
+    "TemporalPositionIdentifier",
 )  # fmt: skip
 #: What functional groups call by another name.
 _OTHER_NAMES = {

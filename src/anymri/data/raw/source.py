@@ -108,6 +108,9 @@ def _read_dicom(
         images = _read_chosen(study, scan.series, numbers, [code for code in allowed if code not in taken])
         silent = [series for series in scan.series if series.reason == "header silent"]
         _identify_silent(silent, allowed, images, taken)
+        if study.is_file():  # the files of an archive are gone when a result refers to them
+            for volume in images.values():
+                _ = volume.dicom.headers
     for series in scan.series:
         left_out = f"{series.named} not used" if series.named else "not used"
         say(f"series {series.number}: {series.modality or left_out} ({series.reason})")

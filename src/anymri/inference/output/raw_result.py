@@ -15,7 +15,7 @@ from anymri.data.nifti import write_image
 from anymri.data.raw.study import RawStudy
 from anymri.inference.pictures import PLANES, png_bytes, slice_picture
 
-__all__ = ["RawResult", "check_picture", "make_raw_result", "transform_text", "write_raw"]
+__all__ = ["RawResult", "check_picture", "make_raw_result", "transform_text", "write_native", "write_raw"]
 
 Array = np.ndarray[Any, Any]
 #: Side of the fields of the checkerboard, in mm.
@@ -85,8 +85,8 @@ def make_raw_result(study: RawStudy, labels: dict[str, Array]) -> RawResult:
     )
 
 
-def write_raw(raw: RawResult, folder: Path, table: Array) -> None:
-    """Write the folders ``native`` and ``raw`` of a result.
+def write_native(raw: RawResult, folder: Path, table: Array) -> None:
+    """Write the folder ``native`` of a result: the segmentation on the other sequences' own grids.
 
     Parameters
     ----------
@@ -96,11 +96,21 @@ def write_raw(raw: RawResult, folder: Path, table: Array) -> None:
     table : int array, shape (256,) or more
         Value in the specification to value in the file.
     """
-    (folder / "raw").mkdir()
-    if raw.labels:
-        (folder / "native").mkdir()
     for code, label in raw.labels.items():
+        (folder / "native").mkdir(exist_ok=True)
         write_image(folder / "native" / f"{code}_segmentation.nii.gz", table[label], raw.native[code], table.dtype)
+
+
+def write_raw(raw: RawResult, folder: Path) -> None:
+    """Write the folder ``raw`` of a result: how the study was prepared.
+
+    Parameters
+    ----------
+    raw : RawResult
+    folder : Path
+        Of the result.
+    """
+    (folder / "raw").mkdir()
     write_image(folder / "raw" / "brain_mask.nii.gz", raw.brain_mask, raw.reference_grid, np.uint8)
     for stem, matrix in raw.matrices.items():
         (folder / "raw" / f"{stem}.tfm").write_text(transform_text(matrix), encoding="utf-8", newline="\n")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from anymri.data.dicom import DicomSource
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import to_nibabel
 from anymri.inference.output.raw_result import RawResult
@@ -17,6 +18,7 @@ __all__ = [
     "NOTICE",
     "LabelScheme",
     "Result",
+    "SourceSeries",
     "View",
     "label_scheme",
     "scheme_table",
@@ -57,6 +59,20 @@ class View:
     geometry: Geometry
 
 
+class SourceSeries(NamedTuple):
+    """DICOM series that a sequence of the study was read from.
+
+    Attributes
+    ----------
+    slices : DicomSource
+    geometry : Geometry
+        Its grid: the third native axis goes through the slices.
+    """
+
+    slices: DicomSource
+    geometry: Geometry
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """Result of one prediction.
@@ -86,6 +102,8 @@ class Result:
         The arrays.
     raw : RawResult or None
         For raw studies: other native grids, transforms, how it was prepared.
+    sources : dict of str to SourceSeries
+        Of the sequences that came as DICOM.
     """
 
     name: str
@@ -100,6 +118,16 @@ class Result:
     spec: DataSpec
     view: View = field(repr=False)
     raw: RawResult | None = field(default=None, repr=False)
+    sources: dict[str, SourceSeries] = field(default_factory=dict, repr=False)
+
+    @property
+    def reference(self) -> str | None:
+        """Sequence of a raw study on whose grid the result is; None where all sequences are on one grid."""
+        return None if self.raw is None else self.raw.reference
+
+    def label_on(self, code: str) -> Array | None:
+        """Label map (D, H, W), values of the specification, on the grid of a sequence that was given."""
+        return self.view.label if self.raw is None or code == self.raw.reference else self.raw.labels.get(code)
 
     @property
     def segmentation(self) -> Any:

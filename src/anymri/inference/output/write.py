@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from anymri.data.nifti import write_image
 from anymri.files import replace_folder
+from anymri.inference.output.deidentify import without_names
+from anymri.inference.output.formats import DEFAULT_OUTPUTS, check_outputs, write_outputs
+from anymri.inference.output.options import OutputOptions
 from anymri.inference.output.raw_result import write_raw
 from anymri.inference.output.report import study_page
-from anymri.inference.output.result import (
-    NOTICE,
-    LabelScheme,
-    Result,
-    View,
-    label_scheme,
-    scheme_table,
-)
+from anymri.inference.output.result import NOTICE, LabelScheme, Result, label_scheme
+from anymri.inference.output.text import json_text, write_text
 from anymri.inference.words import scope
 from anymri.locks import one_writer
 from anymri.types import UserError
-
-#: Of probabilities in files: what is beyond means nothing and does not compress.
-DECIMALS = 4
 
 __all__ = ["check_output", "result_facts", "write_result"]
 
@@ -66,6 +55,9 @@ def write_result(
     *,
     overwrite: bool = False,
     probabilities: bool = False,
+    outputs: Sequence[str] = DEFAULT_OUTPUTS,
+    deidentify: bool = False,
+    seg_series: str | None = None,
 ) -> Path:
     """Write a result folder.
 
@@ -79,59 +71,44 @@ def write_result(
     overwrite : bool, default=False
         Whether to replace an earlier result.
     probabilities : bool, default=False
-        Whether to write the probability of every region and the uncertainty as images, too.
+        Whether to write the probability of every region and the uncertainty as NIfTI images, too.
+    outputs : sequence of str, default=("nifti",)
+        Formats, of `anymri.inference.output.formats.OUTPUTS`.
+    deidentify : bool, default=False
+        Whether to leave out names of files and folders, and of DICOM objects what they say of the person.
+    seg_series : str or None, default=None
+        Modality whose DICOM series ``dicom-seg`` refers to; None = the one on whose grid the result is.
 
     Returns
     -------
     Path
-        `out`, with ``segmentation.nii.gz``, ``completed/<modality>_synthetic.nii.gz`` and ``.json``,
-        ``result.json`` and ``report.html``; with `probabilities` also ``probability_<region>.nii.gz`` and
-        ``uncertainty.nii.gz``.
+        `out`, with ``result.json``, ``report.html`` and the files of every format.
 
     Raises
     ------
     UserError
-        If the place is taken or the disk refuses; nothing is left behind then.
+        If the place is taken or the disk refuses, or a format cannot be written of this study; nothing is left
+        behind then.
     """
     out = check_output(out, overwrite)
+    names = check_outputs(outputs, dicom=bool(result.sources))
+    options = OutputOptions(probabilities=probabilities, deidentify=deidentify, seg_series=seg_series)
+    if deidentify:
+        result = without_names(result)
     if labels is not None:
         result = replace(result, label_values=label_scheme(labels, result.spec))
     with one_writer(out), replace_folder(out) as draft:
-        _write_files(result, draft)
-        if probabilities:
-            _write_probabilities(result.view, draft)
+        write_outputs(result, draft, names, options)
+        _write_pages(result, draft)
     return out
 
 
-def _write_files(result: Result, folder: Path) -> None:
-    view = result.view
-    if view.label is not None:
-        values = scheme_table(result.spec, result.label_values)[view.label]
-        write_image(folder / "segmentation.nii.gz", values, view.geometry, values.dtype)
-    if view.completed:
-        (folder / "completed").mkdir()
-    for code, array in view.completed.items():
-        write_image(folder / "completed" / f"{code}_synthetic.nii.gz", array, view.geometry, np.float32)
-        facts = {
-            "synthetic": True,
-            "modality": code,
-            "units": "z-score inside the brain, 0 outside",
-            "made_from": list(result.available),
-            "model": result.provenance["model"],
-            "notice": NOTICE,
-        }
-        _write_text(folder / "completed" / f"{code}_synthetic.json", _json(facts))
+def _write_pages(result: Result, folder: Path) -> None:
+    """What every result has, whatever its formats."""
     if result.raw is not None:
-        write_raw(result.raw, folder, scheme_table(result.spec, result.label_values))
-    _write_text(folder / "result.json", _json(result_facts(result)))
-    _write_text(folder / "report.html", study_page(result))
-
-
-def _write_probabilities(view: View, folder: Path) -> None:
-    for region, array in view.probability.items():
-        write_image(folder / f"probability_{region}.nii.gz", np.round(array, DECIMALS), view.geometry, np.float32)
-    if view.entropy is not None:
-        write_image(folder / "uncertainty.nii.gz", np.round(view.entropy, DECIMALS), view.geometry, np.float32)
+        write_raw(result.raw, folder)
+    write_text(folder / "result.json", json_text(result_facts(result)))
+    write_text(folder / "report.html", study_page(result))
 
 
 def result_facts(result: Result) -> dict[str, Any]:
@@ -152,21 +129,3 @@ def result_facts(result: Result) -> dict[str, Any]:
         "scope": scope(result.spec),
         "notice": NOTICE,
     }
-
-
-def _json(values: dict[str, Any]) -> str:
-    return json.dumps(_without_nan(values), indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _without_nan(value: Any) -> Any:
-    """NaN as null: JSON has no NaN."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_text(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as handle:
-        handle.write(text)
