@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from anymri.errors import UserError
+from anymri.inference.output.bids import write_bids
+from anymri.inference.output.dicom_mr import write_dicom_mr
+from anymri.inference.output.dicom_seg import write_dicom_seg
+from anymri.inference.output.nifti_files import write_nifti
 from anymri.inference.output.options import OutputOptions
 from anymri.inference.output.result import Result
+from anymri.inference.output.surface import write_surfaces
 
 __all__ = ["DEFAULT_OUTPUTS", "OUTPUTS", "Output", "check_outputs", "write_outputs"]
 
@@ -24,8 +28,8 @@ class Output:
 
     Parameters
     ----------
-    writer : str
-        ``module:function`` in `anymri.inference.output`, imported when it is used.
+    write : callable
+        Writes the files into the folder of a result.
     what : str
         What it writes, for help and messages.
     needs : tuple of str, default=()
@@ -36,33 +40,23 @@ class Output:
         Whether the study must have come as DICOM.
     """
 
-    writer: str
+    write: Writer
     what: str
     needs: tuple[str, ...] = ()
     extra: str = ""
     from_dicom: bool = False
 
-    def write(self, result: Result, folder: Path, options: OutputOptions) -> None:
-        """Write the files of this format into the folder of a result."""
-        module, _, function = self.writer.partition(":")
-        writer: Writer = getattr(import_module(f"anymri.inference.output.{module}"), function)
-        writer(result, folder, options)
-
 
 _DICOM = ("highdicom", "dicognito")
 #: Every format by the name that ``--outputs`` takes.
 OUTPUTS: dict[str, Output] = {
-    "nifti": Output("nifti_files:write_nifti", "segmentation and completed sequences as NIfTI"),
+    "nifti": Output(write_nifti, "segmentation and completed sequences as NIfTI"),
     "dicom-seg": Output(
-        "dicom_seg:write_dicom_seg", "segmentation as a DICOM object over its series", _DICOM, "dicom", from_dicom=True
+        write_dicom_seg, "segmentation as a DICOM object over its series", _DICOM, "dicom", from_dicom=True
     ),
-    "dicom-mr": Output(
-        "dicom_mr:write_dicom_mr", "completed sequences as DICOM series", _DICOM, "dicom", from_dicom=True
-    ),
-    "bids": Output("bids:write_bids", "a BIDS data set of derivatives"),
-    "surface": Output(
-        "surface:write_surfaces", "surface of every region as STL and OBJ", ("trimesh", "skimage"), "surface"
-    ),
+    "dicom-mr": Output(write_dicom_mr, "completed sequences as DICOM series", _DICOM, "dicom", from_dicom=True),
+    "bids": Output(write_bids, "a BIDS data set of derivatives"),
+    "surface": Output(write_surfaces, "surface of every region as STL and OBJ", ("trimesh", "skimage"), "surface"),
 }
 DEFAULT_OUTPUTS = ("nifti",)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -235,7 +236,8 @@ def test_the_same_result_gives_the_same_bytes(written: tuple[Result, Path], tmp_
 
 def test_nothing_of_the_person_is_left(source: Path, tmp_path: Path) -> None:
     folder = write_result(result_of(source, "Jane Doe 1950"), tmp_path / "r", outputs=tuple(OUTPUTS), deidentify=True)
-    content = b"".join(file.read_bytes() for file in folder.rglob("*") if file.suffix in (".dcm", ".json", ".html"))
+    content = b"".join(file.read_bytes() for file in folder.rglob("*") if file.suffix in (".dcm", ".json"))
+    content += re.sub(rb"base64,[A-Za-z0-9+/=]+", b"", (folder / "report.html").read_bytes())
     for word in (b"Doe", b"Jane", b"1950", b"mother", b"Clinic", b"20240531"):
         assert word not in content, word
     originals = {one.SOPInstanceUID for one in map(pydicom.dcmread, source.iterdir())}
