@@ -175,11 +175,6 @@ def _any(choice: str) -> Any:
     return choice
 
 
-def _came_as_dicom(given: dict[str, Any]) -> bool:
-    """Whether any image is, or may be, a DICOM series: one that was read as such, or a folder."""
-    return any(Path(image).is_dir() if isinstance(image, (str, Path)) else image.dicom for image in given.values())
-
-
 def _tell(text: str) -> None:
     typer.echo(text, err=True)
 
