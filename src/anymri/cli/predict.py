@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,7 +107,8 @@ def predict(
 
     Example: anymri predict --t1 T1.nii.gz --flair FLAIR.nii.gz -o result
     """
-    from anymri.inference.one_study import PredictSettings, StudySource
+    options = locals().copy()
+    from anymri.inference.one_study import StudySource
 
     images = {code: str(path) for code, path in {"t1": t1, "t1c": t1c, "t2": t2, "flair": flair}.items() if path}
     if study is not None and images:
@@ -116,21 +118,7 @@ def predict(
         source = StudySource(folder=study, files=files, session=session)
     elif study is not None or files or session is not None:
         raise UserError(f"--batch {batch}: given beside a single study or a choice in one; give one of the two")
-    settings = PredictSettings(
-        model=model,
-        device=device,
-        labels=_any(labels),
-        precision=_any(precision),
-        check_labels=_any(check_labels),
-        raw=raw,
-        skip=tuple(step.strip() for step in skip.split(",") if step.strip()),
-        brain_mask=brain_mask,
-        normalise=normalise,
-        save_probabilities=save_probabilities,
-        outputs=tuple(name.strip() for name in outputs.split(",") if name.strip()),
-        seg_series=seg_series,
-        deidentify=deidentify,
-    )
+    settings = _settings(options)
     if batch is not None:
         how: dict[str, Any] = {"workers": workers, "threads": threads, "ray": ray, "overwrite": overwrite}
         _predict_many(batch, output, settings, shard, quiet=quiet, as_json=as_json, **how)
@@ -170,9 +158,14 @@ def _predict_many(
     say_batch(outcome, as_json=as_json)
 
 
-def _any(choice: str) -> Any:
-    """A choice that `PredictSettings` checks."""
-    return choice
+def _settings(options: dict[str, Any]) -> PredictSettings:
+    """Settings of a prediction among the options of the command, which have the same names."""
+    from anymri.inference.one_study import PredictSettings
+
+    chosen = {field.name: options[field.name] for field in fields(PredictSettings) if field.name in options}
+    for name in ("skip", "outputs"):
+        chosen[name] = tuple(part.strip() for part in options[name].split(",") if part.strip())
+    return PredictSettings(**chosen)
 
 
 def _tell(text: str) -> None:
