@@ -659,6 +659,23 @@ def test_real_headers_of_vendors(shared_data: Path, name: str, code: str | None,
     assert (series.named, series.reason) == (code, reason)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "siemens_trio_flair3d",
+            r"\(series 1: FLAIR, incomplete: 4 slices\); give a folder with a series of T1-weighted, FLAIR, or name one "
+            r"that is to be used all the same \(--series flair=1\)",
+        ),
+        ("bad_sliceorientation", r"\(series 1 and 2: T2-weighted, incomplete: 2 slices\); give a folder with [^(]*"),
+        ("bad_sliceincrement", r"\(series 1: is no MRI\); give a folder with a series of T1-weighted, FLAIR"),
+    ],
+)
+def test_a_refusal_says_of_each_series_what_it_is(shared_data: Path, name: str, told: str) -> None:
+    with pytest.raises(UserError, match=rf"vendors/{name}: holds no usable t1, flair {told}$"):
+        find_raw(shared_data / "dicom" / "vendors" / name, {}, ["t1", "flair"])
+
+
 def test_two_scans_in_one_real_series_are_parted(shared_data: Path) -> None:
     found = scan_series(shared_data / "dicom" / "vendors" / "bad_sliceorientation")
     assert [(series.named, series.reason) for series in found] == [("t2", "incomplete: 2 slices")] * 2

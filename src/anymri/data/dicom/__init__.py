@@ -10,7 +10,15 @@ into descriptions. Series are called by their number in the order of the files.
 from anymri.data.dicom.classify import classify_header
 from anymri.data.dicom.convert import read_series
 from anymri.data.dicom.headers import is_dicom_study, open_study
-from anymri.data.dicom.series import Scan, Series, choose_series, describe_unused, scan_series, scan_study
+from anymri.data.dicom.series import (
+    Scan,
+    Series,
+    choose_series,
+    describe_unusable,
+    describe_unused,
+    scan_series,
+    scan_study,
+)
 from anymri.data.dicom.source import DicomSource
 
 __all__ = [
@@ -19,6 +27,7 @@ __all__ = [
     "Series",
     "choose_series",
     "classify_header",
+    "describe_unusable",
     "describe_unused",
     "is_dicom_study",
     "open_study",

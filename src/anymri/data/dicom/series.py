@@ -17,12 +17,14 @@ from anymri.data.dicom.study import check_person, choose_study, is_mri
 from anymri.modalities import MODALITIES
 from anymri.types import UserError
 
-__all__ = ["Scan", "Series", "choose_series", "describe_unused", "scan_series", "scan_study"]
+__all__ = ["Scan", "Series", "choose_series", "describe_unusable", "describe_unused", "scan_series", "scan_study"]
 
 #: Thickness in mm that is taken to cover a brain: the least of its three diameters is about that.
 WHOLE_MM = 120.0
 #: Usual echo time in ms, to choose between echoes that fit equally: the shortest for T1, the textbook's for the others.
 USUAL_ECHO_MS = {"t1": 0.0, "t1c": 0.0, "pd": 20.0, "t2": 90.0, "flair": 120.0}
+#: Most reasons that a refusal lists.
+LISTED = 5
 #: Why a series goes before another, in the order of `_rank`.
 _WHY = (
     "it covers more of the head",
@@ -348,6 +350,35 @@ def describe_unused(scan: Scan, wanted: Collection[str], chosen: Collection[str]
     return tuple(notes)
 
 
+def describe_unusable(scan: Scan, wanted: Collection[str]) -> str:
+    """What the series of a study are of which none can be used, why not, and what can be done, for a refusal.
+
+    Parameters
+    ----------
+    scan : Scan
+    wanted : collection of str
+        Codes that the model takes; their series come first.
+    """
+    numbers: dict[str, list[int]] = {}
+    for series in sorted(scan.series, key=lambda series: series.named not in wanted):
+        name = f"{MODALITIES[series.named].long_name}, " if series.named else ""
+        numbers.setdefault(name + series.reason, []).append(series.number)
+    parts = [f"series {_listed(of)}: {text}" for text, of in numbers.items()]
+    parts = [*parts[:LISTED], *([f"{len(parts) - LISTED} more reasons"] if len(parts) > LISTED else [])]
+    parts += [scan.lost] if scan.lost else []
+    named = next((series for series in scan.series if series.named in wanted), None)
+    remedy = f"give a folder with a series of {', '.join(MODALITIES[code].long_name for code in wanted)}"
+    if named is not None:
+        remedy += f", or name one that is to be used all the same (--series {named.named}={named.number})"
+    return f"({'; '.join(parts)}); {remedy}"
+
+
+def _listed(numbers: Collection[int]) -> str:
+    """Numbers in a row: 1, 2 and 5."""
+    *first, last = sorted(numbers)
+    return f"{', '.join(map(str, first))} and {last}" if first else str(last)
+
+
 def _notes_on(code: str, found: list[Series], chosen: bool) -> Iterator[str]:
     """Sentences on the series of one sequence; those that people chose need no reason."""
     name = MODALITIES[code].long_name
@@ -355,8 +386,7 @@ def _notes_on(code: str, found: list[Series], chosen: bool) -> Iterator[str]:
     usable = sorted((series for series in mine if series.usable), key=_rank)
     used = next((series for series in found if series.modality == code), None)
     if used is not None and used in usable and len(usable) > 1:
-        numbers = sorted(series.number for series in usable)
-        listed = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+        listed = _listed([series.number for series in usable])
         yield f"{name}: series {listed} can be used; {used.number} was taken ({_why(used, usable[-2])})"
     if used is not None and used.named is None and not chosen:
         yield f"{name}: series {used.number} was taken by the look of its image; its header does not tell"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from anymri.data.dicom import (
     Series,
     choose_series,
+    describe_unusable,
     describe_unused,
     is_dicom_study,
     open_study,
@@ -116,8 +117,7 @@ def _read_dicom(
         say(f"series {series.number}: {series.modality or left_out} ({series.reason})")
     notes = describe_unused(scan, allowed, {*taken, *numbers})
     if not images and not taken:
-        problem = f"holds no usable {', '.join(allowed)} ({'; '.join(notes)})"
-        raise UserError(f"{study}: {problem}; choose a series with --series t1=NUMBER")
+        raise UserError(f"{study}: holds no usable {', '.join(allowed)} {describe_unusable(scan, allowed)}")
     return Found(images, [one.describe() for one in scan.series], notes)
 
 
