@@ -5,7 +5,7 @@
 Every run is a new process (files are in the system's cache): cold counts from the start of Python to the written
 result, warm is the same study once more. Stages exclude those they call: import (Python and libraries), open (weights),
 read, preprocess, checks, network, restore (labels, probabilities), page (pictures, HTML), write (compression, files),
-and what is left. Medians over the runs in seconds of the clock and of the processor, share of the whole, highest memory.
+and what is left. Medians over the runs: seconds of the clock and of the processor, share of the whole, highest memory.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ def predict_twice(study: Path, threads: int, started: float, out: Path) -> None:
     clock = Clock()
     places = [(stage, *place.split(":")) for stage, named in STAGES.items() for place in named]
     modules = {module: import_module(module) for _, module, _ in places}
+    import torch
+
     from anymri.data.index import find_study
     from anymri.inference.output import write
-
-    import torch
 
     torch.set_num_threads(threads)
     clock.seconds["import"] = [time.time() - started, time.process_time()]

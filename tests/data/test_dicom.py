@@ -664,8 +664,7 @@ def test_real_headers_of_vendors(shared_data: Path, name: str, code: str | None,
     [
         (
             "siemens_trio_flair3d",
-            r"\(series 1: FLAIR, incomplete: 4 slices\); give a folder with a series of T1-weighted, FLAIR, or name one "
-            r"that is to be used all the same \(--series flair=1\)",
+            r"\(series 1: FLAIR, incomplete: 4 slices\); give a folder [^(]*\(--series flair=1\)",
         ),
         ("bad_sliceorientation", r"\(series 1 and 2: T2-weighted, incomplete: 2 slices\); give a folder with [^(]*"),
         ("bad_sliceincrement", r"\(series 1: is no MRI\); give a folder with a series of T1-weighted, FLAIR"),

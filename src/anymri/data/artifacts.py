@@ -8,6 +8,7 @@ cluster at the highest allowed value looks like a lesion.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,7 +157,7 @@ def _wrong_slices(values: NDArray[Any]) -> list[tuple[int, int, int, float]]:
     tissue = float(values[values != 0].mean()) / 2  # parts air of a head that is not stripped from tissue
     for axis in range(3):
         planes = np.moveaxis(values, axis, 0)
-        level = np.asarray(planes.mean(axis=(1, 2)), np.float64)
+        level: list[float] = np.asarray(planes.mean(axis=(1, 2)), np.float64).tolist()  # a list: thousands of looks
         least = MIN_SLICE_AREA * np.count_nonzero(planes > tissue, axis=(1, 2)).max()
         place = 1
         while place < len(planes) - 1:
@@ -170,17 +171,15 @@ def _wrong_slices(values: NDArray[Any]) -> list[tuple[int, int, int, float]]:
     return found
 
 
-def _differ(
-    planes: NDArray[Any], level: NDArray[np.float64], place: int, count: int, tissue: float, least: float
-) -> float:
+def _differ(planes: NDArray[Any], level: list[float], place: int, count: int, tissue: float, least: float) -> float:
     """Brightness of slices in relation to both sides, if all are brighter, or all darker, than these, which agree.
 
     Compared voxel by voxel, where a side shows tissue: slices at the edge of a head differ as a whole. `least`: voxels
     that must be shared.
     """
-    sides, between = level[[place - 1, place + count]], level[place : place + count]
-    margin = np.sqrt(SLICE_FACTOR)  # the whole slice, background and all, changes less than its tissue
-    if not (between.min() >= margin * sides.max() or margin * between.max() <= sides.min()):
+    sides, between = (level[place - 1], level[place + count]), level[place : place + count]
+    margin = math.sqrt(SLICE_FACTOR)  # the whole slice, background and all, changes less than its tissue
+    if not (min(between) >= margin * max(sides) or margin * max(between) <= min(sides)):
         return 0.0
     one, other = planes[place - 1], planes[place + count]
     shared = (np.minimum(one, other) > 0) & (np.maximum(one, other) > tissue)
