@@ -178,16 +178,22 @@ def _without_pixels(header: Any) -> Any:
 
 
 def _mend_study(plain: Any) -> None:
-    """Empty what the source says in a form that the standard does not know, since highdicom refuses it."""
+    """Empty or drop what the source says in a form that the standard does not allow, so that it is not handed on."""
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
+    for element in list(plain):
+        values = [element.value] if isinstance(element.value, str) or element.VM < 2 else element.value
+        try:
+            for value in values if element.VR in ("AS", "CS", "DA", "TM", "LO", "SH", "UI") else ():
+                validate_value(element.VR, str(value or ""), RAISE)
+        except ValueError:
+            if element.keyword in _STUDY:
+                element.value = ""
+            else:
+                del plain[element.tag]
     if str(plain.PatientSex) not in ("", "M", "F", "O"):
         plain.PatientSex = ""
-    for keyword, form in (
-        ("PatientBirthDate", r"\d{8}"),
-        ("StudyDate", r"\d{8}"),
-        ("StudyTime", r"\d{2,6}(\.\d{1,6})?"),
-    ):
-        if not re.fullmatch(form, str(plain[keyword].value or "")):
-            plain[keyword].value = ""
 
 
 def slice_step_mm(source: SourceSeries) -> float:
