@@ -23,7 +23,7 @@ from anymri.inference.output.options import OutputOptions
 from anymri.inference.output.result import NOTICE, Result, scheme_table
 from anymri.inference.output.text import json_text, write_text
 from anymri.inference.pictures import colour_hex, label_colours
-from anymri.inference.words import title
+from anymri.inference.words import scope, title
 from anymri.modalities import MODALITIES
 
 __all__ = ["ROOT", "join_bids", "write_bids"]
@@ -53,7 +53,7 @@ def write_bids(result: Result, folder: Path, options: OutputOptions) -> None:
     who = _subject(result)
     sources = _sources(result)
     write_text(root / "dataset_description.json", json_text(_description(result, linked=bool(sources))))
-    write_text(root / "README", f"Results of anymri. {NOTICE}\n")
+    write_text(root / "README", _readme(result))
     if result.view.label is not None:
         write_text(root / "dseg.tsv", _label_table(result))
         _write_labels(result, root, who, sources)
@@ -109,17 +109,26 @@ def _subject(result: Result) -> dict[str, str]:
     return {"sub": re.sub(r"[^A-Za-z0-9]", "", result.name) or "study"}
 
 
-def _sources(result: Result) -> list[str]:
-    """BIDS URIs of the raw images, where they have BIDS names."""
-    found = []
+def _sources(result: Result) -> dict[str, str]:
+    """BIDS URIs of the raw images by modality, where they have BIDS names."""
+    found = {}
     for code in result.available:
         name = result.provenance["inputs"][code]["name"]
         entities = entities_of(name)
         if "sub" not in entities:
             continue
         session = f"ses-{entities['ses']}/" if "ses" in entities else ""
-        found.append(f"bids:raw:sub-{entities['sub']}/{session}{_kind(_suffix(code))}/{name}")
+        found[code] = f"bids:raw:sub-{entities['sub']}/{session}{_kind(_suffix(code))}/{name}"
     return found
+
+
+def _origin(result: Result, code: str | None, sources: Mapping[str, str]) -> dict[str, Any]:
+    """What an image was made from, and of a raw study the image on whose own grid it is."""
+    facts: dict[str, Any] = {"Sources": list(sources.values())} if sources else {}
+    if code is not None:
+        name = result.provenance["inputs"][code]["name"]
+        facts["SpatialReference"] = sources.get(code) or f"{MODALITIES[code].long_name} image as acquired ({name})"
+    return facts
 
 
 def _suffix(code: str) -> str:
@@ -150,6 +159,15 @@ def _description(result: Result, linked: bool) -> dict[str, Any]:
     return {**facts, "DatasetLinks": {"raw": "../../"}} if linked else facts
 
 
+def _readme(result: Result) -> str:
+    return (
+        f"Derivatives by anymri, model {result.provenance['model']}.\n\n"
+        "*_dseg.nii.gz are label maps, whose values dseg.tsv explains; *_probseg.nii.gz are probabilities (0 to 1) of\n"
+        "regions, which may overlap; *_desc-synthetic_* are images that a network computed and nobody acquired.\n\n"
+        f"{NOTICE} {scope(result.spec)}\n"
+    )
+
+
 def _label_table(result: Result) -> str:
     colours = label_colours(result.spec)
     rows = [
@@ -173,21 +191,22 @@ def _path(root: Path, who: Mapping[str, str], entities: Mapping[str, str], suffi
     return folder / f"{name}_{suffix}"
 
 
-def _write_labels(result: Result, root: Path, who: Mapping[str, str], sources: list[str]) -> None:
+def _write_labels(result: Result, root: Path, who: Mapping[str, str], sources: Mapping[str, str]) -> None:
     """Label map on every grid, and the probability of every region on the grid of the result."""
     table = scheme_table(result.spec, result.label_values)
     grids: dict[str | None, Any] = {result.reference: result.view.geometry}
     if result.raw is not None:
         grids.update(result.raw.native)
-    facts = {"Description": f"Automatic segmentation. {NOTICE}", "Manual": False}
-    facts |= {"Sources": sources} if sources else {}
-    guesses = {title(region): reason for region, reason in result.unknown.items()}
+    facts: dict[str, Any] = {"Description": f"Automatic segmentation. {NOTICE}", "Manual": False}
+    if result.unknown:
+        facts["Guesses"] = {title(region): reason for region, reason in result.unknown.items()}
     for code, geometry in grids.items():
         label = result.view.label if code is None else result.label_on(code)
         assert label is not None
         path = _path(root, who, _where(result, code), "dseg")
         write_image(f"{path}.nii.gz", table[label], geometry, table.dtype)
-        write_text(Path(f"{path}.json"), json_text({**facts, **({"Guesses": guesses} if guesses else {})}))
+        write_text(Path(f"{path}.json"), json_text({**facts, **_origin(result, code, sources)}))
+    facts |= _origin(result, result.reference, sources)
     for region, values in result.view.probability.items():
         name = _camel(region)
         path = _path(root, who, {**_where(result, result.reference), "label": name}, "probseg")
@@ -195,7 +214,7 @@ def _write_labels(result: Result, root: Path, who: Mapping[str, str], sources: l
         write_text(Path(f"{path}.json"), json_text({**facts, "Description": f"Probability of {name}. {NOTICE}"}))
 
 
-def _write_synthetic(result: Result, root: Path, who: Mapping[str, str], sources: list[str]) -> None:
+def _write_synthetic(result: Result, root: Path, who: Mapping[str, str], sources: Mapping[str, str]) -> None:
     for code, array in result.view.completed.items():
         entities = {**({"space": "orig"} if result.reference else {}), "desc": "synthetic"}
         if code == "t1c":
@@ -209,7 +228,7 @@ def _write_synthetic(result: Result, root: Path, who: Mapping[str, str], sources
             "SkullStripped": True,
             **{_camel(key): value for key, value in synthetic_facts(result, code).items()},
         }
-        write_text(Path(f"{path}.json"), json_text({**facts, **({"Sources": sources} if sources else {})}))
+        write_text(Path(f"{path}.json"), json_text({**facts, **_origin(result, result.reference, sources)}))
 
 
 def _camel(words: str) -> str:
