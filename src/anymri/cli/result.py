@@ -69,4 +69,11 @@ def _closing_lines(result: Result) -> list[str]:
     from anymri.inference.output.result import NOTICE
     from anymri.inference.words import scope
 
-    return [*([scope(result.spec)] if result.volumes_ml else []), NOTICE]
+    facts = result.provenance
+    origin = [f"model {facts['model']}: licence {facts['licence']}", f"cite {facts['cite']}; {_bibtex(facts['method'])}"]
+    return [*([scope(result.spec)] if result.volumes_ml else []), *origin, NOTICE]
+
+
+def _bibtex(method: str) -> str:
+    """The command that prints citations in full."""
+    return f"as BibTeX: anymri cite {method}"

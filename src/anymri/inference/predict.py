@@ -353,6 +353,15 @@ def _file_name(image: Image) -> str:
     return Path(image.source).name if isinstance(image, Volume) else "image in memory"
 
 
+def _citation(model: Model) -> str:
+    """Paper of the method in one line; ``anymri cite`` prints it as BibTeX."""
+    info = getattr(model.method, "info", None)
+    if info is None:
+        return "not known"
+    known = [f"doi:{info.doi}" if info.doi else "", f"arXiv:{info.arxiv}" if info.arxiv else ""]
+    return ", ".join([f"{info.title}: {info.reference}", *(name for name in known if name)])
+
+
 def _provenance(
     model: Model, images: Mapping[str, Image], volumes: Mapping[str, Volume], study: Study
 ) -> dict[str, Any]:
@@ -369,6 +378,8 @@ def _provenance(
         "model": model.name,
         "method": model.method.name,
         "weights_sha256": model.sha256,
+        "licence": "not known" if model.card is None else model.card.licence,
+        "cite": _citation(model),
         "grid_mm": [round(size, 4) for size in study.spacing_mm],
         "window": None if window is None else list(window),
         "inputs": inputs,
