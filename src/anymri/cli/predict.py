@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,6 +63,9 @@ Outputs = Annotated[
 Deidentify = Annotated[
     bool, typer.Option("--deidentify", help="No names of files in the result, and nothing of the person in DICOM.")
 ]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Say which model and which files, and how many seconds they took.")
+]
 SegSeries = Annotated[
     str | None, typer.Option("--seg-series", help="dicom-seg: modality whose series it refers to, e.g. flair.")
 ]
@@ -92,6 +96,7 @@ def predict(
     outputs: Outputs = "nifti",
     seg_series: SegSeries = None,
     deidentify: Deidentify = False,
+    verbose: Verbose = False,
     precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -126,23 +131,38 @@ def predict(
     if workers > 1 or shard is not None or ray:
         raise UserError("--workers, --shard and --ray divide many studies; add --batch, or leave them out")
     use_threads(threads)
-    _predict_one(source, output, settings, overwrite=overwrite, quiet=quiet, as_json=as_json)
+    _predict_one(source, output, settings, overwrite=overwrite, quiet=quiet, as_json=as_json, verbose=verbose)
 
 
 @writes("output")
 def _predict_one(
-    source: StudySource, output: Path, settings: PredictSettings, *, overwrite: bool, quiet: bool, as_json: bool
+    source: StudySource,
+    output: Path,
+    settings: PredictSettings,
+    *,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+    verbose: bool,
 ) -> None:
     """Predict one study and tell what came of it."""
     from anymri.inference.one_study import predict_to_folder
     from anymri.inference.output.write import check_output
     from anymri.inference.predict import load
 
+    started = monotonic()
     check_output(output, overwrite)
     source.check_settings(settings)
     tell = _silent if quiet or as_json else _tell
     opened = load(settings.model, settings.device)
+    if verbose:
+        digest = opened.sha256[:12] or "in memory"
+        _tell(f"{monotonic() - started:.1f} s: opened model {opened.name}, {opened.method.name}, weights {digest}")
     result = predict_to_folder(source, output, settings, opened, overwrite=overwrite, say=tell)
+    if verbose:
+        for file in sorted(path for path in output.rglob("*") if path.is_file()):
+            _tell(f"  {file.relative_to(output)}, {file.stat().st_size} bytes")
+        _tell(f"{monotonic() - started:.1f} s: predicted and written")
     say_result(result, output, quiet=quiet, as_json=as_json)
 
 

@@ -70,10 +70,6 @@ def _closing_lines(result: Result) -> list[str]:
     from anymri.inference.words import scope
 
     facts = result.provenance
-    origin = [f"model {facts['model']}: licence {facts['licence']}", f"cite {facts['cite']}; {_bibtex(facts['method'])}"]
-    return [*([scope(result.spec)] if result.volumes_ml else []), *origin, NOTICE]
-
-
-def _bibtex(method: str) -> str:
-    """The command that prints citations in full."""
-    return f"as BibTeX: anymri cite {method}"
+    licence = f"Model {facts['model']}: licence {facts['licence']}."
+    cite = f"Please cite {facts['cite']} (anymri cite {facts['method']})."
+    return [*([scope(result.spec)] if result.volumes_ml else []), licence, cite, NOTICE]

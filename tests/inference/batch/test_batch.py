@@ -339,3 +339,11 @@ def test_shards_follow_from_the_ids_alone(original, tmp_path):
     assert [study.name for study in take_shard(studies[:2], 1, 3)] == [
         name for name in parts[0] if name in ("p1", "p2")
     ]
+
+
+def test_the_derivatives_of_all_studies_are_one_bids_data_set(studies, model, tmp_path):
+    settings = PredictSettings(model=str(model), outputs=("bids",))
+    predict_batch(studies, tmp_path / "out", settings, workers=0, progress=False)
+    root = tmp_path / "out" / "derivatives" / "anymri"
+    assert sorted(path.name for path in root.iterdir() if path.is_dir()) == ["sub-p1", "sub-p2", "sub-p3"]
+    assert (root / "dataset_description.json").is_file()

@@ -19,6 +19,7 @@ from anymri.inference.batch.studies import BatchStudy, list_studies, take_shard
 from anymri.inference.batch.workers import Outcomes, run_here, run_in_processes, run_with_ray
 from anymri.inference.device import find_device
 from anymri.inference.one_study import PredictSettings
+from anymri.inference.output.bids import join_bids
 from anymri.inference.predict import Model, load
 from anymri.locks import one_writer, sweep
 from anymri.progress import progress_bar
@@ -154,8 +155,18 @@ def predict_batch(
                 child.join(1)
             sweep(folder.path / "studies")
         outcome.table, outcome.page = write_overview([folder.path], Path(out))
+        if "bids" in settings.outputs:
+            _join_bids(folder, say)
     outcome.failed = dict(sorted(outcome.failed.items()))
     return outcome
+
+
+def _join_bids(folder: BatchFolder, say: Callable[[str], None]) -> None:
+    """Join the BIDS derivatives of all studies that are there into one data set; a clash of names is told."""
+    try:
+        join_bids(sorted((folder.path / "studies").iterdir()), folder.path)
+    except UserError as error:
+        say(str(error))
 
 
 def _check_place(out: Path, named: Path) -> None:
