@@ -17,7 +17,7 @@ from anymri.data.formats import write_dicom
 from anymri.data.geometry import Geometry
 from anymri.errors import UserError
 from anymri.inference.output.bids import ROOT, join_bids
-from anymri.inference.output.deidentify import without_names
+from anymri.inference.output.deidentify import SEED, without_names
 from anymri.inference.output.dicom_mr import store_values
 from anymri.inference.output.formats import OUTPUTS, check_outputs
 from anymri.inference.output.result import Result, SourceSeries, View
@@ -247,6 +247,25 @@ def test_nothing_of_the_person_is_left(source: Path, tmp_path: Path) -> None:
         assert dataset.PatientIdentityRemoved == "YES"
         assert not any(uid.encode() in file.read_bytes() for uid in originals)
     assert "Doe" not in str([path.name for path in folder.rglob("*")])
+
+
+def test_a_de_identified_object_fits_the_copy_that_dicognito_makes(source: Path, tmp_path: Path) -> None:
+    from dicognito.anonymizer import Anonymizer
+
+    copy = [pydicom.dcmread(file) for file in source.iterdir()]
+    for dataset in copy:
+        Anonymizer(seed=SEED).anonymize(dataset)
+    instances = {str(dataset.SOPInstanceUID) for dataset in copy}
+    folder = write_result(result_of(source), tmp_path / "r", outputs=("dicom-seg",), deidentify=True)
+    dataset = pydicom.dcmread(folder / "segmentation.dcm")
+    assert dataset.StudyInstanceUID == copy[0].StudyInstanceUID
+    (series,) = dataset.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == copy[0].SeriesInstanceUID
+    assert {item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence} == instances
+    items = [
+        frame.DerivationImageSequence[0].SourceImageSequence[0] for frame in dataset.PerFrameFunctionalGroupsSequence
+    ]
+    assert {item.ReferencedSOPInstanceUID for item in items} == instances
 
 
 def test_names_that_only_a_folder_knows_are_taken_out(source: Path) -> None:

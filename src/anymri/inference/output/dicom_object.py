@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 #: Fields that have to be there, perhaps empty, in objects of the same study.
 _STUDY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
           "StudyTime", "ReferringPhysicianName")  # fmt: skip
+#: Beginning of the instance identifiers of stand-ins; below 2.25 no real one has two parts.
+_STAND_IN = "2.25.0."
 #: What is written where a source says no date, or it must not be told: these fields must not be empty.
 NO_DATE, NO_TIME = "19000101", "000000"
 
@@ -154,7 +157,7 @@ def stand_ins(source: SourceSeries, deidentify: bool) -> list[Any]:
         _mend_study(plain)
         series = str(first.SeriesInstanceUID)
         plain.StudyInstanceUID = str(first.get("StudyInstanceUID") or derived_uid("study", series))
-        plain.SeriesInstanceUID, plain.SOPInstanceUID = series, f"2.25.{number + 1}"
+        plain.SeriesInstanceUID, plain.SOPInstanceUID = series, f"{_STAND_IN}{number + 1}"
         plain.SOPClassUID, plain.Modality = MR_IMAGE, "MR"
         plain.FrameOfReferenceUID = str(first.get("FrameOfReferenceUID") or derived_uid("frame of reference", series))
         plain.Rows, plain.Columns = int(frame.facts["Rows"]), int(frame.facts["Columns"])
@@ -219,10 +222,10 @@ def put_references(dataset: Any, slices: list[ReferencedSlice]) -> None:
             continue
         for item in element.value:
             put_references(item, slices)
-            number = re.fullmatch(r"2\.25\.(\d{1,9})", str(item.get("ReferencedSOPInstanceUID") or ""))
-            if number is None:
+            uid = str(item.get("ReferencedSOPInstanceUID") or "")
+            if not uid.startswith(_STAND_IN):
                 continue
-            real = slices[int(number[1]) - 1]
+            real = slices[int(uid.removeprefix(_STAND_IN)) - 1]
             item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = real.sop_class, real.instance
             if real.frame is not None and element.keyword == "SourceImageSequence":
                 item.ReferencedFrameNumber = real.frame
@@ -244,11 +247,16 @@ def algorithm(result: Result) -> dict[str, Any]:
 
 def save_object(dataset: Any, path: Path, deidentify: bool) -> None:
     """Write a DICOM object, without the clock's time, and if asked for de-identified."""
+    from pydicom import dcmread
+
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         if keyword in dataset:
             del dataset[keyword]
     for item in dataset.get("ContributingEquipmentSequence", []):
         item.pop("ContributionDateTime", None)
     if deidentify:
+        plain = BytesIO()  # read anew, since items that frames share would get a new identifier for each frame
+        dataset.save_as(plain, enforce_file_format=True)
+        dataset = dcmread(BytesIO(plain.getvalue()))
         deidentify_object(dataset)
     dataset.save_as(path, enforce_file_format=True)
