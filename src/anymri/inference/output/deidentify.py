@@ -15,7 +15,7 @@ from anymri.modalities import MODALITIES
 
 __all__ = ["SEED", "deidentify_object", "names_below", "without_names"]
 
-#: Seed of dicognito: ``python -m dicognito --seed anymri STUDY`` gives the source series the identifiers that the result has.
+#: Seed of dicognito: ``python -m dicognito --seed anymri STUDY`` gives the source the identifiers that the result has.
 SEED = "anymri"
 #: What stands in the place of a name.
 HIDDEN = "[name]"
