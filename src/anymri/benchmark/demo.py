@@ -73,7 +73,7 @@ def run_demo(
     console.print("3/4 segmenting and completing from all subsets of the sequences")
     page = _report(out, cache, opened.method, seed)
     console.print("4/4 one study with FLAIR only, as a clinic might hand it over")
-    write_result(predict_study({"flair": study["flair"]}, opened), out / "flair_only")
+    write_result(predict_study({"flair": study["flair"]}, opened, completion="always"), out / "flair_only")
     return page
 
 

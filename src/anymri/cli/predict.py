@@ -46,6 +46,9 @@ CheckLabels = Annotated[
     str,
     typer.Option("--check-labels", help="warn, strict (refuse) or off: images that do not look like their sequence."),
 ]
+CompletionChoice = Annotated[
+    str, typer.Option("--completion", help="auto (not where measured to be no better than a copy), always or never.")
+]
 Normalise = Annotated[str, typer.Option("--normalise", help="--raw: zscore, percentile or histogram.")]
 #: Options for many studies.
 Batch = Annotated[
@@ -92,6 +95,7 @@ def predict(
     normalise: Normalise = "zscore",
     session: Session = None,
     check_labels: CheckLabels = "warn",
+    completion: CompletionChoice = "auto",
     save_probabilities: SaveProbabilities = False,
     outputs: Outputs = "nifti",
     seg_series: SegSeries = None,

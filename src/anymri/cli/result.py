@@ -45,9 +45,18 @@ def _sequence_lines(result: Result) -> list[str]:
     lines = [f"{result.name}:"]
     for code in result.spec.modalities:
         given = result.provenance["inputs"].get(code)
-        absent = "not given" + (", filled in (synthetic)" if code in result.view.completed else "")
+        absent = f"not given{_completion(result, code)}"
         lines.append(f"  {MODALITIES[code].short_name:<8}{given['name'] if given else absent}")
     return lines
+
+
+def _completion(result: Result, code: str) -> str:
+    """What became of a sequence that was not given."""
+    judged = result.trust.get("completion", {}).get(code, {})
+    doubt = {True: "", False: ": no better than a copy", None: ""}[judged.get("beats_copying")]
+    if code in result.view.completed:
+        return f", filled in (synthetic{doubt})"
+    return f", not filled in{doubt}" if judged else ""
 
 
 def _volume_lines(result: Result) -> list[str]:

@@ -324,7 +324,14 @@ def check_study(volumes: dict[str, Volume], label: Volume | None = None) -> None
     refuse_same(volumes)
 
 
-def write_image(path: str | Path, array: NDArray[Any], geometry: Geometry, dtype: DTypeLike | None = None) -> Path:
+def write_image(
+    path: str | Path,
+    array: NDArray[Any],
+    geometry: Geometry,
+    dtype: DTypeLike | None = None,
+    *,
+    description: str = "",
+) -> Path:
     """Write a volume on its native grid, byte for byte the same each time.
 
     Parameters
@@ -336,6 +343,8 @@ def write_image(path: str | Path, array: NDArray[Any], geometry: Geometry, dtype
         Native grid; the forms, codes and units of its header are kept.
     dtype : dtype-like or None, default=None
         Type on disk; see `to_nibabel`.
+    description : str, default=""
+        For the header; see `to_nibabel`.
 
     Returns
     -------
@@ -352,7 +361,7 @@ def write_image(path: str | Path, array: NDArray[Any], geometry: Geometry, dtype
     path = Path(path)
     if not path.name.endswith((".nii.gz", ".nii")):
         raise UserError(f"{path}: is not a NIfTI file name; end it in .nii.gz")
-    content = to_nibabel(array, geometry, dtype).to_bytes()
+    content = to_nibabel(array, geometry, dtype, description=description).to_bytes()
     if path.name.endswith(".gz"):
         content = igzip.compress(content, 1, mtime=0)
     with replace_file(path) as handle:
@@ -360,7 +369,9 @@ def write_image(path: str | Path, array: NDArray[Any], geometry: Geometry, dtype
     return path
 
 
-def to_nibabel(array: NDArray[Any], geometry: Geometry, dtype: DTypeLike | None = None) -> nib.Nifti1Image:
+def to_nibabel(
+    array: NDArray[Any], geometry: Geometry, dtype: DTypeLike | None = None, *, description: str = ""
+) -> nib.Nifti1Image:
     """Make a nibabel image on the native grid of a volume.
 
     Parameters
@@ -370,6 +381,8 @@ def to_nibabel(array: NDArray[Any], geometry: Geometry, dtype: DTypeLike | None 
         Native grid; only the forms, codes and units of its header are taken over.
     dtype : dtype-like or None, default=None
         Type of the values (they are not scaled); None keeps the array's (bool becomes uint8, float float32).
+    description : str, default=""
+        For the header's ``descrip``, at most 79 letters of ASCII.
 
     Returns
     -------
@@ -382,7 +395,9 @@ def to_nibabel(array: NDArray[Any], geometry: Geometry, dtype: DTypeLike | None 
     """
     if dtype is None:
         dtype = np.uint8 if array.dtype.kind == "b" else np.float32 if array.dtype.kind == "f" else array.dtype
-    return _image(np.asarray(to_native(array, geometry), dtype=dtype), geometry)
+    image = _image(np.asarray(to_native(array, geometry), dtype=dtype), geometry)
+    image.header["descrip"] = description
+    return image
 
 
 def _image(native: NDArray[Any], geometry: Geometry) -> nib.Nifti1Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from anymri.data.dicom import is_dicom_study
 from anymri.data.index import find_study
@@ -17,6 +17,7 @@ from anymri.inference.output.result import LABEL_SCHEMES, LabelScheme, Result
 from anymri.inference.output.write import write_result
 from anymri.inference.predict import LabelCheck, Model, predict_study
 from anymri.inference.sliding_window import Precision
+from anymri.inference.trust.completion import Completion
 from anymri.types import UserError
 
 __all__ = ["PredictSettings", "StudyImages", "StudySource", "find_images", "predict_to_folder"]
@@ -36,7 +37,7 @@ class PredictSettings:
     model : str, default="default"
     device : str, default="auto"
         See `anymri.inference.predict.load`.
-    labels, precision, check_labels
+    labels, precision, check_labels, completion
         See `anymri.inference.predict.predict_study`.
     raw : bool, default=False
         The images are as the scanner made them; DICOM always is.
@@ -59,6 +60,7 @@ class PredictSettings:
     labels: LabelScheme = "anymri"
     precision: Precision = "auto"
     check_labels: LabelCheck = "warn"
+    completion: Completion = "auto"
     raw: bool = False
     skip: tuple[str, ...] = ()
     brain_mask: str = "auto"
@@ -73,6 +75,7 @@ class PredictSettings:
             "labels": tuple(LABEL_SCHEMES),
             "precision": ("auto", "32", "bf16"),
             "check_labels": ("warn", "strict", "off"),
+            "completion": get_args(Completion),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -228,6 +231,7 @@ def predict_to_folder(
         raw=found.raw,
         notes=found.notes,
         check_labels=settings.check_labels,
+        completion=settings.completion,
         name=named,
     )
     if settings.deidentify:

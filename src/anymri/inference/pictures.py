@@ -277,7 +277,13 @@ def montage_png(pictures: Sequence[Image.Image], captions: Sequence[str] | None 
 
 
 def heat_picture(
-    image: Array, value: Array, *, from_value: float = 0.0, limits: tuple[float, float] | None = None, **options: Any
+    image: Array,
+    value: Array,
+    *,
+    from_value: float = 0.0,
+    limits: tuple[float, float] | None = None,
+    stamp: str | None = None,
+    **options: Any,
 ) -> Image.Image:
     """`slice_picture` of an image with a map in [0, 1] over it, in the colours of `HEAT`.
 
@@ -289,6 +295,8 @@ def heat_picture(
         Below it the map is not drawn, so that the image shows.
     limits : tuple of float or None
         Grey range of the image; None = `value_range`.
+    stamp : str or None
+        Written into the picture.
     options
         Of `slice_picture`: ``plane``, ``index``, ``box`` (needed here), ``spacing_mm``, ``height``.
     """
@@ -301,7 +309,10 @@ def heat_picture(
     anchors = np.array(HEAT, np.float32)
     colour = anchors[lower] * (1 - share) + anchors[lower + 1] * share
     blended = np.where((level >= from_value)[..., None], 0.3 * grey + 0.7 * colour, grey)
-    return Image.fromarray(blended.astype(np.uint8))
+    picture = Image.fromarray(blended.astype(np.uint8))
+    if stamp:
+        _stamp(picture, stamp)
+    return picture
 
 
 def axial_sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:
@@ -354,7 +365,7 @@ def _rim(inside: Array) -> Array:
 
 
 def _stamp(picture: Image.Image, text: str) -> None:
-    size = max(11, picture.height // 16)
+    size = max(11, min(picture.height // 13, picture.width * 3 // (2 * len(text))))
     _write(picture, (4, picture.height - size - 7), text, size=size, colour=(255, 191, 0))
 
 

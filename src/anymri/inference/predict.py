@@ -25,6 +25,7 @@ from anymri.inference.output.result import LabelScheme, Result, SourceSeries, Vi
 from anymri.inference.output.write import write_result
 from anymri.inference.restore import Restored, restore_prediction, restore_raw
 from anymri.inference.sliding_window import Precision, SubjectPrediction, WindowSettings, predict_subject
+from anymri.inference.trust.completion import Completion, judge_completion, kept_channels, kept_outputs
 from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions, unknown_warnings
 from anymri.inference.trust.quality import check_quality
 from anymri.inference.trust.same_head import check_same_head
@@ -73,6 +74,7 @@ class Model:
         raw: RawOptions | None = None,
         notes: Sequence[str] = (),
         check_labels: LabelCheck = "warn",
+        completion: Completion = "auto",
         name: str | None = None,
     ) -> Result:
         """Segment and complete one study; see `predict_study`."""
@@ -86,6 +88,7 @@ class Model:
             raw=raw,
             notes=notes,
             check_labels=check_labels,
+            completion=completion,
             name=name,
         )
 
@@ -136,6 +139,7 @@ def predict_study(
     raw: RawOptions | None = None,
     notes: Sequence[str] = (),
     check_labels: LabelCheck = "warn",
+    completion: Completion = "auto",
     name: str | None = None,
 ) -> Result:
     """Segment a study with whatever sequences there are, and fill in the missing ones.
@@ -161,6 +165,9 @@ def predict_study(
         What finding the files left doubtful, e.g. `anymri.data.index.StudyFiles.notes`; becomes part of the warnings.
     check_labels : {"warn", "strict", "off"}, default="warn"
         What to do where an image does not look like the sequence it was given as; ``strict`` refuses it.
+    completion : {"auto", "always", "never"}, default="auto"
+        Which of the sequences that the method fills in to keep; ``auto`` leaves out what was measured, with the
+        sequences given, to be no better than a copy of one of them.
     name : str or None, default=None
         What the study is called in the result, e.g. its folder; None = its file names. Never the patient's name.
 
@@ -180,12 +187,16 @@ def predict_study(
     subset = _check_request(images, opened)
     if samples == 1:
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
+    completed = judge_completion(opened.card, spec, subset, completion) if "image" in opened.method.outputs else {}
+    outputs = kept_outputs(outputs, completed, opened.method)
     given = {code: _read(images[code]) for code in subset}
     checked = _prepare(given, opened, raw, check_labels)
     study = checked.study
     windows = WindowSettings(precision=precision).trained_as(opened.method.facts)
     prediction = predict_subject(opened.method, study, [subset], windows, outputs=outputs)[subset]
+    prediction = replace(prediction, synthesised=kept_channels(completed, prediction.synthesised, spec))
     trust = _trust(prediction, study, opened, subset)
+    trust |= {"completion": completed} if completed else {}
     if checked.sequences.record:
         trust["sequence_check"] = checked.sequences.record
     if samples:

@@ -9,10 +9,22 @@ from typing import Any
 
 from anymri.errors import UserError
 
-__all__ = ["ModelCard", "RegionScore", "card_text", "read_card_file"]
+__all__ = [
+    "COMPLETION_METRICS",
+    "ERROR_EDGES",
+    "CompletionScore",
+    "ModelCard",
+    "RegionScore",
+    "card_text",
+    "read_card_file",
+]
 
 #: A case has a region if its reference holds at least this much of it, in ml (the field's 500 voxels of 1 mm).
 REGION_ML = 0.5
+#: What a completed sequence must beat a copy in: PSNR and SSIM in the brain, PSNR in the tumour.
+COMPLETION_METRICS = ("psnr", "ssim", "psnr_tumor")
+#: Limits between the classes of completed values (z-scores) whose error was measured apart.
+ERROR_EDGES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +54,46 @@ class RegionScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompletionScore:
+    """Worth of one completed sequence from one subset, beside a copy of a given one, on cases not in training.
+
+    Parameters
+    ----------
+    n : int
+        Number of cases.
+    copied : str
+        The given sequence most like the wanted one in other cases, which is what was copied.
+    psnr, ssim, psnr_tumor : list of float
+        Mean of the model and the copy; of PSNR also of a voxel-wise linear regression.
+    gain_psnr, gain_ssim, gain_psnr_tumor : list of float, length 3
+        Model minus copy, paired by case: lower end of the 95 % interval (t), mean, upper end.
+    mae, mae_tumor, p90 : float
+        Mean of ``|completed - real|`` in the brain and in the tumour, and what nine of ten voxels of a brain stay
+        below; in z-scores (1 = standard deviation of the brain).
+    error_by_value : list of float, length ``len(ERROR_EDGES) + 1``
+        Mean of ``|completed - real|`` by the completed value, in the classes between `ERROR_EDGES`.
+    """
+
+    n: int
+    copied: str
+    psnr: list[float]
+    gain_psnr: list[float]
+    ssim: list[float]
+    gain_ssim: list[float]
+    psnr_tumor: list[float]
+    gain_psnr_tumor: list[float]
+    mae: float
+    mae_tumor: float
+    p90: float
+    error_by_value: list[float]
+
+    @property
+    def beats_copying(self) -> bool:
+        """Whether the whole interval of the gain lies above 0, in each of `COMPLETION_METRICS`."""
+        return all(getattr(self, f"gain_{metric}")[0] > 0 for metric in COMPLETION_METRICS)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """Model card of a bundled model; the front matter of its Markdown card.
 
@@ -65,7 +117,8 @@ class ModelCard:
         What it must not be used for or is not known to do.
     numbers : dict
         Measured results of cases that were not in training: ``by_subset`` maps a subset name to region to the fields
-        of `RegionScore`, ``measured_on`` says which cases.
+        of `RegionScore`, ``measured_on`` says which cases. ``completion.by_target`` maps a sequence to subset name to
+        the fields of `CompletionScore`, ``completion.measured_on`` says on which cases.
     path : Path
         Weights file.
     text : str, default=""
@@ -91,6 +144,20 @@ class ModelCard:
     def __post_init__(self) -> None:
         for subset in self.numbers.get("by_subset", {}):
             self.measured(subset)
+        for target, subsets in self.numbers.get("completion", {}).get("by_target", {}).items():
+            for subset in subsets:
+                self.completion(target, subset)
+
+    def completion(self, target: str, subset: str) -> CompletionScore | None:
+        """Worth of a sequence completed from a subset, e.g. of ``"t2"`` from ``"t1c+flair"``; None if not measured.
+
+        Raises
+        ------
+        TypeError
+            If the card's numbers are not those of `CompletionScore`.
+        """
+        entry = self.numbers.get("completion", {}).get("by_target", {}).get(target, {}).get(subset)
+        return None if entry is None else CompletionScore(**entry)
 
     def measured(self, subset: str) -> dict[str, RegionScore]:
         """Scores by region for a subset of sequences, e.g. ``"t1c+flair"``; empty if it was not measured.

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from dataclasses import replace
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from anymri.data.geometry import Geometry
+from anymri.inference.output.completed_part import completed_part
+from anymri.inference.output.first_line import first_line
 from anymri.inference.output.report import lesion_places, study_page
 from anymri.inference.output.result import Result, View
 from anymri.inference.output.scroll import make_scroll
 from anymri.inference.output.write import write_result
+from anymri.inference.trust.completion import judge_completion
 from anymri.types import GLIOMA
+from anymri.zoo.card import ModelCard
 
 SHAPE = (40, 44, 36)
 
@@ -145,8 +155,6 @@ def test_left_and_right_are_claimed_only_where_they_are_known():
 
 
 def test_probabilities_are_written_on_request(tmp_path):
-    import nibabel as nib
-
     label = lesions((2, (10, 10, 10), (6, 6, 6)))
     plain = write_result(make_result(label), tmp_path / "plain")
     assert not list(plain.glob("probability*"))
@@ -160,3 +168,99 @@ def test_probabilities_are_written_on_request(tmp_path):
     assert facts["volumes_ml"] == {"whole_tumor": 1.0, "tumor_core": 0.5, "enhancing_tumor": None}
     assert facts["unknown"]["enhancing_tumor"].startswith("needs T1c")
     assert facts["study"] == "case 7"
+
+
+def score(gain, **changes):
+    """Fields of a `CompletionScore` whose three gains over a copy are the same."""
+    facts = {"n": 13, "copied": "t1", "mae": 0.4, "mae_tumor": 0.9, "p90": 1.1, "error_by_value": [0.8] * 4 + [0.2] * 4}
+    metrics = ("psnr", "ssim", "psnr_tumor")
+    return facts | {metric: [20.0, 19.0] for metric in metrics} | {f"gain_{m}": list(gain) for m in metrics} | changes
+
+
+def completing(result, choice, gain):
+    """A result whose model completes T2, with what was measured of it."""
+    entry = {"measured_on": "thirteen cases", "by_target": {"t2": {"t1+flair": score(gain)}}}
+    card = ModelCard(
+        name="some", method="unet", summary="", modalities=GLIOMA.modalities, data="", seed=0, command="", licence="",
+        limits="", numbers={"completion": entry}, path=Path("some.safetensors"),
+    )  # fmt: skip
+    judged = judge_completion(card, GLIOMA, result.available, choice)
+    image = np.where(result.view.images["t1"] != 0, np.float32(0.5), 0)
+    kept = {"t2": image} if judged["t2"]["kept"] else {}
+    return replace(result, trust=result.trust | {"completion": judged}, view=replace(result.view, completed=kept))
+
+
+def test_the_first_line_says_what_was_found_from_what_and_how_far_to_trust_it(low):
+    label = lesions((2, (10, 10, 10), (6, 6, 6)))
+    line = first_line(make_result(label))
+    assert line.startswith("From T1 and FLAIR the model marked whole tumour 1.0 ml, tumour core 0.5 ml and")
+    assert "enhancing tumour unknown" in line
+    assert line.endswith("was not measured.")
+    measured = low | {"low": [], "regions": {"whole_tumor": low["regions"]["whole_tumor"] | {"median": 0.8}}}
+    line = first_line(make_result(label, trust={"regions": {}, "measured": measured}))
+    assert line.endswith("Median Dice on 7 unseen patients with these sequences: 0.80 for whole tumour.")
+    bad = first_line(make_result(label, ("t1",), trust={"regions": {}, "measured": low}))
+    assert bad.startswith("Not usable from T1 alone.")
+    assert " ml" not in bad
+    none = first_line(make_result(lesions(), volumes_ml={"whole_tumor": 0.0, "tumor_core": 0.0}, unknown={}))
+    assert "marked no whole tumour, which does not mean that there is none" in none
+
+
+def test_every_picture_of_a_completed_sequence_is_stamped():
+    plain = make_result(lesions((2, (10, 10, 10), (6, 6, 6))))
+    result = completing(plain, "always", (-1.0, -0.5, 0.1))
+    (picture,) = completed_part(result, lesion_places(result)[0].slices)["pictures"]
+    assert picture["text"].startswith("SYNTHETIC T2")
+    drawn = np.asarray(Image.open(BytesIO(b64decode(picture["uri"].partition(",")[2]))).convert("RGB")).astype(int)
+    amber = (drawn[..., 0] > 230) & (abs(drawn[..., 1] - 191) < 25) & (drawn[..., 2] < 40)
+    columns = np.flatnonzero(amber.any(axis=0))
+    assert len(np.unique(columns * 4 // drawn.shape[1])) == 4, "three planes and the map of errors"
+
+
+@pytest.mark.parametrize(
+    ("choice", "gain", "kept", "words"),
+    [
+        ("auto", (-1.0, -0.5, 0.1), False, "not given; not filled in: no better than a copy"),
+        ("always", (-1.0, -0.5, 0.1), True, "filled in (SYNTHETIC: no better than a copy)"),
+        ("auto", (0.1, 0.5, 1.0), True, "filled in (SYNTHETIC)"),
+        ("never", (0.1, 0.5, 1.0), False, "not given; not filled in"),
+    ],
+)
+def test_the_page_says_what_a_completed_sequence_is_worth(choice, gain, kept, words, tmp_path):
+    result = completing(make_result(lesions((2, (10, 10, 10), (6, 6, 6)))), choice, gain)
+    page = study_page(result)
+    assert f"<td>{words}</td>" in page
+    assert "better than T1 itself" in page
+    assert ("no better than T1 itself" in page) == (gain[0] < 0)
+    assert "Measured on thirteen cases" in page
+    out = write_result(result, tmp_path / "out")
+    names = {path.name for path in out.glob("completed/*")}
+    files = {"t2_synthetic.nii.gz", "t2_synthetic.json", "t2_synthetic_error.nii.gz"}
+    assert names == (files if kept else set())
+    if kept:
+        image = nib.load(out / "completed" / "t2_synthetic.nii.gz")
+        assert bytes(image.header["descrip"]).startswith(b"SYNTHETIC T2")
+        facts = json.loads((out / "completed" / "t2_synthetic.json").read_text(encoding="utf-8"))
+        assert facts["beats_copying"] is (gain[0] > 0)
+        errors = np.asarray(nib.load(out / "completed" / "t2_synthetic_error.nii.gz").dataobj)
+        inside = np.asarray(image.dataobj) != 0
+        assert (errors[~inside] == 0).all()
+        np.testing.assert_allclose(errors[inside], 0.2, atol=1e-4)
+
+
+def test_the_page_can_be_used_by_keyboard_and_read_aloud():
+    page = study_page(make_result(lesions((2, (10, 10, 10), (6, 6, 6)))))
+    levels = [int(level) for level in re.findall(r"<h([1-6])", page)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert all('alt="' in tag for tag in re.findall(r"<img [^>]*>", page))
+    assert all('tabindex="0"' in tag for tag in re.findall(r'<div class="(?:scroll|strip)"[^>]*>', page))
+    assert page.count("<main>") == 1
+
+
+def test_the_first_printed_page_shows_every_sequence_and_the_doubt():
+    page = study_page(make_result(lesions((2, (10, 10, 10), (6, 6, 6)))))
+    first = page[page.index('class="on-paper"') : page.index('class="on-screen"')]
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", first)
+    assert captions == ["T1, axial", "FLAIR, axial", "T1, coronal", "T1, sagittal", "Where the model is unsure"]

@@ -12,6 +12,7 @@ from anymri.inference.output.options import OutputOptions
 from anymri.inference.output.raw_result import write_native
 from anymri.inference.output.result import NOTICE, Result, View, scheme_table
 from anymri.inference.output.text import json_text, write_text
+from anymri.inference.trust.completion import completed_errors, synthetic_mark
 
 __all__ = ["DECIMALS", "synthetic_facts", "write_nifti"]
 
@@ -33,10 +34,8 @@ def write_nifti(result: Result, folder: Path, options: OutputOptions) -> None:
     table = scheme_table(result.spec, result.label_values)
     if view.label is not None:
         write_image(folder / "segmentation.nii.gz", table[view.label], view.geometry, table.dtype)
-    for code, array in view.completed.items():
-        (folder / "completed").mkdir(exist_ok=True)
-        write_image(folder / "completed" / f"{code}_synthetic.nii.gz", array, view.geometry, np.float32)
-        write_text(folder / "completed" / f"{code}_synthetic.json", json_text(synthetic_facts(result, code)))
+    if view.completed:
+        _write_completed(result, folder / "completed")
     if result.raw is not None:
         write_native(result.raw, folder, table)
     if options.probabilities:
@@ -52,6 +51,7 @@ def synthetic_facts(result: Result, code: str) -> dict[str, Any]:
     code : str
         Modality that was completed.
     """
+    judged = result.trust.get("completion", {}).get(code, {})
     return {
         "synthetic": True,
         "modality": code,
@@ -59,7 +59,22 @@ def synthetic_facts(result: Result, code: str) -> dict[str, Any]:
         "made_from": list(result.available),
         "model": result.provenance["model"],
         "notice": NOTICE,
+        **{key: judged[key] for key in ("beats_copying", "said", "measured_on") if key in judged},
     }
+
+
+def _write_completed(result: Result, folder: Path) -> None:
+    """Each completed sequence, what it is, and how far off it is on average where that was measured."""
+    view = result.view
+    folder.mkdir(exist_ok=True)
+    for code, array in view.completed.items():
+        path = folder / f"{code}_synthetic.nii.gz"
+        write_image(path, array, view.geometry, np.float32, description=synthetic_mark(code))
+        write_text(folder / f"{code}_synthetic.json", json_text(synthetic_facts(result, code)))
+    for code, array in completed_errors(view.completed, result.trust.get("completion", {})):
+        path = folder / f"{code}_synthetic_error.nii.gz"
+        description = f"expected error of {code}: {synthetic_mark(code)}"[:79]
+        write_image(path, np.round(array, DECIMALS), view.geometry, np.float32, description=description)
 
 
 def _write_probabilities(view: View, folder: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anymri.inference.output.completed_part import completed_part
+from anymri.inference.output.first_line import first_line, is_usable
 from anymri.inference.output.raw_result import RawResult
 from anymri.inference.output.result import NOTICE, Result
 from anymri.inference.output.scroll import make_scroll
@@ -22,6 +24,7 @@ from anymri.inference.pictures import (
     largest_component,
     lesion_slices,
     montage_png,
+    png_bytes,
     slice_picture,
     value_range,
 )
@@ -35,6 +38,8 @@ __all__ = ["Place", "lesion_places", "study_page"]
 SEEN_SHARE = 0.5
 #: Entropy below this is not coloured, so that the anatomy shows.
 COLOURED = 0.1
+#: With fewer sequences than this the first printed page has room for further planes.
+FEW = 3
 
 
 Array = np.ndarray[Any, Any]
@@ -73,15 +78,19 @@ def study_page(result: Result) -> str:
         name=result.name,
         notice=NOTICE,
         scope=scope(result.spec),
-        banner=low_warning(result.trust["measured"], result.spec, result.available),
+        first=first_line(result),
+        usable=is_usable(result),
+        told=low_warning(result.trust["measured"], result.spec, result.available),
+        trust=result.trust,
         inputs=[_input_row(result, code) for code in result.spec.modalities],
+        key=_key_pictures(result, shown),
         places=[(place.title, _strips(result, place.slices)) for place in places],
         scroll=make_scroll(result.view, result.spec, shown["axial"]),
         long_names={code: MODALITIES[code].long_name for code in result.view.images},
         legend=_legend(result),
         volumes=_volume_rows(result),
         orientation_known=result.view.geometry.orientation_known,
-        completed=_completed_pictures(result, shown),
+        completed=completed_part(result, shown),
         regions=[(title(region), values) for region, values in result.trust["regions"].items()],
         entropy=_entropy_picture(result, shown),
         first_sequence=MODALITIES[next(iter(result.view.images))].long_name,
@@ -91,6 +100,7 @@ def study_page(result: Result) -> str:
         agreement=[(title(region), value) for region, value in result.trust.get("sample_agreement", {}).items()],
         warnings=result.warnings,
         raw=None if result.raw is None else _raw_part(result.raw),
+        made_by=_made_by(result),
         provenance=[(key, value) for key, value in result.provenance.items() if key != "inputs"],
     )
 
@@ -172,12 +182,53 @@ def _template() -> Any:
 
 def _input_row(result: Result, code: str) -> dict[str, str]:
     given = result.provenance["inputs"].get(code)
-    state = "given" if given else "filled in (synthetic)" if code in result.completed else "missing"
+    judged = result.trust.get("completion", {}).get(code, {})
+    doubt = ": no better than a copy" if judged.get("beats_copying") is False else ""
+    absent = f"filled in (SYNTHETIC{doubt})" if code in result.view.completed else "not given"
+    if judged and code not in result.view.completed:
+        absent += f"; not filled in{doubt}"
+    state = "given" if given else absent
     return {"name": MODALITIES[code].long_name, "code": code, "state": state, "file": given["name"] if given else ""}
+
+
+def _made_by(result: Result) -> str:
+    """Program and model in a few words; the whole provenance stands at the end of the report."""
+    facts = result.provenance
+    digest = str(facts.get("weights_sha256", ""))[:12]
+    parts = [str(facts[key]) for key in ("program", "model") if facts.get(key)]
+    return " with ".join(parts) + (f" (weights {digest})" if digest else "")
 
 
 def _box(result: Result) -> tuple[slice, slice, slice]:
     return brain_box(next(iter(result.view.images.values())))
+
+
+def _key_pictures(result: Result, slices: dict[Plane, int]) -> list[dict[str, Any]]:
+    """What the first printed page shows: an axial slice of every sequence, further planes of one or two, the doubt."""
+    view = result.view
+    options: dict[str, Any] = {"box": _box(result), "spacing_mm": view.geometry.spacing_mm, "height": 320}
+    first = next(iter(view.images))
+    wanted: list[tuple[str, Plane]] = [(code, "axial") for code in view.images]
+    if len(wanted) < FEW:
+        wanted += [(first, "coronal"), (first, "sagittal")]
+    pictures = []
+    for code, plane in wanted:
+        limits = value_range(view.images[code])
+        drawn = slice_picture(
+            view.images[code], view.label, plane=plane, index=slices[plane], limits=limits, spec=result.spec, **options
+        )
+        pictures.append((f"{MODALITIES[code].short_name}, {plane}", drawn))
+    if view.entropy is not None:
+        image = view.images[first]
+        doubt = heat_picture(
+            image, np.where(image != 0, view.entropy, 0), from_value=COLOURED, plane="axial", index=slices["axial"],
+            limits=value_range(image), **options,
+        )  # fmt: skip
+        pictures.append(("Where the model is unsure", doubt))
+    return [
+        {"text": text, "uri": data_uri(png_bytes(drawn)), "ratio": round(drawn.width / drawn.height, 4)}
+        for text, drawn in pictures
+    ]
 
 
 def _strips(result: Result, slices: dict[Plane, int]) -> list[dict[str, str]]:
@@ -194,20 +245,6 @@ def _strips(result: Result, slices: dict[Plane, int]) -> list[dict[str, str]]:
             if view.label is not None:
                 pictures.append(slice_picture(image, view.label, plane=plane, index=index, **options))
         text = f"{MODALITIES[code].long_name}: axial slice plain, then axial, coronal and sagittal with contours"
-        strips.append({"uri": data_uri(montage_png(pictures)), "text": text})
-    return strips
-
-
-def _completed_pictures(result: Result, slices: dict[Plane, int]) -> list[dict[str, str]]:
-    options: dict[str, Any] = {"box": _box(result), "spacing_mm": result.view.geometry.spacing_mm}
-    strips = []
-    for code, image in result.view.completed.items():
-        options["limits"] = value_range(image)
-        pictures = [
-            slice_picture(image, plane=plane, index=index, stamp="SYNTHETIC", **options)
-            for plane, index in slices.items()
-        ]
-        text = f"Synthetic {MODALITIES[code].long_name}, three planes"
         strips.append({"uri": data_uri(montage_png(pictures)), "text": text})
     return strips
 

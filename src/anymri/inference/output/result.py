@@ -11,6 +11,7 @@ from anymri.data.dicom import DicomSource
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import to_nibabel
 from anymri.inference.output.raw_result import RawResult
+from anymri.inference.trust.completion import completed_errors, synthetic_mark
 from anymri.types import DataSpec, UserError
 
 __all__ = [
@@ -92,7 +93,8 @@ class Result:
         Meaning of the segmentation's values.
     trust : dict
         ``measured``: see `anymri.inference.trust.measured.measured_summary`, None if nothing was measured;
-        ``regions``: see `anymri.inference.trust.uncertainty.trust_summary`; ``sample_agreement`` if samples were drawn.
+        ``regions``: see `anymri.inference.trust.uncertainty.trust_summary`; ``sample_agreement`` if samples were drawn;
+        ``completion``: see `anymri.inference.trust.completion.judge_completion`.
     warnings : tuple of str
         What is doubtful about this study and its result, the most important first, in plain words.
     provenance : dict
@@ -139,7 +141,16 @@ class Result:
     @property
     def completed(self) -> dict[str, Any]:
         """Nibabel images of the synthesised missing sequences: z-scores (float32), on the grid of the input."""
-        return {code: to_nibabel(array, self.view.geometry) for code, array in self.view.completed.items()}
+        return {
+            code: to_nibabel(array, self.view.geometry, description=synthetic_mark(code))
+            for code, array in self.view.completed.items()
+        }
+
+    @property
+    def completed_error(self) -> dict[str, Any]:
+        """Nibabel images of how far off the completed sequences are on average, where that was measured (z-scores)."""
+        maps = completed_errors(self.view.completed, self.trust.get("completion", {}))
+        return {code: to_nibabel(array, self.view.geometry) for code, array in maps}
 
     @property
     def probability(self) -> dict[str, Any]:
