@@ -99,7 +99,7 @@ def make_published(name: str, subjects: Sequence[Subject], *, partial: bool = Fa
         {part: tuple(sorted(s for s in fold[part] if s in patients)) for part in PARTS} for fold in values["folds"]
     ]
     for number, fold in enumerate(folds):
-        empty = [part for part in PARTS if not fold[part]]
+        empty = [part for part in PARTS if not fold[part] and values["folds"][number][part]]
         if empty:
             raise UserError(f"split {name}, fold {number}: no subject of the part {empty[0]!r} is in the table")
     kept = {s: s if with_leaks else patients[s] for s in sorted(listed & patients.keys())}
