@@ -268,6 +268,23 @@ def test_a_de_identified_object_fits_the_copy_that_dicognito_makes(source: Path,
     assert {item.ReferencedSOPInstanceUID for item in items} == instances
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [("ISO_IR 100", "Müller^Jörg"), (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"), (None, "A")],
+)
+def test_names_in_any_alphabet_are_handed_on(encoding: Any, name: str, tmp_path: Path) -> None:
+    write_source(tmp_path / "source")
+    for file in (tmp_path / "source").iterdir():
+        header = pydicom.dcmread(file)
+        header.SpecificCharacterSet, header.PatientName = encoding, name
+        header.save_as(file)
+    folder = write_result(result_of(tmp_path / "source"), tmp_path / "r", outputs=("dicom-seg", "dicom-mr"))
+    for file in folder.rglob("*.dcm"):
+        dataset = pydicom.dcmread(file)
+        assert dataset.SpecificCharacterSet == "ISO_IR 192"
+        assert str(dataset.PatientName) == name
+
+
 def test_names_that_only_a_folder_knows_are_taken_out(source: Path) -> None:
     result = replace(result_of(source), warnings=("brain of mother (2) is not used: T1 twice",))
     assert "mother" not in str(without_names(result, ["brain of mother (2)"]).warnings)

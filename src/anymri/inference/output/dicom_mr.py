@@ -156,8 +156,6 @@ def _template(result: Result, code: str, header: Any, series: str, number: int) 
         **algorithm(result),
     )
     dataset.copy_patient_and_study_information(header)
-    if header.get("SpecificCharacterSet"):
-        dataset.SpecificCharacterSet = header.SpecificCharacterSet
     return dataset
 
 

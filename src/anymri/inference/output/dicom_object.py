@@ -249,6 +249,7 @@ def save_object(dataset: Any, path: Path, deidentify: bool) -> None:
     """Write a DICOM object, without the clock's time, and if asked for de-identified."""
     from pydicom import dcmread
 
+    dataset.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: viewers in a browser read no mixture of older ones
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         if keyword in dataset:
             del dataset[keyword]

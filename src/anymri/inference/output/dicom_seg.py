@@ -115,8 +115,6 @@ def _make_object(result: Result, code: str, planes: Any, options: OutputOptions)
         specific_character_set=None,
         **algorithm(result),
     )
-    if headers[0].get("SpecificCharacterSet"):
-        dataset.SpecificCharacterSet = headers[0].SpecificCharacterSet
     dataset.BurnedInAnnotation, dataset.ContentCreatorName = "NO", ""
     organisation = derived_uid("dimensions", *origin)
     for sequence in (dataset.DimensionOrganizationSequence, dataset.DimensionIndexSequence):
