@@ -11,7 +11,7 @@ import pytest
 from command_line import run
 
 from anymri import stopping
-from anymri.stopping import Stopped, asked_to_stop, deferred, stop_if_asked, stop_signals
+from anymri.stopping import Stopped, asked_to_stop, deferred, same_signals, stop_if_asked, stop_signals
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
@@ -80,3 +80,11 @@ def test_a_reader_that_has_seen_enough_is_no_fault():
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_signals_are_answered_as_before_whatever_a_library_puts_in():
+    with stop_signals():
+        with same_signals():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -14,7 +14,7 @@ from multiprocessing.context import BaseContext
 from types import FrameType
 from typing import Any
 
-__all__ = ["Stopped", "asked_to_stop", "deferred", "stop_if_asked", "stop_signals", "worker_pool"]
+__all__ = ["Stopped", "asked_to_stop", "deferred", "same_signals", "stop_if_asked", "stop_signals", "worker_pool"]
 
 #: Signals that ask a process to end: Ctrl-C, `kill` and a terminal that was closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -61,6 +61,18 @@ def stop_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def same_signals() -> Iterator[None]:
+    """Put the answers to signals back at the end of the block, after a library (Ray) has put in its own."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from anymri.files import make_folder, replace_text
 from anymri.locks import one_writer, scratch_folder
 from anymri.progress import progress_bar
 from anymri.records import RECORD, read_lines
+from anymri.stopping import same_signals
 from anymri.zoo import open_model
 
 __all__ = ["Outcome", "estimate_seconds", "find_problems", "run_cell", "run_cells"]
@@ -216,8 +217,9 @@ def _run_with_ray(cells: list[Cell], out: Path, workers: int, log: _Log) -> Iter
     except ImportError:
         raise UserError("--ray: Ray is not installed; pip install 'anymri[ray]', or leave --ray out") from None
     here = None if os.environ.get("RAY_ADDRESS") else workers
-    ray.init(num_cpus=here, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
+        with same_signals():
+            ray.init(num_cpus=here, include_dashboard=False, log_to_driver=False, configure_logging=False)
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_attempt)
         running = {task.remote(cell, out.resolve()): cell for cell in cells}
         log.write(event="start", cells=len(running))

@@ -17,6 +17,7 @@ from command_line import refused, run
 
 from anymri.inference.batch import attempt as attempt_module
 from anymri.inference.batch import run as run_module
+from anymri.inference.batch.record import StudyRecord
 from anymri.inference.batch.run import parse_shard, predict_batch
 from anymri.inference.batch.studies import list_studies, take_shard
 from anymri.inference.batch.workers import run_in_processes
@@ -29,7 +30,7 @@ from anymri.types import UserError
 
 SHAPE = (24, 20, 16)
 #: Sequences of each study; all good but the last.
-STUDIES = {"p1": ("t1", "flair"), "p2": ("t2",), "p3": ("t1", "t1c", "t2", "flair"), "p4": ("t1",)}
+STUDIES = {"p1": ("t1", "flair"), "p2": ("t2",), "p3": ("t1", "t1c"), "p4": ("t1",)}
 
 
 def brain(seed):
@@ -179,10 +180,8 @@ def _by_name(outcomes):
 # ------------------------------------------------------------------------------------------------ going on
 
 
-def test_only_what_changed_is_done_again(studies, settings, tmp_path):
-    out = tmp_path / "out"
-    first, _ = batch(studies, out, settings)
-    assert (first.done, list(first.failed)) == (["p1", "p2", "p3"], ["p4"])
+def test_only_what_changed_is_done_again(studies, unbroken, settings, tmp_path):
+    out = Path(shutil.copytree(unbroken, tmp_path / "out"))
     brain(99).to_filename(studies / "p1" / "t1.nii")
     brain(98).to_filename(studies / "p2" / "flair.nii")
     brain(97).to_filename(studies / "p4" / "t1.nii")
@@ -191,11 +190,27 @@ def test_only_what_changed_is_done_again(studies, settings, tmp_path):
     assert "1 of 4 studies are finished and kept" in said
     assert "2 finished studies are done again: p1 (its files changed), p2 (its files changed)" in said
     assert table(out)["p2"]["sequences"] == "t2+flair"
-    unchanged, _ = batch(studies, out, settings)
-    assert (unchanged.done, unchanged.kept) == ([], ["p1", "p2", "p3", "p4"])
+    shutil.rmtree(studies / "p3")
+    outcome, said = batch(studies, out, settings)
+    assert (outcome.done, outcome.kept) == ([], ["p1", "p2", "p4"])
+    assert "1 of an earlier run and not in studies any more: p3; they stay in the table" in said[0]
+    assert table(out)["p3"]["status"] == "done"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Attempts that do nothing and succeed; of interest is only which studies they are asked for."""
+
+    def attempt(study, out, settings):
+        return StudyRecord(
+            study=study.name, status="done", inputs="", settings={}, weights_sha256="", program="", result_sha256=""
+        )
+
+    monkeypatch.setattr(run_module, "attempt", attempt)
 
 
 @pytest.mark.parametrize("change", ["settings", "model", "result", "overwrite"])
+@pytest.mark.usefixtures("no_network")
 def test_other_settings_or_another_model_do_all_again(original, unbroken, model, settings, tmp_path, change):
     out = Path(shutil.copytree(unbroken, tmp_path / "out"))
     if change == "settings":
@@ -205,16 +220,15 @@ def test_other_settings_or_another_model_do_all_again(original, unbroken, model,
         method.save(tmp_path / "tiny.safetensors", TrainingFacts(spacing_mm=(7.0, 7.0, 7.0), window=(8, 8, 8)))
         settings = PredictSettings(model=str(tmp_path / "tiny.safetensors"), precision="32")
     if change == "result":
-        (out / "studies" / "p2" / "result.json").write_text("{}")
+        (out / "studies" / "p2" / "segmentation.nii.gz").unlink()
     outcome, said = batch(original, out, settings, overwrite=change == "overwrite")
-    assert outcome.done == (["p2"] if change == "result" else ["p1", "p2", "p3"])
-    words = {"settings": "other settings (labels)", "model": "another model", "result": "its result is gone"}
+    assert outcome.done == (["p2", "p4"] if change == "result" else ["p1", "p2", "p3", "p4"])
+    words = {"settings": "p1 (other settings (labels))", "model": "another model", "result": "its result is gone"}
     assert change == "overwrite" or words[change] in "\n".join(said)
 
 
-def test_an_earlier_result_of_a_study_that_fails_now_goes(studies, settings, tmp_path):
-    out = tmp_path / "out"
-    batch(studies, out, settings)
+def test_an_earlier_result_of_a_study_that_fails_now_goes(studies, unbroken, settings, tmp_path):
+    out = Path(shutil.copytree(unbroken, tmp_path / "out"))
     (studies / "p1" / "t1.nii").write_text("text")
     outcome, _ = batch(studies, out, settings)
     assert set(outcome.failed) == {"p1", "p4"}
@@ -252,11 +266,12 @@ def test_a_fault_of_the_program_is_a_reason_with_its_text_beside(original, setti
 # ------------------------------------------------------------------------------------------------ places
 
 
+@pytest.mark.usefixtures("no_network")
 def test_two_batches_in_one_folder_are_refused_but_for_other_shards(original, settings, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     with one_writer(out / "shard-1-of-2"):
-        batch(original, out, settings, shard=(2, 2))
+        assert set(STUDIES) > set(batch(original, out, settings, shard=(2, 2))[0].done) > set()
         with pytest.raises(UserError, match=r"another batch of 2 shard\(s\) is writing there; wait for it"):
             batch(original, out, settings)
 

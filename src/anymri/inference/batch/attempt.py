@@ -20,7 +20,7 @@ from anymri.inference.output.result import Result
 from anymri.inference.pictures import montage_png, slice_picture, value_range
 from anymri.inference.predict import Model, load
 
-__all__ = ["attempt", "failed_record", "set_threads"]
+__all__ = ["attempt", "failed_record", "set_threads", "write_failure"]
 
 #: Height of a thumbnail in pixels.
 _HEIGHT = 120
@@ -54,6 +54,7 @@ def attempt(study: BatchStudy, out: Path, settings: PredictSettings) -> StudyRec
     """
     folder, model = BatchFolder(out), _open(settings.model, settings.device)
     wanted, fault = None, ""
+    folder.record(study.name).unlink(missing_ok=True)  # from here on it is not that of the result folder
     try:
         wanted = wanted_record(study, settings, model)
         assert study.source is not None
@@ -75,12 +76,12 @@ def attempt(study: BatchStudy, out: Path, settings: PredictSettings) -> StudyRec
         folder.write(record)
         folder.fault(study.name).unlink(missing_ok=True)
         return record
-    record = failed_record(study, reason, settings, wanted)
+    record = failed_record(study, reason, wanted)
     write_failure(folder, record, fault)
     return record
 
 
-def failed_record(study: BatchStudy, reason: str, settings: PredictSettings, wanted: Wanted | None) -> StudyRecord:
+def failed_record(study: BatchStudy, reason: str, wanted: Wanted | None = None) -> StudyRecord:
     """Record of a study that failed; `wanted` is None where its files could not be read."""
     wanted = wanted or Wanted(inputs="", settings={}, weights_sha256="", program="")
     return StudyRecord(study=study.name, status="failed", reason=" ".join(reason.split()), **asdict(wanted))

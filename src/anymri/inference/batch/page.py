@@ -37,6 +37,7 @@ def index_page(rows: Sequence[StudyRow], out: Path) -> str:
             rows=[_row(row, regions, out) for row in rows],
             regions=[(region, title(region)) for region in regions],
             expected=expected,
+            measured=any(name.endswith("_dice_measured") for name in names),
             done=sum(row.status == "done" for row in rows),
             failed=sum(row.status != "done" for row in rows),
             warned=sum(bool(row.warnings) for row in rows),
@@ -70,8 +71,9 @@ def _doubt(row: StudyRow) -> int:
 
 def _volume(row: StudyRow, region: str) -> dict[str, Any]:
     """Volume of a region and the Dice to expect of it, for one cell."""
-    values = {kind: row.values.get(f"{region}_dice_{kind}") for kind in ("expected", "low", "high")}
-    return {"ml": row.values.get(f"{region}_ml"), "unknown": f"{region}_ml" in row.values, **values}
+    values = {kind: row.values.get(f"{region}_dice_{kind}") for kind in ("expected", "low", "high", "measured")}
+    unknown, doubtful = f"{region}_ml" in row.values, region in row.low
+    return {"ml": row.values.get(f"{region}_ml"), "unknown": unknown, "doubtful": doubtful, **values}
 
 
 def _names(row: StudyRow, column: str) -> str:

@@ -45,7 +45,7 @@ class StudyRecord:
     weights_sha256, program : str
         Which model, and which version of anymri.
     result_sha256 : str
-        Of its ``result.json``; ``""`` if it failed.
+        Over names and bytes of all files of its result folder; ``""`` if it failed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = RECORD
@@ -165,9 +165,10 @@ def what_changed(record: StudyRecord | None, wanted: Wanted, folder: BatchFolder
 
 
 def digest_result(folder: Path) -> str:
-    """Checksum of the ``result.json`` in a folder; ``""`` where there is none."""
-    path = folder / "result.json"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    """Checksum over names and bytes of all files of a result folder; ``""`` where there is none."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    parts = list(_digests((path.relative_to(folder).as_posix(), path) for path in files))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest() if parts else ""
 
 
 def _digest_inputs(source: StudySource, settings: PredictSettings, model: Model) -> str:

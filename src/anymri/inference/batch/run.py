@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -124,7 +125,8 @@ def predict_batch(
         )
     folder = BatchFolder(Path(out).resolve())
     _check_place(folder.path, Path(out))
-    studies = take_shard(list_studies(given, out, say), *shard)
+    listed = list_studies(given, out, say)
+    studies = take_shard(listed, *shard)
     model = load(settings.model, "cpu")
     if not ray:
         find_device(settings.device)
@@ -133,16 +135,17 @@ def predict_batch(
         for place in (folder.records, folder.path / "studies", folder.path / "thumbnails"):
             make_folder(place)
             sweep(place)
-        waiting = _waiting(studies, folder, settings, model, overwrite, outcome, say)
-        work = partial(attempt, out=folder.path, settings=settings)
-        if ray:
-            outcomes = run_with_ray(waiting, work, workers, threads, settings.device)
-        elif workers:
-            outcomes = run_in_processes(waiting, work, workers, threads)
-        else:
-            outcomes = run_here(waiting, work)
+        _tell_of_others(listed, folder, Path(given), say)
         try:
-            _take_in(outcomes, folder, settings, outcome, (len(studies), progress, say))
+            waiting = _waiting(studies, folder, settings, model, overwrite, outcome, say)
+            work = partial(attempt, out=folder.path, settings=settings)
+            if ray:
+                outcomes = run_with_ray(waiting, work, workers, threads, settings.device)
+            elif workers:
+                outcomes = run_in_processes(waiting, work, workers, threads)
+            else:
+                outcomes = run_here(waiting, work)
+            _take_in(outcomes, folder, outcome, (len(studies), progress, say))
         except Stopped as stop:
             finished = len(outcome.kept) + len(outcome.done)
             stop.kept = (
@@ -201,10 +204,19 @@ def _is_held(lock: Path) -> bool:
     handle = open_abandoned(lock)
     if handle is None:
         return lock.exists()
-    import os
-
     os.close(handle)
     return False
+
+
+def _tell_of_others(listed: Sequence[BatchStudy], folder: BatchFolder, given: Path, say: Callable[[str], None]) -> None:
+    """Say which studies of earlier runs are no longer asked for: nobody's result is removed unasked."""
+    others = sorted({path.stem for path in folder.records.glob("*.json")} - {study.name for study in listed})
+    if others:
+        told = ", ".join(others[:5]) + (" ..." if len(others) > 5 else "")
+        say(
+            f"{len(others)} of an earlier run and not in {given.name} any more: {told}; they stay in the table "
+            "(remove their records/ID.json to drop them)"
+        )
 
 
 def _waiting(
@@ -243,7 +255,6 @@ def _waiting(
 def _take_in(
     outcomes: Outcomes,
     folder: BatchFolder,
-    settings: PredictSettings,
     outcome: BatchOutcome,
     shown: tuple[int, bool, Callable[[str], None]],
 ) -> None:
@@ -252,7 +263,7 @@ def _take_in(
     with closing(outcomes), progress_bar("studies", total, progress, done=len(outcome.kept)) as bar:
         for study, record in outcomes:
             if record is None:
-                record = failed_record(study, _KILLED, settings, None)
+                record = failed_record(study, _KILLED)
                 write_failure(folder, record)
             if record.status == "done":
                 outcome.done.append(study.name)

@@ -91,6 +91,12 @@ def list_studies(
             say(f"no studies, as they hold no image: {', '.join(empty[:8])}{' ...' if len(empty) > 8 else ''}")
         if not studies:
             raise UserError(f"{given}: holds no folder or zip archive of a study; {_TABLE_REMEDY}")
+    for study in studies:
+        if not study.name.isprintable() or len(study.name.encode()) > _LONGEST_ID:
+            raise UserError(
+                f"{given}: {study.name[:60]!r} cannot be the id of a study (longer than {_LONGEST_ID} bytes, or with "
+                "characters that are not shown); rename the folder, or give a table of paths"
+            )
     studies.sort(key=lambda study: study.name)
     for first, second in pairwise(studies):
         if first.name == second.name:
@@ -210,8 +216,6 @@ def _read_row(place: str, cells: dict[str, str], beside: Path) -> BatchStudy:
         check_subject_id(name)
     except ValueError as error:
         raise UserError(f"{place}: {error}") from None
-    if len(name.encode()) > _LONGEST_ID:
-        raise UserError(f"{place}: the id is longer than {_LONGEST_ID} bytes; choose a shorter one")
     raw = cells.get("raw", "").lower()
     if raw not in (*_YES, *_NO):
         raise UserError(f"{place}: raw = {raw!r} is neither yes nor no; mend the line")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +22,8 @@ __all__ = ["StudyRow", "columns", "read_rows", "table_text"]
 #: What to do about a result that cannot be read.
 _REMEDY = "predict the study again"
 _FIRST = ("study", "status", "reason", "sequences", "missing")
+#: Columns of the expected Dice and what they are called in the result.
+_KINDS = {"expected": "dice", "low": "low", "high": "high"}
 _LAST = ("unknown", "warnings", "model", "weights_sha256", "program", "result")
 
 
@@ -62,10 +64,28 @@ class _Expected:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Score:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    median: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What the model reached with these sequences in patients that it had not seen."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    regions: dict[str, _Score]
+    low: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Trust:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
 
     expected: dict[str, _Expected] | None = None
+    measured: _Measured | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +116,8 @@ class StudyRow:
     values : dict of str to str, float or None
         By column, without those that are empty.
     warnings : list of str
+    low : list of str
+        Regions of which the model misses most with these sequences.
     result, thumbnail : Path or None
         Result folder and picture, where there are such.
     """
@@ -104,6 +126,7 @@ class StudyRow:
     status: str
     values: dict[str, str | float | None]
     warnings: list[str] = field(default_factory=list)
+    low: list[str] = field(default_factory=list)
     result: Path | None = None
     thumbnail: Path | None = None
 
@@ -174,7 +197,7 @@ def _read_result(study: str, folder: Path, thumbnail: Path | None) -> StudyRow:
         "sequences": "+".join(result.available),
         "missing": "+".join(result.missing),
         **{f"{region}_ml": volume for region, volume in result.volumes_ml.items()},
-        **_expected(result.trust.expected or {}),
+        **_dice(result.trust),
         **{
             f"quality_{code}": found.verdict
             for code, found in (result.quality.sequences if result.quality else {}).items()
@@ -186,26 +209,29 @@ def _read_result(study: str, folder: Path, thumbnail: Path | None) -> StudyRow:
         "program": result.provenance.program,
     }
     return StudyRow(
-        study=study, status="done", values=values, warnings=result.warnings, result=folder, thumbnail=thumbnail
+        study=study,
+        status="done",
+        values=values,
+        warnings=result.warnings,
+        low=result.trust.measured.low if result.trust.measured else [],
+        result=folder,
+        thumbnail=thumbnail,
     )
 
 
-def _expected(expected: Mapping[str, _Expected]) -> dict[str, float | None]:
-    """Columns of the expected Dice and its interval."""
+def _dice(trust: _Trust) -> dict[str, float | None]:
+    """Columns of the Dice that is expected of this study, with its interval, and of the one measured in others."""
     values: dict[str, float | None] = {}
-    for region, found in expected.items():
-        values |= {
-            f"{region}_dice_expected": found.dice,
-            f"{region}_dice_low": found.low,
-            f"{region}_dice_high": found.high,
-        }
-    return values
+    for region, found in (trust.expected or {}).items():
+        values |= {f"{region}_dice_{kind}": getattr(found, key) for kind, key in _KINDS.items()}
+    scores = trust.measured.regions if trust.measured else {}
+    return values | {f"{region}_dice_measured": score.median for region, score in scores.items()}
 
 
 def columns(rows: Iterable[StudyRow]) -> list[str]:
     """Columns that the rows fill, always in one order: volumes, expected Dice and quality in the middle."""
     found = {name for row in rows for name in row.values} - {*_FIRST, *_LAST}
-    kinds = ("_ml", "_dice_expected", "_dice_low", "_dice_high")
+    kinds = ("_ml", *(f"_dice_{kind}" for kind in _KINDS), "_dice_measured")
     regions = {name.removesuffix(kind) for name in found for kind in kinds if name.endswith(kind)}
     ordered = [*(region for region in GLIOMA.regions if region in regions), *sorted(regions - set(GLIOMA.regions))]
     middle = [f"{region}_ml" for region in ordered] + [f"{region}{kind}" for region in ordered for kind in kinds[1:]]

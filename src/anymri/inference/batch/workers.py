@@ -16,7 +16,7 @@ from anymri.errors import UserError
 from anymri.inference.batch.attempt import set_threads
 from anymri.inference.batch.record import StudyRecord
 from anymri.inference.batch.studies import BatchStudy
-from anymri.stopping import worker_pool
+from anymri.stopping import same_signals, worker_pool
 
 __all__ = ["run_here", "run_in_processes", "run_with_ray"]
 
@@ -110,8 +110,9 @@ def run_with_ray(studies: Sequence[BatchStudy], work: Work, workers: int, thread
     cluster = bool(os.environ.get("RAY_ADDRESS"))
     each = max(1, threads) if cluster else _share(threads, workers)
     here: dict[str, Any] = {} if cluster else {"num_cpus": workers * each, "object_store_memory": _OBJECT_STORE}
-    ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False, **here)
     try:
+        with same_signals():
+            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False, **here)
         there = ray.cluster_resources()
         gpus = 0.0 if device == "cpu" else there.get("GPU", 0.0)
         at_a_time = max(1, int(gpus or there.get("CPU", 1.0) // each)) if cluster else workers
