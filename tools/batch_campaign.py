@@ -107,8 +107,7 @@ def run_watched(root: Path, out: Path) -> tuple[Path, dict[int, int]]:
         for look in LOOKS:
             if done >= look and peak and look not in memory:
                 memory[look] = peak
-        if peak:
-            last = done, peak
+        last = done, max(last[1], peak)
         time.sleep(1)
     print(f"{out.name}: exit code {process.returncode}", flush=True)
     return out, memory | {last[0]: last[1]}

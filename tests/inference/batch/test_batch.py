@@ -138,8 +138,9 @@ def test_two_processes_give_the_same_files(original, unbroken, model, tmp_path):
 
 def test_shards_in_one_folder_or_joined_give_the_table_of_all(original, unbroken, settings, tmp_path):
     for number in (1, 2):
-        batch(original, tmp_path / "common", settings, shard=(number, 2))
         batch(original, tmp_path / f"own{number}", settings, shard=(number, 2))
+    shutil.copytree(tmp_path / "own1", tmp_path / "common")
+    batch(original, tmp_path / "common", settings, shard=(2, 2))
     assert digests(tmp_path / "common") == digests(unbroken)
     assert all(0 < len(table(tmp_path / f"own{number}")) < 4 for number in (1, 2))
     answer = run("volumes", tmp_path / "own1", tmp_path / "own2", "-o", tmp_path / "all", "--csv")
