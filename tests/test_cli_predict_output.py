@@ -89,3 +89,32 @@ def test_probabilities_lie_on_the_input_grid(study, tmp_path):
     found = np.asarray(label.dataobj) != 0
     assert whole[found].mean() > 0.6
     assert whole[~found].mean() < 0.1
+
+
+def test_formats_licence_and_files_are_said_and_names_kept_out(t1, tmp_path):
+    options = ("--outputs", "bids,surface", "--deidentify", "--verbose")
+    answer = run("predict", "--t1", t1, "-o", tmp_path / "out", *options)
+    assert answer.code == 0, answer.err
+    assert not (tmp_path / "out" / "segmentation.nii.gz").exists()
+    assert (tmp_path / "out" / "derivatives" / "anymri" / "dataset_description.json").is_file()
+    assert "opened model glioma_unet" in answer.err
+    assert "derivatives/anymri/: 3 files" in answer.err
+    assert "licence Apache-2.0" in answer.out
+    assert "anymri cite unet" in answer.out
+    facts = (tmp_path / "out" / "result.json").read_text(encoding="utf-8")
+    assert t1.name not in facts + answer.out + answer.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--outputs", "dicom"), "--outputs dicom: no such format; choose of nifti, dicom-seg"),
+        (("--outputs", "dicom-seg"), "it did not come as DICOM; give the DICOM study, or leave dicom-seg out"),
+        (("--seg-series", "t1"), "--seg-series t1: chooses for dicom-seg; add --outputs dicom-seg"),
+    ],
+)
+def test_formats_that_cannot_be_written_are_refused_before_anything_is_computed(t1, tmp_path, options, message):
+    answer = run("predict", "--t1", t1, "-o", tmp_path / "out", *options)
+    assert answer.code == 2
+    assert message in answer.err
+    assert not (tmp_path / "out").exists()

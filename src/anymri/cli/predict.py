@@ -164,8 +164,11 @@ def _predict_one(
         _tell(f"{monotonic() - started:.1f} s: opened model {opened.name}, {opened.method.name}, weights {digest}")
     result = predict_to_folder(source, output, settings, opened, overwrite=overwrite, say=tell)
     if verbose:
-        for file in sorted(path for path in output.rglob("*") if path.is_file()):
-            _tell(f"  {file.relative_to(output)}, {file.stat().st_size} bytes")
+        for folder in sorted({path.parent for path in output.rglob("*") if path.is_file()}):
+            files = sorted(path for path in folder.iterdir() if path.is_file())
+            size = sum(path.stat().st_size for path in files) / 1e6
+            names = ", ".join(path.name for path in files[:8]) + (" ..." if len(files) > 8 else "")
+            _tell(f"  {folder.relative_to(output)}/: {len(files)} files, {size:.1f} MB ({names})")
         _tell(f"{monotonic() - started:.1f} s: predicted and written")
     say_result(result, output, quiet=quiet, as_json=as_json)
 

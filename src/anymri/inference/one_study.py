@@ -83,6 +83,8 @@ class PredictSettings:
                 raise UserError(f"{option} {getattr(self, name)}: unknown; choose {text}")
         self.raw_options()
         check_outputs(self.outputs)
+        if self.seg_series is not None and "dicom-seg" not in self.outputs:
+            raise UserError(f"--seg-series {self.seg_series}: chooses for dicom-seg; add --outputs dicom-seg")
 
     def raw_options(self) -> RawOptions:
         """How raw studies are prepared."""
@@ -222,6 +224,9 @@ def predict_to_folder(
     """
     found = find_images(source, settings, model, say)
     check_outputs(settings.outputs, dicom=_came_as_dicom(found.images))
+    if settings.seg_series is not None and settings.seg_series not in found.images:
+        given = ", ".join(found.images)
+        raise UserError(f"--seg-series {settings.seg_series}: the study has no such sequence; choose of {given}")
     named = source.name or (None if source.folder is None else source.folder.resolve().name)
     result = predict_study(
         found.images,

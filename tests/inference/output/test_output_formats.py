@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from anymri.data.dicom import DicomSource, read_series, scan_series
 from anymri.data.formats import write_dicom
 from anymri.data.geometry import Geometry
+from anymri.data.raw.source import find_raw
 from anymri.errors import UserError
 from anymri.inference.output.bids import ROOT, join_bids
 from anymri.inference.output.deidentify import SEED, without_names
@@ -307,6 +309,16 @@ def test_what_cannot_be_written_is_refused_in_one_line(source: Path, tmp_path: P
     with pytest.raises(UserError, match="cannot be read any more"):
         write_result(lost, tmp_path / "r", outputs=("dicom-seg",))
     assert not (tmp_path / "r").exists()
+
+
+def test_the_headers_of_an_archive_are_there_when_its_files_are_gone(source: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "study"), "zip", source)
+    volume = find_raw(Path(archive), {"t1": "1"}, ["t1"]).images["t1"]
+    files = list(source.iterdir())
+    assert not any(file.exists() for file in volume.dicom.headers)
+    assert {header.SOPInstanceUID for header in volume.dicom.headers.values()} == {
+        pydicom.dcmread(file).SOPInstanceUID for file in files
+    }
 
 
 def test_a_result_without_nifti_holds_none(source: Path, tmp_path: Path) -> None:
