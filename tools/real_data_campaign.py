@@ -25,6 +25,7 @@ from unittest import mock
 
 from anymri.benchmark.report.text_tables import markdown_table
 from anymri.cli import main as anymri
+from anymri.cli.app import SIGNALLED
 from anymri.types import GLIOMA
 
 
@@ -75,8 +76,10 @@ RAW = {
 def commands(data: Path) -> Iterator[Command]:
     """Every command of the campaign."""
     for name, truth in VENDORS.items():
-        yield Command("DICOM of many scanners", truth, [str(data / "dicom" / "vendors" / name)])
-    yield Command("DICOM", "MS: T1, T2 and FLAIR, 16 slices each", [str(data / "dicom" / "openms_patient12_study1")])
+        yield Command("scanners", truth, [str(data / "dicom" / "vendors" / name)])
+    yield Command(
+        "one DICOM study", "MS: T1, T2 and FLAIR, 16 slices each", [str(data / "dicom" / "openms_patient12_study1")]
+    )
     for name, truth in RAW.items():
         yield Command("raw", truth, [str(data / "openms_raw" / name), "--raw"])
     stroke = data / "isles2022" / "sub-strokecase0009"
@@ -151,6 +154,8 @@ def main() -> int:
     for number, command in enumerate(chosen):
         name = "-".join([*command.group.replace(",", "").split(), f"{number:02d}"])
         outcomes.append(run(command, arguments.out / name))
+        if outcomes[-1].code > SIGNALLED:
+            return outcomes[-1].code  # the command took a signal that was meant for the campaign
         print(f"{outcomes[-1].code}  {command.truth}: {outcomes[-1].line}", flush=True)
         arguments.page.write_text(page(outcomes, arguments.data), encoding="utf-8")
     broken = [outcome for outcome in outcomes if outcome.code not in (0, 2)]

@@ -367,7 +367,7 @@ def describe_unusable(scan: Scan, wanted: Collection[str]) -> str:
     parts = [*parts[:LISTED], *([f"{len(parts) - LISTED} more reasons"] if len(parts) > LISTED else [])]
     parts += [scan.lost] if scan.lost else []
     named = next((series for series in scan.series if series.named in wanted), None)
-    remedy = f"give a folder with a series of {', '.join(MODALITIES[code].long_name for code in wanted)}"
+    remedy = f"give a folder with one of {', '.join(MODALITIES[code].short_name for code in wanted)}"
     if named is not None:
         remedy += f", or name one that is to be used all the same (--series {named.named}={named.number})"
     return f"({'; '.join(parts)}); {remedy}"
