@@ -123,6 +123,18 @@ def test_other_sequences_are_passed_over(study):
     assert check_sequences({"swi": study["t2"]}).record == {}
 
 
+def test_a_t1_named_t1c_beside_itself_shows_no_enhancement(study, monkeypatch):
+    array = study["t1"].array
+    again = np.where(array != 0, 1.3 * array + np.random.default_rng(0).normal(0, 0.02 * array.max(), array.shape), 0)
+    images = {"t1": study["t1"], "t1c": volume(again)}
+    assert check_sequences(images).sentences == {}, "voxels of 4 mm show no vessels"
+    monkeypatch.setattr(sequence_check, "FINE_MM", SPACING_MM)
+    found = check_sequences(images)
+    assert list(found.sentences) == ["t1c"]
+    assert "shows nothing that enhances" in found.sentences["t1c"]
+    assert abs(found.record["t1c"]["enhancement"]) < 0.5
+
+
 def test_strict_refuses_in_one_line(study):
     images = {"flair": study["t2"]}
     with pytest.raises(UserError, match=r"^t2.nii.gz: given as FLAIR, does not look like FLAIR but like T2"):

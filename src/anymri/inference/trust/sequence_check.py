@@ -36,6 +36,8 @@ DOUBTED = 1.5
 DOUBTED_FLAIR_AS_T1 = 8.0
 #: Two files are taken for swapped when that is so many times as probable as the names being right.
 SWAPPED = 3.0
+#: Voxels up to this size, in mm, show the vessels by which a brain enhances wherever agent was given.
+FINE_MM = 2.0
 #: Another kind of image (PD, DWI, ADC) must be so many times as probable as the sequence named.
 FOREIGN = 50.0
 
@@ -71,8 +73,8 @@ def check_sequences(volumes: Mapping[str, Volume]) -> SequenceCheck:
     Notes
     -----
     A T1 given alone as T1c, or a T1c as T1, is not noticed: without the other one nothing in an image says whether
-    agent was given, as long as nothing enhances. Two T1 without agent, one named T1c, are not noticed either: where
-    nothing enhances an enhanced image looks the same. ``enhancement`` in the record is then near 0.
+    agent was given, as long as nothing enhances. Two T1 without agent, one named T1c, are noticed where voxels are of at
+    most `FINE_MM`: in coarser ones an image with agent may look the same. ``enhancement`` in the record is then near 0.
     """
     judged = {code: volumes[code] for code in volumes if code in GROUP}
     sentences = {
@@ -98,7 +100,8 @@ def check_sequences(volumes: Mapping[str, Volume]) -> SequenceCheck:
         value = enhancement(volumes["t1"], volumes["t1c"])
         if value is not None:
             record["t1c"]["enhancement"] = round(value, 3)
-            sentences |= _enhancement_sentences(value)
+            fine = max(volumes["t1c"].geometry.spacing_mm) <= FINE_MM
+            sentences |= _enhancement_sentences(value, fine=fine)
     return SequenceCheck({code: sentences[code] for code in volumes if code in sentences}, record)
 
 
@@ -175,7 +178,7 @@ def _brightness(look: Appearance) -> str:
     return f" (CSF {csf:.1f} and grey matter {grey:.1f} times as bright as white matter)"
 
 
-def _enhancement_sentences(value: float) -> dict[str, str]:
+def _enhancement_sentences(value: float, *, fine: bool) -> dict[str, str]:
     numbers = f"enhancement {value:.1f}; above 0 is right"
     if value < -SAME_CONTRAST:
         return {
@@ -183,6 +186,11 @@ def _enhancement_sentences(value: float) -> dict[str, str]:
             "swap them back",
             "t1c": f"lacks enhancement that the T1-weighted image shows ({numbers}); if the two were swapped, "
             "swap them back",
+        }
+    if fine and value < SAME_CONTRAST:
+        return {
+            "t1c": f"shows nothing that enhances beside the T1-weighted image (enhancement {value:.1f}; with contrast "
+            "agent above 1 in all real pairs that were looked at); check that agent was given"
         }
     return {}
 
