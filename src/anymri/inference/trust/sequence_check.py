@@ -73,8 +73,8 @@ def check_sequences(volumes: Mapping[str, Volume]) -> SequenceCheck:
     Notes
     -----
     A T1 given alone as T1c, or a T1c as T1, is not noticed: without the other one nothing in an image says whether
-    agent was given, as long as nothing enhances. Two T1 without agent, one named T1c, are noticed where voxels are of at
-    most `FINE_MM`: in coarser ones an image with agent may look the same. ``enhancement`` in the record is then near 0.
+    agent was given, as long as nothing enhances. Two T1 without agent, one named T1c, are noticed where voxels measure
+    at most `FINE_MM`: in coarser ones an image with agent may look the same. ``enhancement`` in the record is near 0.
     """
     judged = {code: volumes[code] for code in volumes if code in GROUP}
     sentences = {
