@@ -110,7 +110,8 @@ def _make_images(
     slices = references(source.slices)
     headers = stand_ins(source, options.deidentify)
     origin = (code, *(real.instance for real in slices), *algorithm(result).values(), stored.values.tobytes())
-    template = _template(result, code, headers[0], derived_uid("synthetic series", *origin), number)
+    series = derived_uid("synthetic series", *origin)
+    template = _template(result, code, headers[0], series, number)
     date, time = series_date(source, options.deidentify)
     template.ContentDate, template.ContentTime = ("", "") if date == NO_DATE else (date, time)
     _put_marks(template, result, code)
@@ -118,7 +119,7 @@ def _make_images(
     _put_scale(template, stored)
     for index, header in enumerate(headers):
         dataset = deepcopy(template)
-        dataset.SOPInstanceUID = derived_uid("synthetic image", index, *origin)
+        dataset.SOPInstanceUID = derived_uid("synthetic image", series, index)
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.InstanceNumber = index + 1
         for keyword in _PLACE:

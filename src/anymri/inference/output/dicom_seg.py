@@ -91,15 +91,16 @@ def _make_object(result: Result, code: str, planes: Any, options: OutputOptions)
     for number, value in enumerate(result.spec.labels.values(), start=1):
         numbers[value] = number
     origin = (*(real.instance for real in slices), *algorithm(result).values(), planes.tobytes())
+    series = derived_uid("segmentation series", *origin)
     date, time = series_date(source, options.deidentify)
     dataset = Segmentation(
         source_images=headers,
         pixel_array=numbers[planes],
         segmentation_type="BINARY",
         segment_descriptions=_segments(result),
-        series_instance_uid=derived_uid("segmentation series", *origin),
+        series_instance_uid=series,
         series_number=9001,
-        sop_instance_uid=derived_uid("segmentation", *origin),
+        sop_instance_uid=derived_uid("segmentation", series),
         instance_number=1,
         pixel_measures=PixelMeasuresSequence(
             pixel_spacing=headers[0].PixelSpacing,
@@ -116,7 +117,7 @@ def _make_object(result: Result, code: str, planes: Any, options: OutputOptions)
         **algorithm(result),
     )
     dataset.BurnedInAnnotation, dataset.ContentCreatorName = "NO", ""
-    organisation = derived_uid("dimensions", *origin)
+    organisation = derived_uid("dimensions", series)
     for sequence in (dataset.DimensionOrganizationSequence, dataset.DimensionIndexSequence):
         for item in sequence:
             item.DimensionOrganizationUID = organisation
