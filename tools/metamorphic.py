@@ -1,7 +1,11 @@
 """Measure what changes of a study that mean nothing do to its segmentation: the metamorphic table.
 
-    anymri phantom work/metamorphic/phantoms --subjects 2 --seed 7
-    python tools/metamorphic.py ../shared/data/brats2021/BraTS2021_00000 work/metamorphic/phantoms/BraTS* --page out.md
+    anymri phantom work/coarse --subjects 2 --seed 7
+    python tools/metamorphic.py ../shared/data/brats2021/BraTS2021_00000 work/coarse/BraTS* --fine work --page out.md
+
+`--fine` adds two phantoms of 1 mm, chosen by a rule: of the seeds from 100 on, the first two whose own labels hold
+3 ml of enhancing tumour and in which the unchanged result has 1 ml of every region. In fewer voxels than that a cell
+would tell of single voxels. No changed study is looked at for it.
 
 Each study is written to files in many other ways (padded, cropped, stored in another order, in other units, ...), the
 bundled model predicts from the files, and the probability of every region is brought back to the original voxels and
@@ -12,9 +16,12 @@ result may not change at all: there the label maps have to be equal too.
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import date
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +43,10 @@ INTERPOLATED = (
     "- A study that is interpolated before the program sees it is another, smoother study: the noisier and coarser\n"
     "  its voxels (2 mm of the phantoms), the more of the result goes with it. No grid undoes that."
 )
+#: The rule for fine phantoms: first seed, their number, least volumes in ml of their labels and of the result.
+FIRST_SEED, FINE, LEAST_TRUE_ML, LEAST_FOUND_ML = 100, 2, 3.0, 1.0
+#: Value of enhancing tumour in the labels of phantoms.
+ENHANCING = 3
 
 
 class Stored(NamedTuple):
@@ -305,6 +316,28 @@ def dice(one: Array, other: Array) -> float:
     return 1.0 if total == 0 else 2 * int((one & other).sum()) / total
 
 
+def fine_phantoms(model: Model, folder: Path) -> list[Path]:
+    """Folders of the first phantoms of 1 mm that hold enough of every region."""
+    chosen: list[Path] = []
+    for seed in count(FIRST_SEED):
+        place = folder / f"seed-{seed}"
+        if not place.is_dir():
+            call = ["phantom", str(place), "--subjects", "1", "--spacing", "1", "--seed", str(seed), "--quiet"]
+            subprocess.run([sys.executable, "-m", "anymri.cli", *call], check=True)
+        study = next(path for path in place.iterdir() if path.is_dir())
+        label = np.asarray(nib.load(next(study.glob("*seg*"))).dataobj)
+        if (label == ENHANCING).sum() < LEAST_TRUE_ML * 1000:
+            continue
+        with tempfile.TemporaryDirectory() as files:
+            found = predict(model, read(study), Path(files)).regions
+        print(f"seed {seed}:", {region: int(inside.sum()) for region, inside in found.items()}, flush=True)
+        if min(inside.sum() for inside in found.values()) >= LEAST_FOUND_ML * 1000:
+            chosen.append(study)
+        if len(chosen) == FINE:
+            break
+    return chosen
+
+
 def measure(model: Model, folder: Path, names: list[str]) -> tuple[dict[str, int], dict[str, dict[str, float]]]:
     """Voxels of every region of the unchanged result, and Dice with it by change and region."""
     study = read(folder)
@@ -343,7 +376,10 @@ def page(command: str, sizes: Mapping[str, dict[str, int]], found: Mapping[str, 
         "[design](../explanation/design.md#the-result-depends-on-the-study-alone).",
         "",
         f"- Command: `{command}`",
-        "- Phantoms: `anymri phantom work/metamorphic/phantoms --subjects 2 --seed 7`",
+        "- Phantoms: `anymri phantom work/coarse --subjects 2 --seed 7`, voxels of 2 mm. Those of 1 mm are made by",
+        f"  the tool, one subject a seed: of the seeds from {FIRST_SEED} on, the first {FINE} whose own labels hold",
+        f"  {LEAST_TRUE_ML:g} ml of enhancing tumour and in which the unchanged result has {LEAST_FOUND_ML:g} ml of",
+        "  every region. No changed study was looked at for that, and no seed left out for another reason.",
         f"- Made {date.today()}, two-core x86-64 with AVX-512 bfloat16, no GPU; nothing else is random.",
         "- Voxels of the unchanged result: "
         + "; ".join(f"{study} " + ", ".join(f"{r} {n}" for r, n in row.items()) for study, row in sizes.items())
@@ -370,6 +406,7 @@ def main() -> None:
     """Measure and print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("studies", type=Path, nargs="+")
+    parser.add_argument("--fine", type=Path, help="folder for two phantoms of 1 mm more, chosen by the rule above")
     parser.add_argument("--page", type=Path, help="Markdown page to write")
     parser.add_argument("--only", nargs="*", help="changes whose names hold one of these texts")
     options = parser.parse_args()
@@ -377,9 +414,13 @@ def main() -> None:
     names = [name for name in CHANGES if not options.only or any(text in name for text in options.only)]
     model = load("default", "cpu")
     sizes, found = {}, {}
-    for folder in options.studies:
-        sizes[folder.name], found[folder.name] = measure(model, folder, names)
+    studies = {folder.name: folder for folder in options.studies}
+    if options.fine:
+        studies |= {f"{folder.parent.name} (1 mm)": folder for folder in fine_phantoms(model, options.fine)}
+    for name, folder in studies.items():
+        sizes[name], found[name] = measure(model, folder, names)
     command = "python tools/metamorphic.py " + " ".join(str(folder) for folder in options.studies)
+    command += f" --fine {options.fine}" if options.fine else ""
     text = page(command + (f" --page {options.page}" if options.page else ""), sizes, found)
     if options.page:
         options.page.write_text(text, encoding="utf-8", newline="\n")
