@@ -36,10 +36,13 @@ class Damage(NamedTuple):
     text : str
     whole : bool
         Whether the damaged file is a whole one that says something else, see `other_content`.
+    longer : bool, default=False
+        Whether it asks for more work than the good one, so that it may take as long as it does.
     """
 
     text: str
     whole: bool
+    longer: bool = False
 
 
 #: What may become of a damaged input, in words; from ``silent`` on they are faults.
@@ -99,11 +102,11 @@ class Bench:
         way = random.random()
         if way < 0.06:
             told = damage_name(file, random)
-            return Damage(told, told.endswith(("missing", "a folder")) and file.name in item.optional)
+            return Damage(told, told.endswith("missing") and file.name in item.optional)
         good = file.read_bytes()
         content, told = item.damage(good, random)
         file.write_bytes(content)
-        return Damage(f"{file.relative_to(place)}: {told}", item.whole(good, content))
+        return Damage(f"{file.relative_to(place)}: {told}", item.whole(good, content), item.longer(good, content))
 
     def use(self, item: Input, place: Path) -> Ending:
         """Use what lies in a folder."""
@@ -135,6 +138,8 @@ class Bench:
                 if left
                 else Verdict("refused", ending.text)
             )
+        if ending.how == "hang" and damage.longer:
+            return Verdict("other content", ending.text)
         if ending.how != "returned":
             return Verdict(ending.how, ending.text)
         if remains := sorted(str(path.relative_to(place)) for path in (place / "temporary").iterdir()):

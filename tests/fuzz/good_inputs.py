@@ -70,6 +70,8 @@ class Input(NamedTuple):
         Words of refusals by which a verb says that it keeps what it has done.
     optional : tuple of str
         Names of files without which there is another good input, e.g. the first and the last slice of a series.
+    longer : callable
+        Whether a damaged file asks for more work than the good one.
     """
 
     kind: str
@@ -82,6 +84,7 @@ class Input(NamedTuple):
     quick: bool = False
     keeps: str = "\0"
     optional: tuple[str, ...] = ()
+    longer: other_content.Whole = other_content.never
 
 
 def command(*arguments: Any) -> tuple[str, tuple[str, ...]]:
@@ -623,7 +626,7 @@ def settings() -> list[Input]:
             kept,
             ("subjects.dataset.yaml",),  # without it a table is one of gliomas, as docs/reference/formats.md says
         ),
-        Input("YAML", "run", cached, ("run.yaml",), damage_yaml, trained_from, by_yaml),
+        Input("YAML", "run", cached, ("run.yaml",), damage_yaml, trained_from, by_yaml, longer=other_content.more_work),
         Input("YAML", "plan", cached, ("plan.yaml",), damage_yaml, planned, by_yaml),
         Input("YAML", "recipe", recipe, ("recipe.yaml",), damage_yaml, recipe_read, by_yaml),
     ]

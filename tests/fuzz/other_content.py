@@ -2,7 +2,8 @@
 
 Damage may by chance turn a file into another good one: a voxel in a format without a checksum, an origin a little
 further, a line of a table less. Here each kind is held, by other readers than the program's, against the rules of its
-format; a result that differs counts as silent wherever the file breaks these.
+format; a result that differs counts as silent wherever the file breaks these. docs/results/damaged-inputs.md has the
+rules in words; they are fixed before a seed is tried.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import io
 import json
 import math
 import re
+import unicodedata
 import warnings
 import zipfile
 import zlib
@@ -32,7 +34,7 @@ def never(good: bytes, damaged: bytes) -> bool:
 
 
 def table(good: bytes, damaged: bytes) -> bool:
-    """A table as RFC 4180 has it: UTF-8, rows as long as the header, no column twice."""
+    """A table as RFC 4180 has it: UTF-8, rows as long as the header, no column twice, no control characters."""
     try:
         text = damaged.decode("utf-8-sig")
         mark = "\t" if b"\t" in good else ","
@@ -41,7 +43,7 @@ def table(good: bytes, damaged: bytes) -> bool:
         return False
     return (
         bool(rows)
-        and "\0" not in text
+        and not any(unicodedata.category(character) == "Cc" for row in rows for cell in row for character in cell)
         and len(set(rows[0])) == len(rows[0])
         and {len(row) for row in rows} == {len(rows[0])}
     )
@@ -92,7 +94,49 @@ def strict_yaml(good: bytes, damaged: bytes) -> bool:
     return not re.search(r"\b(nan|inf)\b", repr(values))
 
 
+def more_work(good: bytes, damaged: bytes) -> bool:
+    """A whole configuration of a run that asks for more than the good one: it may take as long as it says."""
+    if not strict_yaml(good, damaged):
+        return False
+    return any(
+        now > was for was, now in zip(*(_work(yaml.safe_load(content)) for content in (good, damaged)), strict=True)
+    )
+
+
+def _work(values: Any) -> tuple[float, float]:
+    """Voxels that a training sees, and the product of its network's sizes; what is not said takes long."""
+    training, method = ((values or {}).get(name) for name in ("training", "method"))
+    try:
+        seen = math.prod(training[name] for name in ("epochs", "steps_per_epoch", "batch_size"))
+        seen *= math.prod(training["patch"])
+        sizes = math.prod(value for value in method["config"].values() if isinstance(value, int))
+    except (KeyError, TypeError, AttributeError):
+        return math.inf, math.inf
+    return float(seen), float(sizes)
+
+
 # ------------------------------------------------------------------------------------------------------------- images
+
+#: Voxel sizes that an image of a head can have, and the farthest that its middle lies from the origin, in mm.
+_SIZES_MM, _FARTHEST_MM = (0.02, 50.0), 500.0
+
+
+def plausible(affine: np.ndarray, shape: Any) -> bool:
+    """Whether a head can lie so."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
+    return bool(
+        np.isfinite(affine).all()
+        and _SIZES_MM[0] <= sizes.min()
+        and sizes.max() <= _SIZES_MM[1]
+        and np.linalg.norm(middle) <= _FARTHEST_MM
+    )
+
+
+def apart(one: np.ndarray, other: np.ndarray, shape: Any) -> float:
+    """Largest distance of a corner of an image between two places it may have, in mm."""
+    corners = np.array([[*index, 1] for index in np.ndindex(2, 2, 2)], float) * [*(np.array(shape) - 1), 1]
+    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
 
 
 #: Fields of a NIfTI header that tell nothing of voxels or place.
@@ -131,18 +175,22 @@ def nifti(good: bytes, damaged: bytes) -> bool:
             {"quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"},
         )
         free = set(scale)
-        if was["qform_code"] and was["sform_code"]:  # a shift of less than half a voxel is told nowhere
-            moved = [abs(float(now[name][3]) - float(was[name][3])) for name in rows]
-            turned = any((now[name][:3] != was[name][:3]).any() for name in rows)
-            free |= rows if not turned and np.linalg.norm(moved) < now["pixdim"][1:4].min() / 2 else set()
+        shape = was["dim"][1:4]
+        places = [np.array([*(header[name] for name in sorted(rows)), [0, 0, 0, 1]], float) for header in (was, now)]
+        # That two forms differ by less than half a voxel is told nowhere.
+        if was["qform_code"] and was["sform_code"]:
+            near = apart(*places, shape) < was["pixdim"][1:4].min() / 2
+            sizes = np.linalg.norm(places[1][:3, :3], axis=0)
+            free |= rows if near and np.allclose(sizes, was["pixdim"][1:4], rtol=0.01) else set()
         elif not was["qform_code"] and was["sform_code"]:
-            lengths = np.linalg.norm([now[name][:3].astype(float) for name in sorted(rows)], axis=0)
-            free |= rows if np.allclose(lengths, now["pixdim"][1:4], rtol=0.01) else set()
+            lengths = np.linalg.norm(places[1][:3, :3], axis=0)
+            fits = np.allclose(lengths, now["pixdim"][1:4], rtol=0.01)
+            free |= rows if fits and plausible(places[1], shape) else set()
             free |= quaternion
         elif not was["sform_code"] and was["qform_code"]:
-            free |= quaternion | (
-                {"pixdim"} if (now["pixdim"][1:4] > 0).all() and now["pixdim"][0] in (-1, 1) else set()
-            )
+            place = first(plain[1][:size], check=False).get_qform()
+            if plausible(place, shape):
+                free |= quaternion | ({"pixdim"} if now["pixdim"][0] in (-1, 1) else set())
         sizes = {2: 1, 256: 1, 4: 2, 512: 2, 8: 4, 768: 4, 16: 4, 64: 8, 1024: 8, 1280: 8}
         if sizes.get(int(now["datatype"]), 0) * 8 == now["bitpix"] == was["bitpix"]:
             free |= {"datatype"}
@@ -158,17 +206,22 @@ _NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 _NUMBERS = rf"{_NUMBER}(\s+{_NUMBER})*"
 #: Fields of a MetaImage or NRRD header that only this field tells, and what they may hold.
 _FREE = {
-    "offset": _NUMBERS, "position": _NUMBERS, "origin": _NUMBERS, "centerofrotation": _NUMBERS,
+    "offset": _NUMBERS, "position": _NUMBERS, "origin": _NUMBERS,
     "elementspacing": rf"(?!.*-){_NUMBERS}",
-    "transformmatrix": _NUMBERS, "binarydatabyteordermsb": "true|false", "elementbyteordermsb": "true|false",
-    "anatomicalorientation": "[RLAPSI]{3}", "elementtype": "met_u?short", "dimsize": r"[1-9]\d*( [1-9]\d*){2}",
+    "transformmatrix": _NUMBERS, "binarydatabyteordermsb": "true|false|[10tf]",
+    "elementbyteordermsb": "true|false|[10tf]", "elementtype": "met_u?short", "dimsize": r"[1-9]\d*( [1-9]\d*){2}",
     "space origin": r"\(.*\)", "space directions": r"(\(.*\) ?){3}", "endian": "little|big",
     "type": r"(signed |unsigned )?short|u?int16",
     "space": r"left-posterior-superior|right-anterior-superior|lps|ras", "sizes": r"[1-9]\d*( [1-9]\d*){2}",
-    "kinds": ".*",
+    "space units": ".*",
 }  # fmt: skip
-#: Fields that tell nothing of voxels or place.
-_COMMENTS = {"comment", "objectsubtype", "name", "content", "sampleunits", "space units", "modality"}
+#: Fields of the formats that tell of voxels or place; every other name is one that readers pass over.
+_TELLING = {
+    *_FREE, "ndims", "objecttype", "binarydata", "compresseddata", "headersize", "elementdatafile", "elementsize",
+    "elementnumberofchannels", "distanceunits", "elementtointensityfunctionslope", "elementtointensityfunctionoffset",
+    "rotation", "orientation", "dimension", "encoding", "data file", "datafile", "line skip", "byte skip", "spacings",
+    "space dimension", "units", "axis mins", "lineskip", "byteskip", "axismins",
+}  # fmt: skip
 
 
 def text_image(good: bytes, damaged: bytes) -> bool:
@@ -178,9 +231,12 @@ def text_image(good: bytes, damaged: bytes) -> bool:
     if None in parts:  # a file of voxels alone, which nothing guards
         return len(good) == len(damaged)
     (was, old), (now, new) = parts
-    if len(old) != len(new) or [name for name, _ in was] != [name for name, _ in now]:
+    told = [{(name, value) for name, value in lines if name in _TELLING} for lines in (was, now)]
+    fields, before = dict(told[1]), dict(told[0])
+    # A field twice with two values, or one that is missing or new, is damage.
+    if len(old) != len(new) or len(told[1]) > len(fields) or set(fields) != set(before):
         return False
-    fields, changed = dict(now), [name for (name, value), (_, other) in zip(was, now, strict=True) if value != other]
+    changed = {name for name in fields if fields[name] != before[name]}
     packed = fields.get("compresseddata", "").lower() == "true" or fields.get("encoding", "").lower() in (
         "gzip",
         "gz",
@@ -188,11 +244,29 @@ def text_image(good: bytes, damaged: bytes) -> bool:
     )
     if old != new and packed:
         return False
-    for name in set(changed) - _COMMENTS:
+    for name in changed:
         if not re.fullmatch(_FREE.get(name, r"\Z."), fields[name], re.I):
             return False
-    shapes = [dict(lines).get("dimsize") or dict(lines).get("sizes") or "0" for lines in (was, now)]
-    return math.prod(map(int, shapes[0].split())) == math.prod(map(int, shapes[1].split()))
+    shapes = [
+        tuple(map(int, (lines.get("dimsize") or lines.get("sizes") or "0").split())) for lines in (before, fields)
+    ]
+    return math.prod(shapes[0]) == math.prod(shapes[1]) and plausible(_text_affine(fields), shapes[1])
+
+
+def _text_affine(fields: dict[str, str]) -> np.ndarray:
+    """Affine by the fields of a text header, in axes of its own; NaN where they are no such numbers."""
+    affine = np.eye(4)
+    try:
+        if "space directions" in fields:
+            affine[:3, :3] = np.reshape(re.findall(r"[^\s,()]+", fields["space directions"]), (3, 3)).astype(float).T
+        else:
+            matrix = np.reshape(fields["transformmatrix"].split(), (3, 3)).astype(float)
+            affine[:3, :3] = matrix.T * np.array(fields["elementspacing"].split(), float)
+        origin = next(fields[name] for name in ("offset", "position", "origin", "space origin") if name in fields)
+        affine[:3, 3] = re.findall(r"[^\s,()]+", origin)
+    except (KeyError, ValueError, StopIteration):
+        return np.full((4, 4), np.nan)
+    return affine
 
 
 def _take_apart(content: bytes, sign: str) -> Any:
@@ -206,7 +280,10 @@ def _take_apart(content: bytes, sign: str) -> Any:
 
 
 def dicom(good: bytes, damaged: bytes) -> bool:
-    """Other pixels of the same number, or other values of what one slice alone tells."""
+    """Other pixels of the same number, or other values of what no other slice of the series repeats.
+
+    A slice may also lie a tenth of the distance of two slices elsewhere, for that is how evenly they have to lie.
+    """
     import pydicom
 
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
@@ -217,7 +294,6 @@ def dicom(good: bytes, damaged: bytes) -> bool:
             changed = {name for name in names if str(was.get(name)) != str(now.get(name))}
             if (
                 len(was.PixelData) != len(now.PixelData)
-                or len(was) != len(now)
                 or was.file_meta.TransferSyntaxUID != now.file_meta.TransferSyntaxUID
             ):
                 return False
@@ -226,7 +302,15 @@ def dicom(good: bytes, damaged: bytes) -> bool:
             return False
     if not (1e-6 < slope < 1e6 and abs(intercept) < 1e6):
         return False
-    return changed <= {"PixelData", "RescaleSlope", "RescaleIntercept"}
+    free = {"PixelData", "RescaleSlope", "RescaleIntercept", "SOPInstanceUID", "InstanceNumber", ""}
+    try:
+        moved = np.subtract(was.ImagePositionPatient, now.ImagePositionPatient).astype(float)
+        gap = float(was.SpacingBetweenSlices)
+    except (AttributeError, TypeError, ValueError):
+        moved, gap = np.full(3, np.inf), 1.0
+    free |= {"ImagePositionPatient"} if np.linalg.norm(moved) <= 0.1 * gap else set()
+    lost = {name for name in changed if name and (name in was) != (name in now)}
+    return changed <= free and not lost - {"RescaleSlope", "RescaleIntercept", "SOPInstanceUID", "InstanceNumber"}
 
 
 def archive(good: bytes, damaged: bytes) -> bool:

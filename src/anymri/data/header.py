@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from anymri.types import UserError
 
 __all__ = [
-    "MAX_VOXELS", "Grid", "check_affine", "check_size", "doubt_angles", "mend_header", "plausible", "read_grid",
-    "unit_mm", "working_bytes",
+    "MAX_VOXELS", "Grid", "check_affine", "check_size", "doubt_angles", "doubt_place", "mend_header", "plausible",
+    "read_grid", "unit_mm", "working_bytes",
 ]  # fmt: skip
 
 #: Largest volume that is read, in voxels (about 645 cubed).
@@ -39,6 +39,10 @@ MAX_SPACING_ERROR = 0.01
 MAX_FORM_CODE = 5
 #: Largest angle in degrees by which two axes may be off a right one without a word.
 MAX_ANGLE_ERROR = 1.0
+#: Farthest in mm that the middle of an image can lie from the world's origin without a word. Scanners count from the
+#: middle of the magnet, in which no field of view is wider than that; templates count from the middle of the brain, and
+#: files without an origin from a corner of the image.
+MAX_DISTANCE_MM = 500.0
 #: What is said of a file with anything behind its voxels.
 MORE_DATA = "the file holds more data than its header promises; the rest was not read"
 #: Bytes a voxel that reading takes beside the voxels as stored: as single precision, in order, and repaired.
@@ -245,6 +249,24 @@ def doubt_angles(affine: NDArray[np.float64]) -> tuple[str, ...]:
         return ()
     text = f"its axes are up to {off:.1f} degrees off right angles, as from a tilted gantry"
     return (f"{text}; shapes and distances may be wrong",)
+
+
+def doubt_place(affine: NDArray[np.float64], shape: Sequence[int]) -> tuple[str, ...]:
+    """A doubt where an image lies where no head can: its origin is damaged, or says something of its own.
+
+    Parameters
+    ----------
+    affine : ndarray, shape (4, 4)
+        Accepted by `check_affine`.
+    shape : sequence of int
+        Native shape (i, j, k).
+    """
+    middle = affine[:3, :3] @ ((np.array(shape[:3]) - 1) / 2) + affine[:3, 3]
+    distance = float(np.linalg.norm(middle))
+    if distance <= MAX_DISTANCE_MM:
+        return ()
+    far = f"by its header the middle of the image lies {distance / 1000:.3g} m from the origin, farther than a head can"
+    return (f"{far} in a scanner; the result lies there too, and other programs may not show it on other images",)
 
 
 def check_size(source: str, size: Sequence[int], components: int, max_voxels: int) -> tuple[int, int, int]:

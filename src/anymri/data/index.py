@@ -12,7 +12,7 @@ from pathlib import Path
 
 from anymri.data.datasets import folder as folder_layout
 from anymri.data.datasets import get_dataset
-from anymri.data.datasets.layout import check_root, check_subject_id
+from anymri.data.datasets.layout import check_root, check_subject_id, has_control
 from anymri.data.datasets.spellings import image_ending, read_name
 from anymri.data.missingness import missingness
 from anymri.data.selectors import parse_source, source_files
@@ -230,6 +230,9 @@ def _read_row(place: str, header: list[str], row: list[str], folder: Path, check
         remedy = "quote cells that hold a comma" if len(row) > len(header) else "write a comma for every empty cell"
         raise UserError(f"{place}: has {len(row)} cells, the header {len(header)}; {remedy}")
     cells = {name: cell.strip() for name, cell in zip(header, row, strict=True) if cell.strip()}
+    for name, cell in cells.items():
+        if has_control(cell):
+            raise UserError(f"{place}: {name} holds a control character; the table is damaged, mend the cell")
     subject_id = cells.get("subject", "")
     try:
         check_subject_id(subject_id)

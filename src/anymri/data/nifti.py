@@ -27,6 +27,7 @@ from anymri.data.header import (
     Grid,
     check_affine,
     doubt_angles,
+    doubt_place,
     mend_header,
     read_grid,
     unit_mm,
@@ -130,7 +131,8 @@ def _read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind) 
     else:
         values, replaced = image_values(source, raw, slope, intercept, recoded)
     array = np.ascontiguousarray(from_native(values, grid.affine))
-    notes = (*grid.notes, *doubt_angles(grid.affine), *replaced)
+    doubts = (*doubt_angles(grid.affine), *doubt_place(grid.affine, values.shape))
+    notes = (*grid.notes, *doubts, *replaced)
     return Volume(array, Geometry(grid.affine, values.shape, header, grid.known), source, notes, grid.dicom)
 
 

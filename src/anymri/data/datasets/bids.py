@@ -11,6 +11,7 @@ import csv
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from anymri.data.datasets.bids_labels import find_label
 from anymri.data.datasets.bids_names import entities_of, read_bids_name, read_session, session_files
 from anymri.data.datasets.folder import read_folder_spec, with_file_values
 from anymri.data.datasets.info import DatasetInfo, unlabelled_spec
-from anymri.data.datasets.layout import check_root, check_subject_id, make_arrays, write_files
+from anymri.data.datasets.layout import check_root, check_subject_id, has_control, make_arrays, write_files
 from anymri.data.datasets.spellings import image_ending
 from anymri.files import replace_file
 from anymri.settings_file import MOST_TABLE_BYTES, check_file
@@ -81,7 +82,17 @@ def index_bids(root: Path | str) -> list[Subject]:
         subjects.append(Subject(name, images, label, patient, sites.get(patient, ""), (*notes, *unused)))
     if not subjects:
         raise UserError(f"{root}: no subject found; expected folders like sub-01/anat with files sub-01_T1w.nii.gz")
-    return with_file_values(root, subjects)
+    return with_file_values(root, _tell_unlisted(root / "participants.tsv", subjects, sites))
+
+
+def _tell_unlisted(path: Path, subjects: list[Subject], sites: Mapping[str, str]) -> list[Subject]:
+    """Subjects as they are, the first with a note on those that a table of sites does not list."""
+    unlisted = sorted({subject.patient for subject in subjects} - set(sites)) if sites else []
+    if not unlisted:
+        return subjects
+    shown = f"{', '.join(unlisted[:3])}{f' and {len(unlisted) - 3} more' if len(unlisted) > 3 else ''}"
+    note = (path, f"{path.name}: has no row for {shown}; the site is unknown")
+    return [replace(subjects[0], notes=(*subjects[0].notes, note)), *subjects[1:]]
 
 
 def find_sessions(folder: Path) -> dict[str, Path]:
@@ -143,6 +154,9 @@ def _read_sites(path: Path) -> dict[str, str]:
     uneven = next((number for number, row in enumerate(rows) if None in row or None in row.values()), None)
     if uneven is not None:
         raise UserError(f"{path}, row {uneven + 2}: is not as long as the header; {remedy}")
+    damaged = next((number for number, row in enumerate(rows) if has_control("".join(row.values()))), None)
+    if damaged is not None:
+        raise UserError(f"{path}, row {damaged + 2}: holds a control character; {remedy}")
     return {row["participant_id"]: row.get("site") or "" for row in rows if row["participant_id"] and "site" in row}
 
 

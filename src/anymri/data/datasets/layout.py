@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ __all__ = [
     "FolderLayout",
     "check_root",
     "check_subject_id",
+    "has_control",
     "make_arrays",
     "native_grid",
     "write_array",
@@ -307,6 +309,11 @@ def check_root(root: Path | str) -> Path:
     return root if root.name not in ("", "..") else root.resolve()
 
 
+def has_control(text: str) -> bool:
+    """Whether a text holds control characters, as damage leaves them and no person types."""
+    return any(unicodedata.category(character) == "Cc" for character in text)
+
+
 def check_subject_id(subject_id: str) -> None:
     """Refuse an id that cannot be a file name.
 
@@ -315,7 +322,7 @@ def check_subject_id(subject_id: str) -> None:
     ValueError
         If it is empty, starts with a dot or holds a path separator or control character.
     """
-    if not subject_id or subject_id[0] == "." or any(c in "/\\" or ord(c) < 32 for c in subject_id):
+    if not subject_id or subject_id[0] == "." or has_control(subject_id) or set(subject_id) & set("/\\"):
         raise ValueError(f"{subject_id!r} cannot name a subject: it must be usable as a file name")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.data.dicom.headers import Frame, describe_damaged, may_be_file, read_files
+from anymri.data.dicom.headers import Frame, describe_damaged, read_files
 from anymri.data.dicom.pixels import doubt_frames, read_planes, stack_affine
 from anymri.data.dicom.slices import sparse
 from anymri.data.dicom.source import DicomSource
@@ -62,7 +62,7 @@ def series_frames(folder: Path) -> tuple[list[Frame], list[Path]] | None:
     UserError
         If there are several series, or DICOM files of which none can be read.
     """
-    frames, damaged, others = read_files(sorted(file for file in folder.iterdir() if may_be_file(file)))
+    frames, damaged, others = read_files(sorted(path for path in folder.iterdir() if path.name[0] != "."))
     if not frames:
         if damaged:
             raise UserError(f"{folder}: {describe_damaged(damaged, folder)}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from shutil import copyfileobj, disk_usage
 from typing import Any, BinaryIO, Literal
 
@@ -150,9 +150,7 @@ def open_study(path: Path) -> Iterator[Path]:
     with scratch_folder() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
-                entries = [
-                    entry for entry in archive.infolist() if not entry.is_dir() and not _is_hidden(entry.filename)
-                ]
+                entries = _entries(archive)
                 size, packed = sum(entry.file_size for entry in entries), path.stat().st_size
                 most = min(MAX_UNPACKED_BYTES, max(PLAUSIBLE_BYTES, PLAUSIBLE_RATIO * packed))
                 if len(entries) > MAX_FILES or size > most:
@@ -160,7 +158,10 @@ def open_study(path: Path) -> Iterator[Path]:
                 if size > disk_usage(folder).free:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 for number, entry in enumerate(entries):
-                    name = f"{number:06d} {_plain_name(entry.filename)}"
+                    name = f"{number:06d} {_plain_name(entry.filename.rstrip('/'))}"
+                    if entry.is_dir():
+                        (folder / name).mkdir()
+                        continue
                     with archive.open(entry) as source, (folder / name).open("wb") as target:
                         start = source.read(132)
                         target.write(start)
@@ -181,6 +182,14 @@ def open_study(path: Path) -> Iterator[Path]:
             raise UserError(str(error).replace(str(folder), str(path))) from None
 
 
+def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Files of an archive that are not hidden, and empty folders that stand in the place of a slice."""
+    names = {entry.filename for entry in archive.infolist() if not _is_hidden(entry.filename.rstrip("/"))}
+    above = {str(place) for name in names for place in PurePosixPath(name).parents}
+    lone = {name for name in names if name.rstrip("/").lower().endswith(_ENDINGS) and name.rstrip("/") not in above}
+    return [entry for entry in archive.infolist() if entry.filename in (lone if entry.is_dir() else names)]
+
+
 def read_headers(folder: Path) -> tuple[list[Frame], list[Path]]:
     """Frames of all DICOM images below a folder, in the order of the files, and the DICOM files that are damaged."""
     frames, damaged, _ = read_files(_files(folder))
@@ -193,6 +202,7 @@ def read_files(files: list[Path]) -> tuple[list[Frame], list[Path], int]:
     Parameters
     ----------
     files : list of Path
+        A folder among them counts as damaged where it is named as a slice.
 
     Returns
     -------
@@ -229,8 +239,10 @@ def read_files(files: list[Path]) -> tuple[list[Frame], list[Path], int]:
 
 
 def _pattern(file: Path) -> tuple[Path, str]:
-    """Folder and name of a file, whatever its numbers."""
+    """Folder and name of a file, whatever its numbers; a folder without a number is named like none."""
     name = re.sub(r"^\d{6} ", "", file.name)  # the number that `open_study` puts in front
+    if file.is_dir() and not re.search(r"\d", name):
+        return file, ""
     return file.parent, re.sub(r"\d+", "0", name) if re.search(r"\d", name) else ""
 
 
@@ -243,7 +255,7 @@ def describe_damaged(damaged: list[Path], folder: Path) -> str:
     folder : Path
         Their paths are told from here on.
     """
-    names = [file.relative_to(folder).as_posix() for file in damaged]
+    names = [f"{file.relative_to(folder).as_posix()}{'/' * file.is_dir()}" for file in damaged]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     files = "1 DICOM file is" if len(names) == 1 else f"{len(names)} DICOM files are"
     listed = f"{', '.join(names[:_NAMED])}{more}"
@@ -295,7 +307,13 @@ def _most_bytes(packed: int) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if may_be_file(file)]
+    return [path for path in sorted(folder.rglob("*")) if may_be_file(path) or _stands_in(path)]
+
+
+def _stands_in(folder: Path) -> bool:
+    """Whether a folder is named as files are and holds none: it may stand in the place of one."""
+    named = folder.suffix.lower() in _ENDINGS or re.search(r"\d", folder.name) is not None
+    return named and not _is_hidden(folder.name) and not any(may_be_file(path) for path in folder.rglob("*"))
 
 
 def may_be_file(path: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ _FORM = (
 )  # fmt: skip
 #: Fields on which the value of a pixel depends beside its scale; one series has one of each.
 _STORED = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+#: Fields that all slices of one series share. Their values are compared and never told.
+_SHARED = (
+    "StudyInstanceUID", "SOPClassUID", "PatientID", "PatientName", "PatientBirthDate", "StudyDate", "Modality",
+    "ImageType", "SeriesNumber", "SeriesDescription", "ProtocolName", "ScanningSequence", "SequenceName", "EchoTime",
+    "RepetitionTime", "InversionTime", "FlipAngle", "SliceThickness",
+)  # fmt: skip
+#: Share of the slices that are few: that differ from the others by damage, not by how the series was made.
+_FEW = 0.1
 #: Secondary capture, of one frame and of several.
 _CLASSES = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.3")
 #: Markers of a JPEG or JPEG-LS stream that give the size of the image.
@@ -163,10 +172,27 @@ def doubt_frames(frames: list[Frame]) -> tuple[str, ...]:
         doubts.append(f"a number from {extent} is added to the values of its slices; intensities may be wrong")
     if len({tuple(str(frame.facts.get(name)) for name in _STORED) for frame in frames}) > 1:
         doubts.append("its slices differ in how their values are stored (bits and sign); intensities may be wrong")
+    doubts += _doubt_strangers(frames)
     padded = {frame.file for frame in frames if frame.facts.get("Padding", 0) >= 16}
     if padded and len(padded) < len({frame.file for frame in frames}):  # of all: a habit of the program that wrote them
         doubts.append(f"{len(padded)} of its files hold zeros behind their pixels; the pixels may be shifted")
     return tuple(doubts)
+
+
+def _doubt_strangers(frames: list[Frame]) -> list[str]:
+    """A doubt where the header of a few slices says otherwise than all the others do."""
+    strange: dict[str, list[str]] = {}
+    for name in _SHARED:
+        told = [str(frame.facts.get(name)) for frame in frames]
+        usual, count = Counter(told).most_common(1)[0]
+        if len(frames) - max(1, int(_FEW * len(frames))) <= count < len(frames):
+            strange[name] = [frame.file.name for frame, value in zip(frames, told, strict=True) if value != usual]
+    files = sorted({file for found in strange.values() for file in found})
+    if not files:
+        return []
+    listed = f"{', '.join(files[:3])}{f' and {len(files) - 3} more' if len(files) > 3 else ''}"
+    fields = ", ".join(strange)
+    return [f"the header of {listed} differs from the other slices' in {fields}; damaged, or of another series"]
 
 
 def _decode(file: Path) -> NDArray[Any]:
