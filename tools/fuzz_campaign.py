@@ -51,26 +51,30 @@ on a two-core x86-64 machine without a GPU, {day}. The same command gives the sa
 
 ## What counts as another good file
 
-Damage may make a file that keeps every rule of its format and says something else. No reader can tell; whatever breaks one
-of these rules has to be refused or told. The rules were put into words on 2026-11-30, before a first input of seed 4 was
-tried, and are what `tests/fuzz/other_content.py` and `damaged_inputs.py` hold, by other readers than the program's.
+Damage may make a file that keeps every rule of its format and says something else. No reader can tell; whatever
+breaks one of these rules has to be refused or told. The rules were put into words on 2026-11-30, before a first input
+of seed 4 was tried, and are what `tests/fuzz/other_content.py` and `damaged_inputs.py` hold, by other readers than
+the program's.
 
-1. What carries a checksum (packed voxels, caches, records, weights, tables of results, checkpoints) is never another good file.
+1. What carries a checksum (packed voxels, caches, records, weights, tables of results, checkpoints) is never another
+   good file.
 2. The value of a voxel, in a format without a checksum, behind a header that describes as many voxels as before.
-3. A value that one field alone gives and that an image of a head may have: voxels of 0.02 to 50 mm, a middle at most 500 mm
-   from the origin of the world, directions, order of bytes, a whole-number type of the same size, numbers of voxels with the
-   same product, a scale factor that is a finite number and not 0. Where a second field says the same, it has to agree.
+3. A value that one field alone gives and that an image of a head may have: voxels of 0.02 to 50 mm, a middle at most
+   500 mm from the origin of the world, directions, order of bytes, a whole-number type of the same size, numbers of
+   voxels with the same product, a scale factor that is a finite number and not 0. Where a second field says the same,
+   it has to agree.
 4. A place less than half a voxel from what a second field says (NIfTI's two forms, and voxel sizes within 1 %), and a
    slice within a tenth of the slices' distance (DICOM): so much difference is told nowhere.
 5. Lines that tell nothing of voxels or place, their order, and a line that comes twice with the same value.
-6. In one DICOM slice: its pixels, its scale, its own identifier and number, the empty bytes in front, and fields that no
-   reader knows. Not what the slices of a series share: that one slice says otherwise has to be told.
-7. A table of RFC 4180 in UTF-8 without control characters whose rows are as long as its header, JSON of RFC 8259 and one
-   YAML document, without a key twice and without numbers that are not finite, with other values.
-8. A run configuration that keeps these rules and asks for more steps, larger patches or a larger network than the good one
-   may train for longer than 20 s.
-9. A whole archive of the same slices, or of those up to one end; a series without its first or last slice, a data set without
-   a description that is optional. Not where something else lies in the place of a file: a folder, a pipe, a link.
+6. In one DICOM slice: its pixels, its scale, its own identifier and number, the empty bytes in front, and fields that
+   no reader knows. Not what the slices of a series share: that one slice says otherwise has to be told.
+7. A table of RFC 4180 in UTF-8 without control characters whose rows are as long as its header, JSON of RFC 8259 and
+   one YAML document, without a key twice and without numbers that are not finite, with other values.
+8. A run configuration that keeps these rules and asks for more steps, larger patches or a larger network than the
+   good one may train for longer than 20 s.
+9. A whole archive of the same slices, or of those up to one end; a series without its first or last slice, a data set
+   without a description that is optional. Not where something else lies in the place of a file: a folder, a pipe, a
+   link.
 
 ## What is damaged, and how
 

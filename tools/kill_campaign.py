@@ -29,6 +29,8 @@ from typing import Any
 FILE_EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 #: Longest a command may take, in seconds of the clock; the machine may be busy.
 LONGEST_S = 900
+#: Seconds of the clock that workers may outlive their killed command.
+WORKERS_S = 60
 #: How verbs refuse to write over what is whole.
 DONE = ("is not empty", "exists already")
 #: What differs between two unbroken runs as well, and is left out of the comparison.
@@ -37,6 +39,7 @@ TIMES = {
     "seconds": "how long an epoch took, in a training's log.jsonl",
     "log_bytes": "length of that log, in a checkpoint; the checkpoint's sha256 in checkpoint.json follows it",
     "sha256": "that one",
+    "cost.csv": "seconds and memory that were measured",
 }
 
 
@@ -49,10 +52,14 @@ class Verb:
     name : str
     arguments : list of str
         Relative to the folder it runs in.
+    alone : bool, default=True
+        Whether it has no workers. Operations on files of one that has some come in no fixed order; it is killed after a
+        share of its processor time alone.
     """
 
     name: str
     arguments: list[str]
+    alone: bool = True
 
 
 @dataclass
@@ -85,12 +92,14 @@ class Campaign:
         for folder in (self.trial, self.scratch):
             folder.mkdir()
         self.known: set[str] = set()  # what imports leave in the folder for temporary files: a cache of torch
+        self.started: list[int] = []  # processes of the trial, each with a session of its own
         os.environ["TMPDIR"] = tempfile.tempdir = str(self.scratch)
 
     def start(self, verb: Verb, before: Callable[[], None] = lambda: None) -> int:
         """Start a command in the trial's folder; returns the number of its process."""
         child = os.fork()
         if child:
+            self.started.append(child)
             return child
         code = 1
         try:
@@ -154,6 +163,7 @@ class Campaign:
 
     def empty(self) -> None:
         """Empty the folder of the trial."""
+        self.started.clear()
         shutil.rmtree(self.trial)
         self.trial.mkdir()
 
@@ -164,14 +174,35 @@ class Campaign:
             name = str(path.relative_to(self.trial))
             if path.is_dir():
                 found[name + "/"] = ""
-            elif name not in TIMES and "events.out.tfevents" not in name:
+            elif (name not in TIMES or name == "cost.csv") and "events.out.tfevents" not in name:
                 found[name] = hashlib.sha256(_content(path)).hexdigest()
         return found
 
     def left(self, expected: dict[str, str]) -> set[str]:
         """Names that an unbroken run does not leave, in the folder and in that for temporary files."""
         scratch = {f"scratch: {path.name}" for path in self.scratch.iterdir() if path.name not in self.known}
-        return set(self.state()) - set(expected) | scratch
+        return set(self.state()) - set(expected) | scratch | self._workers()
+
+    def _workers(self) -> set[str]:
+        """Workers that outlive their killed command by `WORKERS_S`; they are ended."""
+        end = time.monotonic() + WORKERS_S
+        while (alive := _of_sessions(self.started)) and time.monotonic() < end:
+            time.sleep(0.2)
+        for worker in alive:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        return {"a worker"} if alive else set()
+
+
+def _of_sessions(leaders: list[int]) -> list[int]:
+    """Processes of sessions that are still there."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] != "Z" and int(fields[3]) in leaders:
+                found.append(int(place.name))
+    return found
 
 
 def _content(path: Path) -> bytes:
@@ -180,6 +211,8 @@ def _content(path: Path) -> bytes:
         return repr([_timeless(json.loads(line)) for line in path.read_text().splitlines()]).encode()
     if path.name == "checkpoint.json":
         return repr(_timeless(json.loads(path.read_text()))).encode()
+    if path.name == "cost.csv":  # what was measured differs, by how many rows and columns it was does not
+        return repr([line.split(",")[:3] for line in path.read_text().splitlines()]).encode()
     if path.suffix == ".pt":
         import torch
 
@@ -258,7 +291,7 @@ def measure(campaign: Campaign, verb: Verb) -> tuple[dict[str, str], float, int]
 
 def _deaths(campaign: Campaign, verb: Verb, processor_s: float, events: int, kills: int) -> Iterator[Any]:
     """Start the verb in an emptied folder and kill it, again and again; yields the moment of each death."""
-    numbers = campaign.random.sample(range(1, events + 1), min(kills // 2, events))
+    numbers = campaign.random.sample(range(1, events + 1), min(kills // 2, events)) if verb.alone else []
     for number in numbers:
         campaign.empty()
 
@@ -299,7 +332,7 @@ def kill_and_restart(campaign: Campaign, verb: Verb, kills: int) -> Row:
         if not same:
             print(f"{verb.name}, {moment}: {_difference(campaign.state(), expected)}", file=sys.stderr)
     row.alone = _two_at_once(campaign, verb, expected)
-    row.clock = _clock_set_back(campaign, verb, expected, events)
+    row.clock = _clock_set_back(campaign, verb, expected, events, processor_s)
     row.terminated = _terminate(campaign, verb, expected, processor_s)
     row.left |= campaign.left(expected)
     print(f"{processor_s:.2f} s, {events} operations:", row, file=sys.stderr, flush=True)
@@ -333,7 +366,7 @@ def _two_at_once(campaign: Campaign, verb: Verb, expected: dict[str, str]) -> st
     return "one, one refused" if good else f"FAILED ({code}, {done}): {text.strip()[:200]}"
 
 
-def _clock_set_back(campaign: Campaign, verb: Verb, expected: dict[str, str], events: int) -> str:
+def _clock_set_back(campaign: Campaign, verb: Verb, expected: dict[str, str], events: int, processor_s: float) -> str:
     """Killed in the midst, all files dated a year ahead, the clock a year back, and started again."""
     campaign.empty()
 
@@ -344,7 +377,12 @@ def _clock_set_back(campaign: Campaign, verb: Verb, expected: dict[str, str], ev
         real = time.time
         time.time = lambda: real() - 365 * 86400.0
 
-    campaign.finish(campaign.start(verb, die))
+    if verb.alone:
+        campaign.finish(campaign.start(verb, die))
+    else:
+        child = campaign.start(verb)
+        _signal_after(child, processor_s / 2, signal.SIGKILL)
+        campaign.finish(child)
     later = time.time() + 365 * 86400
     for path in (*campaign.trial.rglob("*"), *campaign.scratch.rglob("*")):
         os.utime(path, (later, later), follow_symlinks=False)
@@ -413,6 +451,30 @@ def verbs(inputs: Path) -> list[Verb]:
         Verb("protocols", ["protocols", run, "--data", cache, "--subset", "flair", "-o", "protocols.md"]),
         Verb("benchmark", ["benchmark", str(inputs / "plan.yaml"), "-o", "bench", "--no-estimate", "-q"]),
         Verb("new-method --package", ["new-method", "my_net", "--package", "my-net"]),
+        Verb("demo", ["demo", "--seed", "1", "-m", run, "--threads", "1", "-o", "demo"]),
+        Verb("cost", ["cost", run, "--window", tiny, "--threads", "1", "-o", "cost.csv"]),
+        Verb("import-weights", ["import-weights", "u_hved", str(inputs / "port.pth"), "-o", "w.safetensors"]),
+        Verb(
+            "phantom --workers 2",
+            ["phantom", "brains", "-n", "4", "--spacing", "8", "--seed", "1", "--workers", "2", "-q"],
+            alone=False,
+        ),
+        Verb("preprocess --workers 2", ["preprocess", subjects, "-o", "cache", "--workers", "2", "-q"], alone=False),
+        Verb(
+            "benchmark --ray",
+            [
+                "benchmark",
+                str(inputs / "plan.yaml"),
+                "-o",
+                "bench",
+                "--no-estimate",
+                "--ray",
+                "--workers",
+                "2",
+                "-q",
+            ],
+            alone=False,
+        ),
     ]
 
 
@@ -448,7 +510,29 @@ def make_inputs(campaign: Campaign) -> Path:
     campaign.warm(Verb("", ["train", str(inputs / "run.yaml"), "-o", str(inputs / "run"), "-q"]))
     table = str(inputs / "results.parquet")
     campaign.warm(Verb("", ["evaluate", str(inputs / "run"), "--data", str(inputs / "cache"), "-o", table, "-q"]))
+    _authors_checkpoint(inputs / "port.pth")
+    _small_demo()
     return inputs
+
+
+def _authors_checkpoint(path: Path) -> None:
+    """A file as U-HVED's port writes it, of the numbers of its golden."""
+    import torch
+
+    tests = Path(__file__).parents[1] / "tests"
+    sys.path[:0] = [str(tests / "methods"), str(tests / "golden")]
+    from named_numbers import state_dict
+    from parity import Golden
+
+    torch.save({"state_dict": state_dict(Golden("u_hved").shapes)}, path)
+
+
+def _small_demo() -> None:
+    """One phantom of 8 mm in place of three of 2 mm: in the children of this process alone."""
+    from anymri.benchmark import demo
+
+    demo.SPACING_MM = 8.0
+    (demo.run_demo.__kwdefaults__ or {})["subjects"] = 1
 
 
 def page(rows: list[Row], options: argparse.Namespace) -> str:
@@ -477,12 +561,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--only", nargs="*", default=[], help="names of verbs")
     parser.add_argument("--machine", default="two-core x86-64, no GPU")
+    parser.add_argument("--ray", default="/tmp/ray-killed", help="folder for Ray's own files")
     parser.add_argument("-o", "--output", type=Path, help="Markdown page, written anew after every verb")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         campaign = Campaign(Path(folder).resolve(), options.seed)
         import_all()
         campaign.known = {path.name for path in campaign.scratch.iterdir()}
+        os.environ["RAY_TMPDIR"] = options.ray  # paths of its sockets have to be short
         rows = []
         for verb in verbs(make_inputs(campaign)):
             if not options.only or verb.name in options.only:
@@ -499,6 +585,7 @@ def import_all() -> None:
     """Import once what the children need."""
     import torch
 
+    import anymri.benchmark.demo
     import anymri.benchmark.outputs
     import anymri.benchmark.protocol_effects
     import anymri.benchmark.run
