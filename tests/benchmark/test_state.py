@@ -120,6 +120,18 @@ def test_what_is_kept_is_marked_in_every_table(bench):
     assert "made by other code" in (out / "statistics.md").read_text(encoding="utf-8")
 
 
+def test_a_scoring_by_other_code_that_was_killed_is_not_kept(bench):
+    """Its table is there and its pictures are not whole."""
+    plan, out = bench
+    path = table_of(out, "unet")
+    was = path.read_bytes()
+    change_settings(path, other_scoring)
+    path.with_suffix(".parts").mkdir()
+    assert run("benchmark", plan, "-o", out, "--no-estimate", "-q", "--keep").code == 0
+    assert path.read_bytes() == was
+    assert not path.with_suffix(".parts").exists()
+
+
 def test_old_results_still_open(bench, tmp_path):
     plan, out = bench
     for method in ("unet", "threshold"):

@@ -342,6 +342,45 @@ def test_what_is_doubtful_is_told(series: Path) -> None:
         assert told(read_image(edit(Path(shutil.copytree(series, series.parent / word)), change)), word)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("StudyInstanceUID", "1.2.3"), ("ImageType", ["ORIGINAL"]), ("PatientID", "77"), ("Modality", None)],
+)
+def test_a_slice_whose_header_says_otherwise_than_all_others_is_named(series: Path, name: str, value: Any) -> None:
+    def other(header: Any, _: int) -> None:
+        if value is None:
+            header.pop(name, None)
+        else:
+            setattr(header, name, value)
+
+    (note,) = read_image(edit(series, other, only=3)).notes
+    assert f"the header of IM003 differs from the other slices' in {name}" in note
+    assert str(value) not in note, "values can tell of a person"
+    assert read_image(edit(series, other)).notes == (), "of all slices it is what the series says"
+
+
+def test_a_folder_in_the_place_of_a_slice_is_named(series: Path, tmp_path: Path) -> None:
+    last = series / "IM012"
+    content = last.read_bytes()
+    last.unlink()
+    last.mkdir()
+    (series / "notes").mkdir()
+    (note,) = read_image(series).notes
+    assert "could not be read (IM012/)" in note
+    assert [found.name for found in headers.read_headers(tmp_path)[1]] == ["IM012"]
+    (last / "IM012").write_bytes(content)
+    assert headers.read_headers(tmp_path)[1] == [], "in a study, what lies in the folder is read"
+
+
+def test_a_folder_in_the_place_of_a_slice_of_an_archive_is_named(series: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        for file in sorted(series.iterdir())[:-1]:
+            archive.write(file, f"s/{file.name}.dcm")
+        archive.mkdir("s/IM012.dcm")
+    with headers.open_study(tmp_path / "s.zip") as folder:
+        assert [found.name.partition(" ")[2] for found in headers.read_headers(folder)[1]] == ["IM012.dcm"]
+
+
 def test_a_series_without_direction_is_read_as_axial_and_doubted(series: Path) -> None:
     volume = read_image(edit(series, lambda header, _: delattr(header, "ImageOrientationPatient")))
     np.testing.assert_array_equal(volume.array, VOLUME)

@@ -75,6 +75,15 @@ def test_trailing_dimensions_of_zero_are_none(tmp_path):
     assert read_image(save(tmp_path / "a.nii", dim=[4, *SHAPE, 0, 0, 0, 0])).array.shape == SHAPE[::-1]
 
 
+@pytest.mark.parametrize(("shift_mm", "told"), [(450, False), (-520, True), (65_000, True)])
+def test_an_image_farther_from_the_origin_than_a_scanner_is_wide_is_told(tmp_path, shift_mm, told):
+    """By its middle, so that neither size nor direction of the axes matters."""
+    affine = AFFINE.copy()
+    affine[:3, 3] = -affine[:3, :3] @ [5.5, 4.5, 3.5] + (0, 0, shift_mm)
+    notes = read_image(save(tmp_path / "a.nii", affine)).notes
+    assert [f"lies {abs(shift_mm) / 1000:.3g} m from the origin" in note for note in notes] == [True] * told
+
+
 def test_forms_that_disagree_are_named_with_the_distance(tmp_path):
     moved = AFFINE.copy()
     moved[2, 3] += 5

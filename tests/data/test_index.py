@@ -104,6 +104,8 @@ def test_a_table_by_hand_needs_only_subject_and_images(tmp_path: Path) -> None:
         ("subject,t1ce\na,x.nii\n", "did you mean 't1c'"),
         ("subject,t1,t1\na,x.nii,x.nii\n", "two columns 't1'"),
         ("subject,t1\na,x.nii\na,y.nii\n", "line 3: subject 'a' comes twice"),
+        ("subject,site,t1\na,Be\x07rn,x.nii\n", "line 2: site holds a control character"),
+        ("subject,t1\na\x7f,x.nii\n", "line 2: subject holds a control character"),
         ("subject,t1,label\na,,x.nii\n", "line 2: subject 'a' has no image"),
         ("subject,t1\na,z.nii\n", r"line 2: t1 file .*z.nii does not exist"),
         ("subject,t1,label\na,x.nii,z.nii\n", r"line 2: label file .*z.nii does not exist"),

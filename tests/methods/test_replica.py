@@ -162,6 +162,15 @@ def test_finer_forests_learn_from_syntheses_of_forests_that_have_not_seen_the_su
     assert set.union(*left_out) == coarse
 
 
+def test_samples_that_do_not_fit_into_the_memory_are_refused_before_they_are_drawn(monkeypatch):
+    method = build_preset(Replica, "tiny", PAIR, subset="t1", target="t2", scales=2, folds=3)
+    context = StepContext(method.stages[0])
+    monkeypatch.setattr(method, "_draw", lambda *_: pytest.fail("samples were drawn"))
+    monkeypatch.setattr("anymri.methods.replica.free_bytes", lambda: 2**20)
+    with pytest.raises(UserError, match=r"samples take about 0\.0 GiB of memory.*lower samples \(4,000\) or atlases"):
+        method.fit(brains(3, lambda t1, grid: t1), context)
+
+
 def test_what_cannot_be_synthesised_is_refused_in_one_line():
     every = "+".join(GLIOMA.modalities)
     for config in ({"subset": every}, {"subset": "t1+t2", "target": "t2"}):

@@ -53,10 +53,12 @@ def cell_state(cell: Cell, out: Path) -> CellState:
         found = origin(read_settings(table_path(out, cell)))
     except UserError:  # not there, or damaged
         return "begun" if not cell.parts and run_is_stale(cell, out) else "waiting"
-    if found in ("training", "scoring"):
-        return found
-    # Killed between the table and the end of its scoring: the pictures are not whole.
-    return "waiting" if parts_folder(table_path(out, cell)).is_dir() else "done"
+    if found == "training":
+        return "training"
+    # Killed between the table and the end of its scoring, by whatever code: the pictures are not whole.
+    if parts_folder(table_path(out, cell)).is_dir():
+        return "waiting"
+    return "scoring" if found == "scoring" else "done"
 
 
 def is_waiting(cell: Cell, out: Path, keep: bool = False) -> bool:

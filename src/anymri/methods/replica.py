@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.bounds import Count, Counts, Depth, Samples
+from anymri.memory import free_bytes
 from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
 from anymri.protocol.per_subset import PerSubset, with_target
 from anymri.types import GLIOMA, Batch, DataSpec, Prediction, Stage, UserError
@@ -301,6 +302,7 @@ class Replica(PerSubset[ReplicaConfig]):
         atlases = self._atlases(subjects)
         if not atlases:
             raise UserError(f"replica: no training subject has {'+'.join(self.needs)}; choose other data")
+        self._check_memory(atlases)
         seed = int(torch.randint(2**31 - 1, (1,), generator=ctx.generator))
         guides: list[Tensor | None] = [None] * len(atlases)
         logs = {"subjects": torch.tensor(float(len(atlases)))}
@@ -325,6 +327,22 @@ class Replica(PerSubset[ReplicaConfig]):
             if len(found) == self.config.atlases:
                 break
         return found
+
+    def _check_memory(self, atlases: list[list[_Scale]]) -> None:
+        """Refuse samples that do not fit into the memory, before the first of them is drawn."""
+        config, sources = self.config, len(self.needs) - 1
+        context = sources * config.directions * min(len(config.radii), len(config.cubes))
+        drawn = sum(min(config.samples, int(atlas[0].foreground.sum())) for atlas in atlases)
+        nodes = config.trees * min(drawn // config.min_leaf, 2 ** min(1 + (config.max_depth or 60), 60))
+        # At one time there are the samples of each subject, all of them joined, and those that a fold learns from; and
+        # a forest as it grows (72 bytes a node) with those of the folds as tables (28).
+        needed = 3 * 4 * drawn * (27 * (sources + 1) + context) + nodes * (72 + 28 * (1 + config.folds))
+        free = free_bytes()
+        if needed > free:
+            raise UserError(
+                f"replica: {drawn:,} samples take about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB "
+                f"are free; lower samples ({config.samples:,}) or atlases ({config.atlases})"
+            )
 
     def _draw(self, at: _Scale, coarser: Tensor | None, scale: int, ctx: StepContext) -> tuple[Tensor, Tensor]:
         """Features and target of voxels drawn from the foreground."""

@@ -12,7 +12,7 @@ from command_line import run
 
 from anymri.data.datasets import DATASETS, get_dataset
 from anymri.data.datasets.layout import native_grid
-from anymri.data.index import index_dataset, read_subjects, write_subjects
+from anymri.data.index import index_dataset, not_used, read_subjects, write_subjects
 from anymri.data.nifti import read_image
 from anymri.data.specification import dataset_spec
 from anymri.types import GLIOMA, DataSpec, Subject, UserError
@@ -363,6 +363,7 @@ def test_bids_entities_sites_and_label_maps(tmp_path: Path) -> None:
         ("participant_id\tsite\nsub-01\tBern\n".encode("utf-16"), "no column participant_id"),
         (b"participant_id\tsite\tsite\nsub-01\tBern\tBonn\n", "a column twice"),
         (b"participant_id\tage\tsite\nsub-01\tBern\n", "row 2: is not as long as the header"),
+        (b"participant_id\tsite\n\0\tBern\n", "row 2: holds a control character"),
         (None, "cannot be read"),
     ],
 )
@@ -375,6 +376,16 @@ def test_a_bids_table_of_participants_is_read_or_refused(tmp_path: Path, content
         table.write_bytes(content)
     with pytest.raises(UserError, match=words):
         info.index(tmp_path)
+
+
+def test_a_participant_without_a_row_is_named(tmp_path: Path) -> None:
+    info = get_dataset("bids")
+    for subject in ("sub-01", "sub-02"):
+        info.write(tmp_path, subject, {"t1": study("bids")[0]["t1"]}, None, SPACING_MM)
+    (tmp_path / "participants.tsv").write_text("participant_id\tsite\nsub-01\tBern\n")
+    found = info.index(tmp_path)
+    assert [subject.site for subject in found] == ["Bern", ""]
+    assert "participants.tsv: has no row for sub-02; the site is unknown" in not_used(tmp_path, found)
 
 
 def test_nnunet_describes_itself(tmp_path: Path) -> None:

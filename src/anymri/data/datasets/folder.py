@@ -26,6 +26,7 @@ A file ``dataset.yaml`` in the folder says what is in it; every key but ``modali
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -125,7 +126,7 @@ def index_patterns(root: Path, patterns: Mapping[str, str]) -> list[Subject]:
 def _read_description(root: Path) -> dict[str, Any]:
     """Content of ``dataset.yaml``, checked; empty if there is none."""
     path = root / DESCRIPTION
-    if not path.is_file():
+    if not os.path.lexists(path):  # a folder or a link to nothing of that name is refused below
         return {}
     values = read_yaml(path, "see the reference of formats")
     if not isinstance(values, dict):
