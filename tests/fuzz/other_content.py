@@ -188,7 +188,10 @@ def nifti(good: bytes, damaged: bytes) -> bool:
             free |= rows if fits and plausible(places[1], shape) else set()
             free |= quaternion
         elif not was["sform_code"] and was["qform_code"]:
-            place = first(plain[1][:size], check=False).get_qform()
+            try:
+                place = first(plain[1][:size], check=False).get_qform()
+            except (nib.spatialimages.HeaderDataError, ValueError, ArithmeticError):
+                return False
             if plausible(place, shape):
                 free |= quaternion | ({"pixdim"} if now["pixdim"][0] in (-1, 1) else set())
         sizes = {2: 1, 256: 1, 4: 2, 512: 2, 8: 4, 768: 4, 16: 4, 64: 8, 1024: 8, 1280: 8}
