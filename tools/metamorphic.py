@@ -325,7 +325,8 @@ def fine_phantoms(model: Model, folder: Path) -> list[Path]:
             call = ["phantom", str(place), "--subjects", "1", "--spacing", "1", "--seed", str(seed), "--quiet"]
             subprocess.run([sys.executable, "-m", "anymri.cli", *call], check=True)
         study = next(path for path in place.iterdir() if path.is_dir())
-        label = np.asarray(nib.load(next(study.glob("*seg*"))).dataobj)
+        stored: Any = nib.load(next(study.glob("*seg*")))
+        label = np.asarray(stored.dataobj)
         if (label == ENHANCING).sum() < LEAST_TRUE_ML * 1000:
             continue
         with tempfile.TemporaryDirectory() as files:
@@ -405,7 +406,7 @@ def _cell(value: float) -> str:
 def main() -> None:
     """Measure and print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("studies", type=Path, nargs="+")
+    parser.add_argument("studies", type=Path, nargs="*")
     parser.add_argument("--fine", type=Path, help="folder for two phantoms of 1 mm more, chosen by the rule above")
     parser.add_argument("--page", type=Path, help="Markdown page to write")
     parser.add_argument("--only", nargs="*", help="changes whose names hold one of these texts")
