@@ -364,6 +364,7 @@ def test_bids_entities_sites_and_label_maps(tmp_path: Path) -> None:
         (b"participant_id\tsite\tsite\nsub-01\tBern\tBonn\n", "a column twice"),
         (b"participant_id\tage\tsite\nsub-01\tBern\n", "row 2: is not as long as the header"),
         (b"participant_id\tsite\n\0\tBern\n", "row 2: holds a control character"),
+        (b"participant_id\tsi\0\0\nsub-01\tBern\n", "row 1: holds a control character"),
         (None, "cannot be read"),
     ],
 )

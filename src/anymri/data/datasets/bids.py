@@ -154,9 +154,10 @@ def _read_sites(path: Path) -> dict[str, str]:
     uneven = next((number for number, row in enumerate(rows) if None in row or None in row.values()), None)
     if uneven is not None:
         raise UserError(f"{path}, row {uneven + 2}: is not as long as the header; {remedy}")
-    damaged = next((number for number, row in enumerate(rows) if has_control("".join(row.values()))), None)
+    lines = ["".join(names), *("".join(row.values()) for row in rows)]
+    damaged = next((number for number, line in enumerate(lines, start=1) if has_control(line)), None)
     if damaged is not None:
-        raise UserError(f"{path}, row {damaged + 2}: holds a control character; {remedy}")
+        raise UserError(f"{path}, row {damaged}: holds a control character; {remedy}")
     return {row["participant_id"]: row.get("site") or "" for row in rows if row["participant_id"] and "site" in row}
 
 
