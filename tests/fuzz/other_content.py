@@ -105,8 +105,8 @@ def more_work(good: bytes, damaged: bytes) -> bool:
 
 def _work(values: Any) -> tuple[float, float]:
     """Voxels that a training sees, and the product of its network's sizes; what is not said takes long."""
-    training, method = ((values or {}).get(name) for name in ("training", "method"))
     try:
+        training, method = values["training"], values["method"]
         seen = math.prod(training[name] for name in ("epochs", "steps_per_epoch", "batch_size"))
         seen *= math.prod(training["patch"])
         sizes = math.prod(value for value in method["config"].values() if isinstance(value, int))
