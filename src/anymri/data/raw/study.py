@@ -188,7 +188,8 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
     native = {code: replace(volume.geometry, header=None) for code, volume in volumes.items()}
     reference = choose_reference(native)
     name = MODALITIES[reference].long_name
-    tool, notes = _choose_tool(volumes, reference, options)
+    # Cut to the box of the head, an image hides where the skull ends, and a slab with skull passes for a brain.
+    tool, notes = _choose_tool(given, reference, options)
     arrays, bias = _correct(volumes, skip="bias" in options.skip)
     small = {code: registration.working(arrays[code], native[code]) for code in volumes}
     register = "template" not in options.skip or tool == "template"
