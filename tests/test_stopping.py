@@ -11,7 +11,7 @@ import pytest
 from command_line import run
 
 from anymri import stopping
-from anymri.stopping import Stopped, asked_to_stop, deferred, same_signals, stop_if_asked, stop_signals
+from anymri.stopping import Stopped, asked_to_stop, deferred, same_signals, stop_if_asked, stop_signals, wait_in_steps
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
@@ -88,3 +88,22 @@ def test_signals_are_answered_as_before_whatever_a_library_puts_in():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with pytest.raises(Stopped):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_wait_in_steps_ends_with_what_it_waits_for_or_between_two_steps():
+    steps = []
+
+    def wait(seconds):
+        steps.append(seconds)
+        if len(steps) == 2:
+            return ["first", "second"]
+        if len(steps) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+            steps.append("the step was not cut off")
+        return []
+
+    with stop_signals():
+        assert wait_in_steps(wait) == "first"
+        with pytest.raises(Stopped):
+            wait_in_steps(wait)
+    assert steps[-1] == "the step was not cut off"

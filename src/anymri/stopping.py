@@ -5,21 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import active_children, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["Stopped", "asked_to_stop", "deferred", "same_signals", "stop_if_asked", "stop_signals", "worker_pool"]
+__all__ = [
+    "Stopped", "asked_to_stop", "deferred", "same_signals", "stop_if_asked", "stop_signals", "wait_in_steps",
+    "worker_pool",
+]  # fmt: skip
 
 #: Signals that ask a process to end: Ctrl-C, `kill` and a terminal that was closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: How long a `deferred` block may go on after a signal, in seconds.
 PATIENCE_S = 1.5
+#: How long `wait_in_steps` waits before it looks for a signal, in seconds.
+STEP_S = 0.2
+
+Thing = TypeVar("Thing")
 
 
 class Stopped(BaseException):
@@ -98,6 +105,27 @@ def deferred(kept: Callable[[], str] = str) -> Iterator[None]:
             _State.timer.cancel()
             _State.timer.join()
         _State.deferring, _State.came, _State.timer = False, None, None
+
+
+def wait_in_steps(wait: Callable[[float], Sequence[Thing]]) -> Thing:
+    """Wait for the first of several things in a library (Ray) that makes a fault of its own of a signal that raises.
+
+    Parameters
+    ----------
+    wait : callable
+        Waits for at most so many seconds, and gives what is there by then.
+
+    Raises
+    ------
+    Stopped
+        Between two calls, if a signal came.
+    """
+    with deferred():
+        while True:
+            found = wait(STEP_S)
+            stop_if_asked()
+            if found:
+                return found[0]
 
 
 def asked_to_stop() -> bool:

@@ -29,7 +29,7 @@ from anymri.files import make_folder, replace_text
 from anymri.locks import one_writer, scratch_folder
 from anymri.progress import progress_bar
 from anymri.records import RECORD, read_lines
-from anymri.stopping import same_signals
+from anymri.stopping import same_signals, wait_in_steps
 from anymri.zoo import open_model
 
 __all__ = ["Outcome", "estimate_seconds", "find_problems", "run_cell", "run_cells"]
@@ -224,10 +224,10 @@ def _run_with_ray(cells: list[Cell], out: Path, workers: int, log: _Log) -> Iter
         running = {task.remote(cell, out.resolve()): cell for cell in cells}
         log.write(event="start", cells=len(running))
         while running:
-            finished, _ = ray.wait(list(running), num_returns=1)
-            cell = running.pop(finished[0])
+            finished = wait_in_steps(lambda seconds: ray.wait(list(running), num_returns=1, timeout=seconds)[0])
+            cell = running.pop(finished)
             try:
-                yield cell, *ray.get(finished[0])
+                yield cell, *ray.get(finished)
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[0]
                 yield (

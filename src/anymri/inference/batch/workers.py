@@ -16,7 +16,7 @@ from anymri.errors import UserError
 from anymri.inference.batch.attempt import set_threads
 from anymri.inference.batch.record import StudyRecord
 from anymri.inference.batch.studies import BatchStudy
-from anymri.stopping import same_signals, worker_pool
+from anymri.stopping import same_signals, wait_in_steps, worker_pool
 
 __all__ = ["run_here", "run_in_processes", "run_with_ray"]
 
@@ -129,7 +129,7 @@ def _collect(ray: Any, start: Any, waiting: deque[BatchStudy], at_a_time: int) -
         while waiting and len(running) < at_a_time:
             study = waiting.popleft()
             running[start(study)] = study
-        (finished, *_), _ = ray.wait(list(running), num_returns=1)
+        finished = wait_in_steps(lambda seconds: ray.wait(list(running), num_returns=1, timeout=seconds)[0])
         study = running.pop(finished)
         try:
             yield study, ray.get(finished)
