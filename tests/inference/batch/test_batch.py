@@ -319,6 +319,7 @@ def test_the_page_shows_every_study_and_calls_nobody(unbroken):
         assert f'src="thumbnails/{name}.png"' in page
         assert (unbroken / "thumbnails" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "is not a NIfTI file" in page
+    assert "This model always looks for a tumour." in page
     keys = [json.loads(text.partition('"')[0].replace("&#34;", '"')) for text in page.split('data-keys="')[1:]]
     assert [key[0] for key in keys] == ["p1", "p2", "p3", "p4"]
     assert keys[2][1] == float(table(unbroken)["p3"]["whole_tumor_ml"])

@@ -34,6 +34,7 @@ def index_page(rows: Sequence[StudyRow], out: Path) -> str:
     return str(
         _template().render(
             notice=NOTICE,
+            scopes=sorted({row.scope for row in rows} - {""}),
             rows=[_row(row, regions, out) for row in rows],
             regions=[(region, title(region)) for region in regions],
             expected=expected,

@@ -102,6 +102,7 @@ class _Result:
     trust: _Trust
     provenance: _Provenance
     quality: _Quality | None = None
+    scope: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,8 @@ class StudyRow:
     warnings : list of str
     low : list of str
         Regions of which the model misses most with these sequences.
+    scope : str
+        What the model takes every study for.
     result, thumbnail : Path or None
         Result folder and picture, where there are such.
     """
@@ -127,6 +130,7 @@ class StudyRow:
     values: dict[str, str | float | None]
     warnings: list[str] = field(default_factory=list)
     low: list[str] = field(default_factory=list)
+    scope: str = ""
     result: Path | None = None
     thumbnail: Path | None = None
 
@@ -214,6 +218,7 @@ def _read_result(study: str, folder: Path, thumbnail: Path | None) -> StudyRow:
         values=values,
         warnings=result.warnings,
         low=result.trust.measured.low if result.trust.measured else [],
+        scope=result.scope,
         result=folder,
         thumbnail=thumbnail,
     )
