@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from anymri.cli import batch, benchmark, catalogues, data, new_method, phantom, predict, training, weights
+from anymri.cli import batch, benchmark, catalogues, data, new_method, phantom, predict, quality, training, weights
 from anymri.errors import UserError
 from anymri.stopping import Stopped, stop_signals
 
@@ -31,8 +31,8 @@ app = typer.Typer(
 for verb in (
     phantom.phantom, data.index, data.split, data.preprocess, data.cache, data.plan, data.prepare, data.datasets,
     training.train, training.curves, training.evaluate, benchmark.benchmark, benchmark.report, benchmark.cost,
-    benchmark.protocols, predict.predict, batch.volumes, training.demo, catalogues.methods, catalogues.cite,
-    catalogues.models, weights.import_weights, new_method.new_method,
+    benchmark.protocols, predict.predict, batch.volumes, quality.quality, training.demo, catalogues.methods,
+    catalogues.cite, catalogues.models, weights.import_weights, new_method.new_method,
 ):  # fmt: skip
     app.command()(verb)
 

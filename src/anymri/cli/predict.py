@@ -49,6 +49,10 @@ CheckLabels = Annotated[
 CompletionChoice = Annotated[
     str, typer.Option("--completion", help="auto (not where measured to be no better than a copy), always or never.")
 ]
+Quality = Annotated[
+    str,
+    typer.Option("--quality", help="off, warn or drop: sequences spoiled by artifacts; drop counts them as missing."),
+]
 Normalise = Annotated[str, typer.Option("--normalise", help="--raw: zscore, percentile or histogram.")]
 #: Options for many studies.
 Batch = Annotated[
@@ -96,6 +100,7 @@ def predict(
     session: Session = None,
     check_labels: CheckLabels = "warn",
     completion: CompletionChoice = "auto",
+    quality: Quality = "warn",
     save_probabilities: SaveProbabilities = False,
     outputs: Outputs = "nifti",
     seg_series: SegSeries = None,

@@ -45,7 +45,8 @@ def _sequence_lines(result: Result) -> list[str]:
     lines = [f"{result.name}:"]
     for code in result.spec.modalities:
         given = result.provenance["inputs"].get(code)
-        absent = f"not given{_completion(result, code)}"
+        dropped = result.quality is not None and code in result.quality.dropped
+        absent = f"{'left out, unusable' if dropped else 'not given'}{_completion(result, code)}"
         lines.append(f"  {MODALITIES[code].short_name:<8}{given['name'] if given else absent}")
     return lines
 

@@ -18,6 +18,7 @@ from anymri.inference.output.write import write_result
 from anymri.inference.predict import LabelCheck, Model, predict_study
 from anymri.inference.sliding_window import Precision
 from anymri.inference.trust.completion import Completion
+from anymri.inference.trust.quality import CHOICES, Choice
 from anymri.types import UserError
 
 __all__ = ["PredictSettings", "StudyImages", "StudySource", "find_images", "predict_to_folder"]
@@ -37,7 +38,7 @@ class PredictSettings:
     model : str, default="default"
     device : str, default="auto"
         See `anymri.inference.predict.load`.
-    labels, precision, check_labels, completion
+    labels, precision, check_labels, completion, quality
         See `anymri.inference.predict.predict_study`.
     raw : bool, default=False
         The images are as the scanner made them; DICOM always is.
@@ -61,6 +62,7 @@ class PredictSettings:
     precision: Precision = "auto"
     check_labels: LabelCheck = "warn"
     completion: Completion = "auto"
+    quality: Choice = "warn"
     raw: bool = False
     skip: tuple[str, ...] = ()
     brain_mask: str = "auto"
@@ -75,6 +77,7 @@ class PredictSettings:
             "labels": tuple(LABEL_SCHEMES),
             "precision": ("auto", "32", "bf16"),
             "check_labels": ("warn", "strict", "off"),
+            "quality": CHOICES,
             "completion": get_args(Completion),
         }
         for name, allowed in choices.items():
@@ -236,6 +239,7 @@ def predict_to_folder(
         raw=found.raw,
         notes=found.notes,
         check_labels=settings.check_labels,
+        quality=settings.quality,
         completion=settings.completion,
         name=named,
     )

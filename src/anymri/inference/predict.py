@@ -27,7 +27,7 @@ from anymri.inference.restore import Restored, restore_prediction, restore_raw
 from anymri.inference.sliding_window import Precision, SubjectPrediction, WindowSettings, predict_subject
 from anymri.inference.trust.completion import Completion, judge_completion, kept_channels, kept_outputs
 from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions, unknown_warnings
-from anymri.inference.trust.quality import check_quality
+from anymri.inference.trust.quality import Choice, judge_rest, judge_study, usable_of
 from anymri.inference.trust.same_head import check_same_head
 from anymri.inference.trust.sequence_check import SequenceCheck, brains_of, check_sequences, refuse_wrong_labels
 from anymri.inference.trust.uncertainty import sample_agreement, trust_summary
@@ -75,6 +75,7 @@ class Model:
         notes: Sequence[str] = (),
         check_labels: LabelCheck = "warn",
         completion: Completion = "auto",
+        quality: Choice = "warn",
         name: str | None = None,
     ) -> Result:
         """Segment and complete one study; see `predict_study`."""
@@ -89,6 +90,7 @@ class Model:
             notes=notes,
             check_labels=check_labels,
             completion=completion,
+            quality=quality,
             name=name,
         )
 
@@ -140,6 +142,7 @@ def predict_study(
     notes: Sequence[str] = (),
     check_labels: LabelCheck = "warn",
     completion: Completion = "auto",
+    quality: Choice = "warn",
     name: str | None = None,
 ) -> Result:
     """Segment a study with whatever sequences there are, and fill in the missing ones.
@@ -168,6 +171,9 @@ def predict_study(
     completion : {"auto", "always", "never"}, default="auto"
         Which of the sequences that the method fills in to keep; ``auto`` leaves out what was measured, with the
         sequences given, to be no better than a copy of one of them.
+    quality : {"off", "warn", "drop"}, default="warn"
+        Whether to judge the quality of each sequence; ``drop`` leaves out those that are unusable, which then count as
+        missing.
     name : str or None, default=None
         What the study is called in the result, e.g. its folder; None = its file names. Never the patient's name.
 
@@ -178,8 +184,8 @@ def predict_study(
     Raises
     ------
     UserError
-        If no sequence is given, one is unknown to the model, a file is not usable, or the model was not trained
-        for these sequences.
+        If no sequence is given, one is unknown to the model, a file is not usable, the model was not trained
+        for these sequences, or none is left of good enough quality.
     """
     opened = load(model)
     spec = opened.method.spec
@@ -187,10 +193,16 @@ def predict_study(
     subset = _check_request(images, opened)
     if samples == 1:
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
-    completed = judge_completion(opened.card, spec, subset, completion) if "image" in opened.method.outputs else {}
-    outputs = kept_outputs(outputs, completed, opened.method)
     given = {code: _read(images[code]) for code in subset}
     checked = _prepare(given, opened, raw, check_labels)
+    judged = None if quality == "off" else judge_study(checked.brains, quality)
+    while judged is not None and quality == "drop" and judged.unusable:
+        given = usable_of(given, judged)
+        subset = _check_request(given, opened)
+        checked = _prepare(given, opened, raw, check_labels)  # anew, so that nothing of what is left out remains
+        judged = judge_rest(judged, checked.brains)
+    completed = judge_completion(opened.card, spec, subset, completion) if "image" in opened.method.outputs else {}
+    outputs = kept_outputs(outputs, completed, opened.method)
     study = checked.study
     windows = WindowSettings(precision=precision).trained_as(opened.method.facts)
     prediction = predict_subject(opened.method, study, [subset], windows, outputs=outputs)[subset]
@@ -206,7 +218,7 @@ def predict_study(
     unknown = unknown_regions(regions, subset)
     trust["regions"] = {region: values for region, values in trust["regions"].items() if region not in unknown}
     low = low_warning(trust["measured"], spec, subset)
-    warned = [*low, *unknown_warnings(unknown), *notes, *checked.doubts, *check_quality(checked.volumes)]
+    warned = [*low, *unknown_warnings(unknown), *notes, *checked.doubts, *(judged.sentences if judged else ())]
     return Result(
         name=name or ", ".join(dict.fromkeys(_file_name(images[code]) for code in subset)),
         volumes_ml=_volumes_ml(view, spec, regions) | dict.fromkeys(unknown),
@@ -221,6 +233,7 @@ def predict_study(
         view=view,
         raw=extra,
         sources=_sources(given, checked),
+        quality=judged,
     )
 
 
@@ -239,6 +252,7 @@ class _Prepared(NamedTuple):
 
     study: Study
     volumes: dict[str, Volume]
+    brains: dict[str, Volume]  # in the scanner's values
     prepared: RawStudy | None
     sequences: SequenceCheck
     doubts: list[str]
@@ -263,12 +277,12 @@ def _prepare(given: dict[str, Volume], model: Model, raw: RawOptions | None, che
         doubts += [f"{text[0].upper()}{text[1:]}." for text in turned]
     study = preprocess_study(volumes, model.method.facts.spacing_mm, spec=model.method.spec)
     doubts += [] if prepared is not None else check_same_head(volumes)
-    labelled = {} if check_labels == "off" else volumes if prepared is None else brains_of(prepared.heads, volumes)
-    sequences = check_sequences(labelled)
+    brains = volumes if prepared is None else brains_of(prepared.heads, volumes)
+    sequences = check_sequences({} if check_labels == "off" else brains)
     if check_labels == "strict":
         refuse_wrong_labels(sequences, volumes)
     doubts += [f"{MODALITIES[code].long_name} {text}." for code, text in sequences.sentences.items()]
-    return _Prepared(study, volumes, prepared, sequences, doubts)
+    return _Prepared(study, volumes, brains, prepared, sequences, doubts)
 
 
 def _read(image: Image) -> Volume:

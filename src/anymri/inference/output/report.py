@@ -32,7 +32,7 @@ from anymri.inference.trust.measured import low_warning, trust_line
 from anymri.inference.words import name, scope, title
 from anymri.modalities import MODALITIES
 
-__all__ = ["Place", "lesion_places", "study_page"]
+__all__ = ["Place", "lesion_places", "page_template", "study_page"]
 
 #: A lesion is seen well in a slice that cuts at least this share of its largest section.
 SEEN_SHARE = 0.5
@@ -74,7 +74,7 @@ def study_page(result: Result) -> str:
     """
     places = lesion_places(result)
     shown = places[0].slices
-    return _template().render(
+    return page_template("study.html.j2").render(
         name=result.name,
         notice=NOTICE,
         scope=scope(result.spec),
@@ -99,6 +99,7 @@ def study_page(result: Result) -> str:
         measured=result.trust["measured"],
         agreement=[(title(region), value) for region, value in result.trust.get("sample_agreement", {}).items()],
         warnings=result.warnings,
+        quality=result.quality.rows() if result.quality else [],
         raw=None if result.raw is None else _raw_part(result.raw),
         made_by=_made_by(result),
         provenance=[(key, value) for key, value in result.provenance.items() if key != "inputs"],
@@ -170,14 +171,15 @@ def _volume_rows(result: Result) -> list[dict[str, Any]]:
 
 
 @cache
-def _template() -> Any:
+def page_template(name: str) -> Any:
+    """Template of a page, by its file in ``templates``."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("anymri.inference.output"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("study.html.j2")
+    return environment.get_template(name)
 
 
 def _input_row(result: Result, code: str) -> dict[str, str]:
@@ -187,6 +189,8 @@ def _input_row(result: Result, code: str) -> dict[str, str]:
     absent = f"filled in (SYNTHETIC{doubt})" if code in result.view.completed else "not given"
     if judged and code not in result.view.completed:
         absent += f"; not filled in{doubt}"
+    if result.quality and code in result.quality.dropped:
+        absent = f"left out (unusable), {absent}"
     state = "given" if given else absent
     return {"name": MODALITIES[code].long_name, "code": code, "state": state, "file": given["name"] if given else ""}
 

@@ -12,6 +12,7 @@ from anymri.data.geometry import Geometry
 from anymri.data.nifti import to_nibabel
 from anymri.inference.output.raw_result import RawResult
 from anymri.inference.trust.completion import completed_errors, synthetic_mark
+from anymri.inference.trust.quality import StudyQuality
 from anymri.types import DataSpec, UserError
 
 __all__ = [
@@ -106,6 +107,8 @@ class Result:
         For raw studies: other native grids, transforms, how it was prepared.
     sources : dict of str to SourceSeries
         Of the sequences that came as DICOM.
+    quality : StudyQuality or None
+        Quality of every sequence that was given, also of those left out for it; None where it was not asked for.
     """
 
     name: str
@@ -121,6 +124,7 @@ class Result:
     view: View = field(repr=False)
     raw: RawResult | None = field(default=None, repr=False)
     sources: dict[str, SourceSeries] = field(default_factory=dict, repr=False)
+    quality: StudyQuality | None = field(default=None, repr=False)
 
     @property
     def reference(self) -> str | None:

@@ -82,7 +82,8 @@ def write_result(
     Returns
     -------
     Path
-        `out`, with ``result.json``, ``report.html`` and the files of every format.
+        `out`, with ``result.json``, ``report.html``, the files of every format, and ``quality/<modality>.png`` of
+        unusable sequences.
 
     Raises
     ------
@@ -107,6 +108,9 @@ def _write_pages(result: Result, folder: Path) -> None:
     """What every result has, whatever its formats."""
     if result.raw is not None:
         write_raw(result.raw, folder)
+    for name, picture in (result.quality.picture_files() if result.quality else {}).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(picture)
     write_text(folder / "result.json", json_text(result_facts(result)))
     write_text(folder / "report.html", study_page(result))
 
@@ -124,6 +128,7 @@ def result_facts(result: Result) -> dict[str, Any]:
         "unknown": result.unknown,
         "completed": sorted(result.view.completed),
         "trust": result.trust,
+        "quality": result.quality.facts() if result.quality else None,
         "warnings": list(result.warnings),
         "provenance": result.provenance,
         "scope": scope(result.spec),

@@ -9,7 +9,7 @@ import pytest
 
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import Volume
-from anymri.inference.trust.quality import check_quality
+from anymri.inference.trust.quality.shape import check_quality
 
 
 def volume(spacing=(2.3, 2.3, 2.5), shape=(60, 66, 75), seed=0):
