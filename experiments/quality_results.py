@@ -105,7 +105,7 @@ def find_limits(
         limits[name] = {}
         for code in CODES:
             mean = np.nanmean([case[name, code] for case in curves.values()], axis=0)
-            cross = crossing(places[1:], mean[1:], -HARM)
+            cross = crossing(places[1:], mean[1:], min(0.0, float(mean[0])) - HARM)
             severity = np.nanmean([case[name, code] for case in judged.values()], axis=0)
             limits[name][code] = None if cross is None else float(np.interp(cross, places, severity))
     return limits
@@ -264,7 +264,7 @@ def write_page(work: Path, page: Path, given: list[Path]) -> None:
     figure = page.parent / "quality-curves.png"
     draw_curves(work, figure)
     cases, result = len(read_curves(work)), policy(work)
-    text = [
+    text: list[str | list[str]] = [
         "# Quality of sequences",
         paragraph(
             "Whether `anymri quality` and `predict --quality` see simulated artifacts, on which unspoiled images they raise",
@@ -304,7 +304,8 @@ def write_page(work: Path, page: Path, given: list[Path]) -> None:
             f"{cases} real cases ({', '.join(read_curves(work))}), each predicted at 3 mm by a fold network that has not seen",
             "it, from four sequences. Mean Dice of whole tumour, core and enhancing tumour with one spoiled sequence, less",
             "the Dice without that sequence: above 0 keeping is better. A sequence is called unusable from the severity at",
-            f"which the mean lies {HARM:g} below 0 (but not below its limit of doubt). Thin lines are the cases.",
+            f"which the mean lies {HARM:g} below 0, or below that of the unspoiled sequence where it is below 0 already; at",
+            "least its limit of doubt. Thin lines are the cases.",
         ),
         "![Dice kept less Dice dropped, by strength of artifact](quality-curves.png)",
         curve_lines(work),

@@ -27,7 +27,7 @@ from anymri.inference.restore import Restored, restore_prediction, restore_raw
 from anymri.inference.sliding_window import Precision, SubjectPrediction, WindowSettings, predict_subject
 from anymri.inference.trust.completion import Completion, judge_completion, kept_channels, kept_outputs
 from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions, unknown_warnings
-from anymri.inference.trust.quality import Choice, judge_rest, judge_study, usable_of
+from anymri.inference.trust.quality import Choice, StudyQuality, judge_rest, judge_study, usable_of
 from anymri.inference.trust.same_head import check_same_head
 from anymri.inference.trust.sequence_check import SequenceCheck, brains_of, check_sequences, refuse_wrong_labels
 from anymri.inference.trust.uncertainty import sample_agreement, trust_summary
@@ -194,13 +194,9 @@ def predict_study(
     if samples == 1:
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
     given = {code: _read(images[code]) for code in subset}
-    checked = _prepare(given, opened, raw, check_labels)
-    judged = None if quality == "off" else judge_study(checked.brains, quality)
-    while judged is not None and quality == "drop" and judged.unusable:
-        given = usable_of(given, judged)
-        subset = _check_request(given, opened)
-        checked = _prepare(given, opened, raw, check_labels)  # anew, so that nothing of what is left out remains
-        judged = judge_rest(judged, checked.brains)
+    checked, judged = _prepare_usable(given, opened, raw, check_labels, quality)
+    subset = spec.parse_subset(tuple(checked.volumes))
+    given = {code: given[code] for code in subset}
     completed = judge_completion(opened.card, spec, subset, completion) if "image" in opened.method.outputs else {}
     outputs = kept_outputs(outputs, completed, opened.method)
     study = checked.study
@@ -256,6 +252,27 @@ class _Prepared(NamedTuple):
     prepared: RawStudy | None
     sequences: SequenceCheck
     doubts: list[str]
+
+
+def _prepare_usable(
+    given: dict[str, Volume], model: Model, raw: RawOptions | None, check_labels: LabelCheck, quality: Choice
+) -> tuple[_Prepared, StudyQuality | None]:
+    """Prepare a study and judge its quality; without its unusable sequences, if they are to be dropped.
+
+    Raises
+    ------
+    UserError
+        As `_prepare`; if no sequence is left, or the model was not trained for those that are.
+    """
+    checked = _prepare(given, model, raw, check_labels)
+    judged = None if quality == "off" else judge_study(checked.brains, quality)
+    while judged is not None and quality == "drop" and judged.unusable:
+        left = usable_of(checked.volumes, judged)
+        subset = _check_request(left, model)
+        # Anew, so that nothing of what is left out remains.
+        checked = _prepare({code: given[code] for code in subset}, model, raw, check_labels)
+        judged = judge_rest(judged, checked.brains)
+    return checked, judged
 
 
 def _prepare(given: dict[str, Volume], model: Model, raw: RawOptions | None, check_labels: LabelCheck) -> _Prepared:
