@@ -26,7 +26,7 @@ from anymri.inference.restore import Target, restore_probability
 from anymri.inference.sliding_window import SubjectPrediction, iterate_subject
 from anymri.types import Head, UserError
 
-__all__ = ["predict_entry", "score_subject"]
+__all__ = ["open_case", "predict_entry", "score_subject"]
 
 
 Row = dict[str, Any]
@@ -70,13 +70,13 @@ def score_subject(work: Evaluation, subject: str, advance: Any = lambda: None) -
     whole = work.cache.entry(subject)
     base = _row(work, subject, work.was_seen(whole, work.networks))
     grids = work.cache.entries(subject, work.subsets_of(subject))
-    cases = [(_open_case(work, study), subsets) for study, subsets in grids]
+    cases = [(open_case(work, study), subsets) for study, subsets in grids]
     for case, subsets in cases:
         yield from _score_case(work, case, base, subsets, advance)
     for case, subsets in cases:
         if "image" in _outputs(work, case):
             yield from _score_baselines(work, case, subsets)
-    case = _open_case(work, whole)
+    case = open_case(work, whole)
     if "image" in _outputs(work, case):
         yield from _score_complete_study(work, case)
 
@@ -112,7 +112,8 @@ def _channels(work: Evaluation, subset: Subset) -> list[int]:
     return [work.spec.index(code) for code in subset]
 
 
-def _open_case(work: Evaluation, study: Study) -> _Case:
+def open_case(work: Evaluation, study: Study) -> _Case:
+    """A cached subject, and what its predictions are held against."""
     truth = study if work.reference is None else _reference_study(work, study)
     label = None if truth.label is None else np.asarray(truth.label)
     scored = work.asked.synthesis and "image" in (work.asked.outputs or work.method.outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelCard",
     "RegionScore",
+    "calibration_path",
     "card_text",
     "find_card",
     "get_card",
@@ -23,6 +25,7 @@ __all__ = [
     "list_models",
     "open_model",
     "weights_paths",
+    "weights_sha256",
 ]
 
 #: Folder of the bundled weights: ``<name>.safetensors`` and its card ``<name>.md``; ``default.txt`` names the default.
@@ -91,6 +94,33 @@ def weights_paths(model: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     raise UserError(f"unknown model {str(model)!r}; known: {_known()}; or give a weights file or a run folder")
+
+
+def weights_sha256(model: str | Path) -> str:
+    """Checksum of a model's weights file; of several files, that of their checksums."""
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights_paths(model)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def calibration_path(model: str | Path) -> Path | None:
+    """Calibration beside a model's weights; None if there is none.
+
+    Parameters
+    ----------
+    model : str or path-like
+        See `weights_paths`. Of ``<name>.safetensors`` it is ``<name>.calibration.json``, in a run folder or a folder of
+        runs ``calibration.json``.
+
+    Raises
+    ------
+    UserError
+        If there is no such model.
+    """
+    paths = weights_paths(model)
+    beside = paths[0].with_suffix(".calibration.json")
+    if paths[0].name == RUN_WEIGHTS:
+        beside = (paths[0].parent if len(paths) == 1 else Path(model)) / "calibration.json"
+    return beside if beside.is_file() else None
 
 
 def open_model(model: str | Path) -> Any:
