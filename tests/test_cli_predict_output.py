@@ -10,8 +10,8 @@ import pytest
 from command_line import run
 
 from anymri.inference import predict as predict_module
+from anymri.inference.trust.measured import trust_line
 from anymri.phantom import PhantomSettings, generate
-from anymri.zoo import find_card
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,10 @@ def test_all_is_said_in_order(study, tmp_path):
     for name, line in zip(("T1", "T1c", "T2", "FLAIR"), lines[1:5], strict=True):
         assert line.split()[0] == name
         assert line.endswith(".nii.gz")
-    score = find_card("default").measured("t1+t1c+t2+flair")["whole_tumor"]
     (whole,) = (line for line in lines if line.startswith("whole tumour"))
-    assert f"median Dice {score.median:.2f} on {score.n} unseen patients" in whole
+    trust = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["trust"]
+    assert whole.endswith(trust_line(trust, "whole_tumor"))
+    assert trust["measured"]["regions"]["whole_tumor"]["n"] == 13
     assert " ml " in whole
     assert any(line.startswith("This model always looks for a tumour.") for line in lines)
     assert lines[-1] == f"wrote {tmp_path / 'out'}/report.html"
@@ -48,7 +49,7 @@ def test_the_warning_of_a_low_subset_comes_first_on_standard_error(t1, tmp_path,
     answer = run("predict", "--t1", t1, "-o", tmp_path / "out", *options)
     assert answer.code == 0, answer.err
     sentence = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["warnings"][0]
-    assert sentence.startswith("From T1 alone this model misses most tumours: median Dice 0.")
+    assert sentence.startswith("Not usable from T1 alone: this model misses most tumours (median Dice 0.")
     assert answer.err.splitlines()[0] == f"warning: {sentence}"
     assert "Enhancing tumour is unknown: it needs T1c" in answer.err
     if "--json" in options:
@@ -69,7 +70,7 @@ def test_python_gives_the_same_as_the_command(t1):
     result = predict_module.load("default").predict({"t1": t1})
     assert result.volumes_ml["enhancing_tumor"] is None
     assert result.volumes_ml["whole_tumor"] >= 0
-    assert result.warnings[0].startswith("From T1 alone")
+    assert result.warnings[0].startswith("Not usable from T1 alone")
     assert result.probability["whole_tumor"].shape == result.segmentation.shape
     assert result.name == t1.name
 

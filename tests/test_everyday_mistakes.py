@@ -472,7 +472,9 @@ def test_a_study_without_mistake_gets_no_warning(cohort: Path, tmp_path: Path) -
     for patient in "ab":
         answer = run("predict", cohort / patient, "-o", tmp_path / patient)
         assert answer.code == 0, answer
-        assert json.loads((tmp_path / patient / "result.json").read_text())["warnings"] == []
+        warnings = json.loads((tmp_path / patient / "result.json").read_text())["warnings"]
+        # A phantom is not like the patients that the default model was measured on, and nothing else is odd about it.
+        assert all(line.startswith("This study is unlike the 13 unseen patients") for line in warnings), warnings
 
 
 @pytest.mark.parametrize("subset", ["flair", "t2", "t1c+flair", "t1+t2", "t1+t2+flair"])

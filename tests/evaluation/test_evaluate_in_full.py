@@ -23,7 +23,7 @@ from anymri.types import GLIOMA, UserError
 OPTIONS = {"progress": False, "pictures": False, "precision": "32", "subsets": ["flair", "t1+t2"]}
 FULL = {
     "iou", "sensitivity", "precision", "specificity", "hd", "asd", "nsd_2mm", "lesion_dice", "lesion_f1", "lesion_hd95",
-    "ece", "brier", "review_dice",
+    "ece", "brier", "review_dice", "qu_score", "qu_dice", "qu_ftp", "qu_ftn",
 }  # fmt: skip
 
 

@@ -13,7 +13,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from anymri.cli import batch, benchmark, catalogues, data, new_method, phantom, predict, quality, training, weights
+from anymri.cli import (
+    batch,
+    benchmark,
+    calibrate,
+    catalogues,
+    data,
+    new_method,
+    phantom,
+    predict,
+    quality,
+    training,
+    weights,
+)
 from anymri.errors import UserError
 from anymri.stopping import Stopped, stop_signals
 
@@ -30,9 +42,9 @@ app = typer.Typer(
 
 for verb in (
     phantom.phantom, data.index, data.split, data.preprocess, data.cache, data.plan, data.prepare, data.datasets,
-    training.train, training.curves, training.evaluate, benchmark.benchmark, benchmark.report, benchmark.cost,
-    benchmark.protocols, predict.predict, batch.volumes, quality.quality, training.demo, catalogues.methods,
-    catalogues.cite, catalogues.models, weights.import_weights, new_method.new_method,
+    training.train, training.curves, training.evaluate, calibrate.calibrate, benchmark.benchmark, benchmark.report,
+    benchmark.cost, benchmark.protocols, predict.predict, batch.volumes, quality.quality, training.demo,
+    catalogues.methods, catalogues.cite, catalogues.models, weights.import_weights, new_method.new_method,
 ):  # fmt: skip
     app.command()(verb)
 

@@ -70,16 +70,18 @@ def _volume_lines(result: Result) -> list[str]:
         if volume is None:
             lines.append(f"{name(region):<18}  unknown: {result.unknown[region].partition(';')[0]}")
         else:
-            lines.append(f"{name(region):<18}{volume:>8.1f} ml  {trust_line(result.trust['measured'], region)}")
+            lines.append(f"{name(region):<18}{volume:>8.1f} ml  {trust_line(result.trust, region)}")
     return lines
 
 
 def _closing_lines(result: Result) -> list[str]:
     """What holds for every result of this model."""
     from anymri.inference.output.result import NOTICE
+    from anymri.inference.trust.told import trust_sentences
     from anymri.inference.words import scope
 
     facts = result.provenance
     licence = f"Model {facts['model']}: licence {facts['licence']}."
     cite = f"Please cite {facts['cite']} (anymri cite {facts['method']})."
-    return [*([scope(result.spec)] if result.volumes_ml else []), licence, cite, NOTICE]
+    told = trust_sentences(result.trust, result.spec)
+    return [*told, *([scope(result.spec)] if result.volumes_ml else []), licence, cite, NOTICE]

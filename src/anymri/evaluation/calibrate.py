@@ -25,11 +25,11 @@ from anymri.types import DataSpec, UserError
 from anymri.zoo import weights_sha256
 from anymri.zoo.card import REGION_ML, RegionScore
 
-__all__ = ["Measured", "calibrate", "fit_calibration", "measure_studies"]
+__all__ = ["Measured", "calibrate", "compare", "fit_calibration", "fit_predictors", "measure_studies"]
 
 #: Thresholds of the cautious mask, from the usual one down to nothing.
-THRESHOLDS = (*(round(float(value), 4) for value in np.geomspace(0.5, 0.001, 40)), 0.0)
-MARGIN_SHARE, MISSED_SHARE = 0.95, 0.1
+THRESHOLDS = tuple(round(float(value), 4) for value in np.geomspace(0.5, 0.001, 40))
+MARGIN_SHARE, MISSED_SHARE = 0.95, 0.2
 #: Groups of studies, each left out of a fit once; of so many studies or fewer every study is a group.
 FOLDS = 20
 #: Ridge penalty of the predictor, in studies' rows.
@@ -242,14 +242,8 @@ def fit_calibration(rows: Sequence[Measured], spec: DataSpec, confidence: float)
     Calibration
         Of weights and studies without a name.
     """
-    names = list(dict.fromkeys(row.study for row in rows))
-    group = {name: number % FOLDS for number, name in enumerate(names)}
     region_names = list(rows[0].dice)
-    coefficients, residuals = {}, {}
-    for region in region_names:
-        marked = [row for row in rows if _is_marked(row, region)]
-        coefficients[region] = _fit(marked, region, spec)
-        residuals[region] = _residuals(marked, region, spec, group)
+    coefficients, residuals = fit_predictors(rows, spec)
     subsets = {}
     for subset in spec.subsets():
         own = [row for row in rows if row.subset == subset]
@@ -260,7 +254,7 @@ def fit_calibration(rows: Sequence[Measured], spec: DataSpec, confidence: float)
         weights_sha256="0" * 64,
         model="",
         measured_on="",
-        studies=len(names),
+        studies=len({row.study for row in rows}),
         by=[],
         confidence=confidence,
         margin_share=MARGIN_SHARE,
@@ -279,32 +273,47 @@ def _given(row: Measured, spec: DataSpec) -> list[bool]:
     return [code in row.subset for code in spec.modalities]
 
 
-def _fit(rows: Sequence[Measured], region: str, spec: DataSpec) -> list[float]:
+def fit_predictors(
+    rows: Sequence[Measured], spec: DataSpec
+) -> tuple[dict[str, list[float]], dict[str, dict[Subset, list[float]]]]:
+    """Fit the predictor of each region's Dice, and find what each study deviates from a fit without it.
+
+    Returns
+    -------
+    coefficients : dict of str to list of float
+        See `Calibration`.
+    residuals : dict of str to dict of Subset to list of float
+        Region to subset to the sorted residuals of the rows in which the region is marked.
+    """
+    names = list(dict.fromkeys(row.study for row in rows))
+    group = {name: number % FOLDS for number, name in enumerate(names)}
+    coefficients, residuals = {}, {}
+    for region in rows[0].dice:
+        marked = [row for row in rows if _is_marked(row, region)]
+        values = np.array([[row.regions[region].soft_dice, *_given(row, spec)] for row in marked], np.float64)
+        target = np.array([row.dice[region] for row in marked])
+        groups = np.array([group[row.study] for row in marked])
+        coefficients[region] = _fit(values, target, spec)
+        found: dict[Subset, list[float]] = {}
+        for number in np.unique(groups):
+            fitted = _fit(values[groups != number], target[groups != number], spec)
+            for place in np.flatnonzero(groups == number):
+                expected = expected_dice(fitted, values[place, 0], values[place, 1:] > 0)
+                found.setdefault(marked[place].subset, []).append(float(target[place] - expected))
+        residuals[region] = {key: sorted(round(value, DECIMALS) for value in own) for key, own in found.items()}
+    return coefficients, residuals
+
+
+def _fit(values: NDArray[np.float64], target: NDArray[np.float64], spec: DataSpec) -> list[float]:
     """Ridge regression of the Dice on expected overlap and the sequences given; zeros without rows."""
-    if not rows:
+    if not len(target):
         return [0.0] * (2 + len(spec.modalities))
-    values = np.array([[row.regions[region].soft_dice, *_given(row, spec)] for row in rows], np.float64)
-    target = np.array([row.dice[region] for row in rows])
     middle, spread = values.mean(axis=0), values.std(axis=0)
     spread[spread < 1e-9] = 1.0
     scaled = (values - middle) / spread
     slopes = np.linalg.solve(scaled.T @ scaled + PENALTY * np.eye(scaled.shape[1]), scaled.T @ (target - target.mean()))
     slopes = slopes / spread
     return [float(value) for value in (target.mean() - middle @ slopes, *slopes)]
-
-
-def _residuals(
-    rows: Sequence[Measured], region: str, spec: DataSpec, group: Mapping[str, int]
-) -> dict[Subset, list[float]]:
-    """True minus expected Dice by subset, each study's by a fit without its group."""
-    found: dict[Subset, list[float]] = {}
-    for number in sorted({group[row.study] for row in rows}):
-        fitted = _fit([row for row in rows if group[row.study] != number], region, spec)
-        for row in rows:
-            if group[row.study] == number:
-                expected = expected_dice(fitted, row.regions[region].soft_dice, _given(row, spec))
-                found.setdefault(row.subset, []).append(row.dice[region] - expected)
-    return {subset: sorted(round(value, DECIMALS) for value in values) for subset, values in found.items()}
 
 
 def _cell(rows: Sequence[Measured], region: str, residuals: list[float]) -> CellCalibration:

@@ -14,6 +14,7 @@ from anymri.evaluation import metrics
 from anymri.evaluation.downstream import Segmenter, downstream_dice
 from anymri.evaluation.metrics.calibration import brier, expected_calibration_error, review_dice
 from anymri.evaluation.metrics.lesionwise import BRATS2023, LesionRule, lesionwise
+from anymri.evaluation.metrics.qu_brats import binary_entropy, qu_brats
 from anymri.types import DataSpec
 
 __all__ = [
@@ -107,7 +108,8 @@ def score_regions_in_full(
         Of the reference.
     spacing_mm : sequence of float
     probability : dict of str to float array, shape (D, H, W), or None
-        From `anymri.inference.labels.region_probability`; gives ``ece``, ``brier`` and ``review_dice``.
+        From `anymri.inference.labels.region_probability`; gives ``ece``, ``brier``, ``review_dice`` and
+        QU-BraTS.
     brain : bool array, shape (D, H, W), or None
         Voxels that ``specificity``, ``ece`` and ``brier`` count; None = all. Take the brain of the sequences shown.
     rule : LesionRule, default=BRATS2023["gli"]
@@ -116,7 +118,8 @@ def score_regions_in_full(
     -------
     list of Score
         Metrics ``iou sensitivity precision specificity hd asd nsd_2mm lesion_dice lesion_f1 lesion_hd95`` and, with
-        probabilities, ``ece brier review_dice``. Empty cases: see ``docs/reference/metrics.md``.
+        probabilities, ``ece brier review_dice qu_score qu_dice qu_ftp qu_ftn``. Empty cases: see
+        ``docs/reference/metrics.md``.
     """
     scores: list[Score] = []
     inside = np.ones(np.shape(label), bool) if brain is None else np.asarray(brain, bool)
@@ -132,6 +135,8 @@ def score_regions_in_full(
             values["ece"] = (expected_calibration_error(chance, reference, inside), "1")
             values["brier"] = (brier(chance, reference, inside), "1")
             values["review_dice"] = (review_dice(chance * counted, reference), "1")
+            unsure = qu_brats(np.asarray(mask, bool) & counted, reference, binary_entropy(chance), inside)
+            values |= {f"qu_{name.removesuffix('_auc')}": (value, "1") for name, value in unsure._asdict().items()}
         empty = not reference.any()
         scores += [Score(region, name, value, unit, empty) for name, (value, unit) in values.items()]
     return scores

@@ -25,8 +25,16 @@ from anymri.inference.output.result import LabelScheme, Result, SourceSeries, Vi
 from anymri.inference.output.write import write_result
 from anymri.inference.restore import Restored, restore_prediction, restore_raw
 from anymri.inference.sliding_window import Precision, SubjectPrediction, WindowSettings, predict_subject
+from anymri.inference.trust.calibration import Calibration, read_calibration
 from anymri.inference.trust.completion import Completion, judge_completion, kept_channels, kept_outputs
-from anymri.inference.trust.measured import low_warning, measured_summary, unknown_regions, unknown_warnings
+from anymri.inference.trust.expected import trust_in_study
+from anymri.inference.trust.measured import (
+    best_addition,
+    first_sentences,
+    measured_summary,
+    unknown_regions,
+    unknown_warnings,
+)
 from anymri.inference.trust.quality import Choice, StudyQuality, judge_rest, judge_study, usable_of
 from anymri.inference.trust.same_head import check_same_head
 from anymri.inference.trust.sequence_check import SequenceCheck, brains_of, check_sequences, refuse_wrong_labels
@@ -35,7 +43,7 @@ from anymri.methods import Method, PerSubsetModels
 from anymri.modalities import MODALITIES
 from anymri.types import DataSpec, Head, UserError
 from anymri.version import __version__
-from anymri.zoo import ModelCard, get_card, open_model, weights_paths
+from anymri.zoo import ModelCard, calibration_place, get_card, open_model, weights_sha256
 
 __all__ = ["Model", "Result", "load", "predict_study", "write_result"]
 
@@ -56,12 +64,18 @@ class Model:
         For bundled models.
     sha256 : str
         Checksum of the weights file, of several files that of their checksums; ``""`` for a method in memory.
+    calibration : Calibration or None
+        What these weights reached on studies they had not seen.
+    notes : tuple of str
+        What is doubtful about the model itself; becomes part of the warnings.
     """
 
     name: str
     method: Method | PerSubsetModels
     card: ModelCard | None = None
     sha256: str = ""
+    calibration: Calibration | None = None
+    notes: tuple[str, ...] = ()
 
     def predict(
         self,
@@ -124,10 +138,14 @@ def load(model: str | Path | Method | PerSubsetModels | Model = "default", devic
     place = find_device(device)
     card = get_card(str(model))
     method = open_model(model).to(place)
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights_paths(model)]
-    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    digest, beside = weights_sha256(model), calibration_place(model)
+    notes: tuple[str, ...] = ()
+    calibration = read_calibration(beside) if beside.is_file() else None
+    if calibration is not None and calibration.weights_sha256 != digest:
+        notes = (f"{beside.name} belongs to other weights and is not used; make one with anymri calibrate.",)
+        calibration = None
     name = card.name if card is not None else (method.facts.run or Path(model).name)
-    return Model(name=name, method=method, card=card, sha256=digest)
+    return Model(name=name, method=method, card=card, sha256=digest, calibration=calibration, notes=notes)
 
 
 def predict_study(
@@ -213,8 +231,9 @@ def predict_study(
     regions = [] if view.label is None else list(trust["regions"])
     unknown = unknown_regions(regions, subset)
     trust["regions"] = {region: values for region, values in trust["regions"].items() if region not in unknown}
-    low = low_warning(trust["measured"], spec, subset)
-    warned = [*low, *unknown_warnings(unknown), *notes, *checked.doubts, *(judged.sentences if judged else ())]
+    guesses = {region: trust["expected"].pop(region) for region in unknown if region in trust.get("expected", {})}
+    said = [*first_sentences(trust, spec, subset), *unknown_warnings(unknown, guesses), *best_addition(trust)]
+    warned = [*said, *opened.notes, *notes, *checked.doubts, *(judged.sentences if judged else ())]
     return Result(
         name=name or ", ".join(dict.fromkeys(_file_name(images[code]) for code in subset)),
         volumes_ml=_volumes_ml(view, spec, regions) | dict.fromkeys(unknown),
@@ -330,7 +349,9 @@ def _check_request(images: Mapping[str, Image], model: Model) -> tuple[str, ...]
 
 def _trust(prediction: SubjectPrediction, study: Study, model: Model, subset: tuple[str, ...]) -> dict[str, Any]:
     spec = model.method.spec
-    trust: dict[str, Any] = {"regions": {}, "measured": measured_summary(model.card, spec, subset)}
+    trust: dict[str, Any] = {"regions": {}, "measured": measured_summary(model.calibration, spec, subset)}
+    if model.calibration is not None:
+        trust |= trust_in_study(model.calibration, prediction, study, subset, spec)
     if prediction.box_probability is not None and prediction.head is not None:
         voxel_ml = float(np.prod(study.spacing_mm)) / 1000
         trust["regions"] = trust_summary(prediction.box_probability, prediction.head, voxel_ml, spec)

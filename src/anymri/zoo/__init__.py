@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelCard",
     "RegionScore",
-    "calibration_path",
+    "calibration_place",
     "card_text",
     "find_card",
     "get_card",
@@ -102,8 +102,8 @@ def weights_sha256(model: str | Path) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def calibration_path(model: str | Path) -> Path | None:
-    """Calibration beside a model's weights; None if there is none.
+def calibration_place(model: str | Path) -> Path:
+    """Where the calibration of a model is looked for, whether there is one or not.
 
     Parameters
     ----------
@@ -117,10 +117,9 @@ def calibration_path(model: str | Path) -> Path | None:
         If there is no such model.
     """
     paths = weights_paths(model)
-    beside = paths[0].with_suffix(".calibration.json")
-    if paths[0].name == RUN_WEIGHTS:
-        beside = (paths[0].parent if len(paths) == 1 else Path(model)) / "calibration.json"
-    return beside if beside.is_file() else None
+    if paths[0].name != RUN_WEIGHTS:
+        return paths[0].with_suffix(".calibration.json")
+    return (paths[0].parent if len(paths) == 1 else Path(model)) / "calibration.json"
 
 
 def open_model(model: str | Path) -> Any:

@@ -76,7 +76,7 @@ def low():
 
 
 def test_the_low_sentence_is_a_banner_above_everything_else(low):
-    sentence = "From T1 alone this model misses most tumours: median Dice 0.20 on 7 unseen patients."
+    sentence = "Not usable from T1 alone: this model misses most tumours (median Dice 0.20 on 7 unseen patients)."
     result = make_result(lesions((2, (10, 10, 10), (6, 6, 6))), ("t1",), trust={"regions": {}, "measured": low})
     result = replace(result, warnings=(sentence + " Do not use its outline or its volumes.", "T1 is cut off."))
     page = study_page(result)

@@ -39,6 +39,7 @@ FURTHER = {
     "ece": ("ECE", 1, 4),
     "brier": ("Brier", 1, 4),
     "review_dice": ("review Dice (%)", 100, 1),
+    "qu_score": ("QU-BraTS (%)", 100, 1),
 }
 #: Metrics of a synthesised sequence in the tumour and outside it: title, factor and digits.
 PLACES = {

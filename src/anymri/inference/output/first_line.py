@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anymri.inference.output.result import Result
-from anymri.inference.trust.measured import low_warning
+from anymri.inference.trust.measured import first_sentences, is_low
 from anymri.inference.words import join_words, name, sequence_names
 
 __all__ = ["first_line", "is_usable"]
@@ -11,7 +11,7 @@ __all__ = ["first_line", "is_usable"]
 
 def is_usable(result: Result) -> bool:
     """Whether nothing that was measured speaks against using this result at all."""
-    return not low_warning(result.trust["measured"], result.spec, result.available)
+    return not first_sentences(result.trust, result.spec, result.available)
 
 
 def first_line(result: Result) -> str:
@@ -31,7 +31,7 @@ def first_line(result: Result) -> str:
         made = [code for code in result.missing if code in result.view.completed]
         return f"From {source}: {sequence_names(made).removesuffix(' alone') if made else 'nothing'} filled in."
     if not is_usable(result):
-        return f"Not usable from {source}. {low_warning(result.trust['measured'], result.spec, result.available)[0]}"
+        return " ".join(first_sentences(result.trust, result.spec, result.available))
     return f"From {source} the model marked {_found(result)}. {_trust(result)}"
 
 
@@ -45,7 +45,7 @@ def _found(result: Result) -> str:
 
 
 def _trust(result: Result) -> str:
-    """What was measured with these sequences, region by region."""
+    """What is expected in this study, or was measured with these sequences in others, region by region."""
     measured = result.trust["measured"]
     if measured is None:
         return "How far to trust this model with these sequences was not measured."
@@ -56,6 +56,13 @@ def _trust(result: Result) -> str:
     }
     if not scores:
         return "How far to trust this model with these sequences was not measured."
+    if expected := result.trust.get("expected"):
+        low = {region: " (low)" if is_low(result.trust, region) else "" for region in expected}
+        parts = [
+            f"{values['low']:.2f} to {values['high']:.2f}{low[region]} for {name(region)}"
+            for region, values in expected.items()
+        ]
+        return f"Expected Dice with these sequences: {join_words(parts)}."
     count = max(score["n"] for score in scores.values())
     parts = [
         f"{score['median']:.2f}{' (low)' if region in measured['low'] else ''} for {name(region)}"

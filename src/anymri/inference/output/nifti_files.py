@@ -40,6 +40,7 @@ def write_nifti(result: Result, folder: Path, options: OutputOptions) -> None:
         write_native(result.raw, folder, table)
     if options.probabilities:
         _write_probabilities(view, folder)
+        _write_cautious(result, folder)
 
 
 def synthetic_facts(result: Result, code: str) -> dict[str, Any]:
@@ -82,3 +83,11 @@ def _write_probabilities(view: View, folder: Path) -> None:
         write_image(folder / f"probability_{region}.nii.gz", np.round(array, DECIMALS), view.geometry, np.float32)
     if view.entropy is not None:
         write_image(folder / "uncertainty.nii.gz", np.round(view.entropy, DECIMALS), view.geometry, np.float32)
+
+
+def _write_cautious(result: Result, folder: Path) -> None:
+    """Mask of the largest region that misses little of it, where the calibration promises one."""
+    cautious, region = result.trust.get("cautious"), next(iter(result.view.probability), None)
+    if cautious is not None and region is not None:
+        mask = result.view.probability[region] >= cautious["threshold"]
+        write_image(folder / f"{region}_cautious.nii.gz", mask.astype(np.uint8), result.view.geometry, np.uint8)

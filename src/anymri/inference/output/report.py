@@ -28,7 +28,8 @@ from anymri.inference.pictures import (
     slice_picture,
     value_range,
 )
-from anymri.inference.trust.measured import low_warning, trust_line
+from anymri.inference.trust.measured import first_sentences, is_low, trust_line
+from anymri.inference.trust.told import expected_rows, gain_rows, trust_sentences
 from anymri.inference.words import name, scope, title
 from anymri.modalities import MODALITIES
 
@@ -80,8 +81,7 @@ def study_page(result: Result) -> str:
         scope=scope(result.spec),
         first=first_line(result),
         usable=is_usable(result),
-        told=low_warning(result.trust["measured"], result.spec, result.available),
-        trust=result.trust,
+        told=first_sentences(result.trust, result.spec, result.available),
         inputs=[_input_row(result, code) for code in result.spec.modalities],
         key=_key_pictures(result, shown),
         places=[(place.title, _strips(result, place.slices)) for place in places],
@@ -97,6 +97,7 @@ def study_page(result: Result) -> str:
         heat=[colour_hex(colour) for colour in HEAT],
         coloured=COLOURED,
         measured=result.trust["measured"],
+        calibrated=_trust_part(result),
         agreement=[(title(region), value) for region, value in result.trust.get("sample_agreement", {}).items()],
         warnings=result.warnings,
         quality=result.quality.rows() if result.quality else [],
@@ -157,14 +158,13 @@ def _legend(result: Result) -> list[dict[str, Any]]:
 
 def _volume_rows(result: Result) -> list[dict[str, Any]]:
     """Volume and measured trust of every region, or why there is none."""
-    measured = result.trust["measured"]
     return [
         {
             "name": title(region),
             "ml": volume,
             "unknown": result.unknown.get(region, "").partition(";")[0],
-            "trust": trust_line(measured, region),
-            "low": measured is not None and region in measured["low"],
+            "trust": trust_line(result.trust, region),
+            "low": is_low(result.trust, region),
         }
         for region, volume in result.volumes_ml.items()
     ]
@@ -270,6 +270,17 @@ def _entropy_picture(result: Result, slices: dict[Plane, int]) -> str | None:
         for plane, index in slices.items()
     ]
     return data_uri(montage_png(pictures))
+
+
+def _trust_part(result: Result) -> dict[str, Any]:
+    """What a calibration says of the study."""
+    expected = expected_rows(result.trust)
+    return {
+        "expected": expected,
+        "n": max((row["n"] for row in expected), default=0),
+        "sentences": trust_sentences(result.trust, result.spec),
+        "gain": gain_rows(result.trust),
+    }
 
 
 def _raw_part(raw: RawResult) -> dict[str, Any]:

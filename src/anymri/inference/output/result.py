@@ -93,7 +93,9 @@ class Result:
     label_values : dict of str to int
         Meaning of the segmentation's values.
     trust : dict
-        ``measured``: see `anymri.inference.trust.measured.measured_summary`, None if nothing was measured;
+        ``measured``: see `anymri.inference.trust.measured.measured_summary`, None if nothing was measured; of a
+        calibrated model ``expected`` (region to ``dice``, ``low``, ``high``, ``confidence``, ``n``), ``alarm``,
+        ``margin``, ``cautious`` and ``gain``: see `anymri.inference.trust.expected.trust_in_study`;
         ``regions``: see `anymri.inference.trust.uncertainty.trust_summary`; ``sample_agreement`` if samples were drawn;
         ``completion``: see `anymri.inference.trust.completion.judge_completion`.
     warnings : tuple of str

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.data.study import Study
 from anymri.inference.labels import region_probability
 from anymri.inference.subject import SubjectPrediction
 from anymri.inference.trust.calibration import Calibration, SubsetCalibration
 from anymri.inference.trust.conformal import controlled_threshold, highest_rank, upper_bound
 from anymri.inference.trust.features import RegionFeatures, region_features, study_features
-from anymri.data.study import Study
 from anymri.types import DataSpec
 from anymri.zoo.card import REGION_ML
 
