@@ -298,7 +298,7 @@ def fit_predictors(
         for number in np.unique(groups):
             fitted = _fit(values[groups != number], target[groups != number], spec)
             for place in np.flatnonzero(groups == number):
-                expected = expected_dice(fitted, values[place, 0], values[place, 1:] > 0)
+                expected = expected_dice(fitted, values[place, 0], (values[place, 1:] > 0).tolist())
                 found.setdefault(marked[place].subset, []).append(float(target[place] - expected))
         residuals[region] = {key: sorted(round(value, DECIMALS) for value in own) for key, own in found.items()}
     return coefficients, residuals

@@ -200,7 +200,7 @@ def test_the_first_line_says_what_was_found_from_what_and_how_far_to_trust_it(lo
     line = first_line(make_result(label, trust={"regions": {}, "measured": measured}))
     assert line.endswith("Median Dice on 7 unseen patients with these sequences: 0.80 for whole tumour.")
     bad = first_line(make_result(label, ("t1",), trust={"regions": {}, "measured": low}))
-    assert bad.startswith("Not usable from T1 alone.")
+    assert bad.startswith("Not usable from T1 alone: this model misses")
     assert " ml" not in bad
     none = first_line(make_result(lesions(), volumes_ml={"whole_tumor": 0.0, "tumor_core": 0.0}, unknown={}))
     assert "marked no whole tumour, which does not mean that there is none" in none
