@@ -433,8 +433,8 @@ Against the calibration of `glioma_unet`, all subsets of the sequences that ther
 - How well a core or an enhancing part is outlined is hardly told by the network's probabilities: their expected Dice is
   little more than the mean with a wide interval. The aim of a correlation of 0.7 is reached for the whole tumour alone.
 - The predictor is among those with the fewest features of a dozen compared on these thirteen cases (others had about
-  the same or worse correlations), so its correlations are a little optimistic. No setting of the alarm was chosen on the
-  studies of its table.
+  the same or worse correlations), so its correlations are a little optimistic. No setting of the alarm was chosen on
+  the studies of its table.
 - The fold networks learnt from six and seven patients, the bundled one from thirteen; that it is no worse is assumed.
 """
 
