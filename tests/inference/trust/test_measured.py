@@ -14,6 +14,7 @@ from anymri.inference.trust.measured import (
     unknown_regions,
     unknown_warnings,
 )
+from anymri.inference.trust.told import trust_sentences
 from anymri.types import GLIOMA, DataSpec
 from anymri.zoo import RegionScore
 
@@ -77,7 +78,10 @@ def test_a_study_that_is_surely_better_than_its_subset_is_not_called_unusable():
 
 def test_a_bad_study_of_a_good_subset_is_said_first():
     (sentence,) = first_sentences(trust({"t2": scores(0.8)}, ("t2",), **expected(0.1, 0.4, 0.6)), GLIOMA, ("t2",))
-    assert sentence == "The outline of the whole tumour is probably bad in this study: expected Dice 0.10 to 0.60."
+    assert sentence.startswith(
+        "The outline of the whole tumour is probably bad in this study: expected Dice 0.10 to 0.60"
+    )
+    assert sentence.endswith("by 6 unseen patients.")
     assert is_low(trust({"t2": scores(0.8)}, ("t2",), **expected(0.1, 0.4, 0.6)), "whole_tumor")
 
 
@@ -140,3 +144,13 @@ def test_enhancing_tumour_is_unknown_without_t1c(subset):
     assert unknown.keys() == (set() if "t1c" in subset else {"enhancing_tumor"})
     assert all("needs T1c" in reason for reason in unknown.values())
     assert unknown_regions(["lesion"], subset) == {}
+
+
+def test_no_margin_is_told_around_an_outline_that_is_not_to_be_used():
+    calm = ALARM | {"raised": False}
+    margin = {"mm": 19.0, "share": 0.95, "confidence": 0.8, "n": 13}
+    more = {"alarm": calm, "margin": margin, "cautious": None, "gain": {}}
+    bad = trust({"t2": scores(0.8)}, ("t2",), **expected(0.0, 0.1, 0.2), **more)
+    good = trust({"t2": scores(0.8)}, ("t2",), **expected(0.6, 0.7, 0.8), **more)
+    assert not any("19 mm" in sentence for sentence in trust_sentences(bad, GLIOMA))
+    assert any("Within 19 mm" in sentence for sentence in trust_sentences(good, GLIOMA))

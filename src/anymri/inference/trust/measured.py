@@ -108,7 +108,8 @@ def _low_sentence(trust: Mapping[str, Any], region: str, subset: Sequence[str]) 
         first = f"Not usable from {sequence_names(subset)}: this model misses most {missed} ({evidence})."
         return [f"{first} Do not use its outline or its volumes."]
     if expected is not None and expected["dice"] < LOW_DICE:
-        return [f"The outline of the {name(region)} is probably bad in this study: {_expected_words(expected)}."]
+        evidence = f"{_expected_words(expected)}, by {expected['n']} unseen patients"
+        return [f"The outline of the {name(region)} is probably bad in this study: {evidence}."]
     return []
 
 

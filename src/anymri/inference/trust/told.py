@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from anymri.inference.trust.measured import is_low
 from anymri.inference.words import name, title
 from anymri.modalities import MODALITIES
 from anymri.types import DataSpec
@@ -41,7 +42,10 @@ def trust_sentences(trust: Mapping[str, Any], spec: DataSpec) -> list[str]:
     if found["raised"]:
         lies = f"The study lies {found['distance']:.1f} standard deviations from the patients measured"
         return [f"{lies}; they lie up to {found['limit']:.1f} from each other. No expected Dice or margin is given."]
-    region = name(next(iter(spec.regions)))
+    largest = next(iter(spec.regions))
+    if is_low(trust, largest):
+        return [f"No margin is told around a {name(largest)} whose outline is not to be used."]
+    region = name(largest)
     sentences = []
     margin, cautious = trust["margin"], trust["cautious"]
     if margin is not None:
