@@ -406,7 +406,7 @@ divisions of this one pool into {calibrating} that calibrate and the others that
 
 {phantoms}
 
-Where a region is not marked in every phantom (core and enhancing part) the number that calibrates is smaller and the rank
+Where a region is not marked in every phantom (core, enhancing part) the number that calibrates is smaller and the rank
 is rounded up. With other sizes so, too: of thirteen patients both ends together promise 12 / 14 = 86 %.
 
 ## The thirteen real cases, each left out
