@@ -218,14 +218,18 @@ def alarm_lines(files: list[Path]) -> list[str]:
     return lines
 
 
-def alarm_items(where: str, found: np.ndarray, limits: np.ndarray) -> str:
-    """Counts of doubtful unspoiled sequences."""
+def alarm_items(where: str, table: Table, found: np.ndarray, arrays: dict[str, np.ndarray]) -> str:
+    """Counts of unspoiled sequences that are called doubtful and unusable."""
+    clean = table.artifact == "none"
+    found, limits = found[clean], arrays["doubtful"]
     hit = found >= limits
+    upper = np.stack([np.maximum(arrays["unusable"][:, CODES.index(code)], limits) for code in table.code[clean]])
     counts = [
         f"{ARTIFACTS[name]} {count}" for name, count in zip(JUDGED, hit.sum(axis=0).tolist(), strict=True) if count
     ]
     return (
-        f"- {where}: {int(hit.any(axis=1).sum())} of {len(found)} sequences doubtful; "
+        f"- {where}: {int(hit.any(axis=1).sum())} of {len(found)} sequences doubtful or worse, "
+        f"{int((found >= upper).any(axis=1).sum())} of them unusable; "
         f"by artifact: {', '.join(counts) or 'none'}"
     )
 
@@ -237,12 +241,8 @@ def packaged(work: Path, real: Table, real_found: np.ndarray, test: Table) -> tu
         arrays = {name: file[name] for name in file.files}
     test_found = severities(arrays, test)
     items = [
-        alarm_items("held-back phantoms", test_found[test.artifact == "none"], arrays["doubtful"]),
-        alarm_items(
-            "13 BraTS cases, each judged by numbers fitted without it",
-            real_found[real.artifact == "none"],
-            arrays["doubtful"],
-        ),
+        alarm_items("held-back phantoms", test, test_found, arrays),
+        alarm_items("13 BraTS cases, each judged by numbers fitted without it", real, real_found, arrays),
     ]
     return items, test_found
 

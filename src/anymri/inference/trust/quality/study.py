@@ -240,7 +240,7 @@ def _verdict(code: str, severity: Mapping[str, float | None], compared: int) -> 
         elif value >= limits.doubtful:
             doubtful.append(f"{ARTIFACTS[name]} {value:.2f} (doubtful from {limits.doubtful:.2f})")
     if unusable:
-        return "unusable", ", ".join(unusable[:2])
+        return "unusable", ", ".join([*unusable, *doubtful][:3])
     if doubtful:
         return "doubtful", ", ".join(doubtful[:2])
     return "usable", ""
