@@ -20,6 +20,7 @@ from anymri.inference.batch import run as run_module
 from anymri.inference.batch.record import StudyRecord
 from anymri.inference.batch.run import parse_shard, predict_batch
 from anymri.inference.batch.studies import list_studies, take_shard
+from anymri.inference.batch.table import read_rows
 from anymri.inference.batch.workers import run_in_processes
 from anymri.inference.one_study import PredictSettings
 from anymri.locks import one_writer
@@ -364,3 +365,20 @@ def test_the_derivatives_of_all_studies_are_one_bids_data_set(studies, model, tm
     root = tmp_path / "out" / "derivatives" / "anymri"
     assert sorted(path.name for path in root.iterdir() if path.is_dir()) == ["sub-p1", "sub-p2", "sub-p3"]
     assert (root / "dataset_description.json").is_file()
+
+
+def test_what_is_expected_of_a_study_goes_before_what_was_measured_in_others(unbroken, tmp_path):
+    shutil.copytree(unbroken / "studies" / "p1", tmp_path / "results" / "p1")
+    path = tmp_path / "results" / "p1" / "result.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    score = {"median": 0.7}
+    facts["trust"] |= {
+        "expected": {"whole_tumor": {"dice": 0.3, "low": 0.1, "high": 0.6, "n": 9}},
+        "measured": {"regions": {"whole_tumor": score, "tumor_core": score}, "low": ["tumor_core"]},
+    }
+    facts["quality"] = {"sequences": {"t1": {"verdict": "doubtful"}}}
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    (row,) = read_rows([tmp_path / "results"])
+    assert sorted(row.low) == ["tumor_core", "whole_tumor"]
+    values = {"whole_tumor_dice_expected": 0.3, "whole_tumor_dice_low": 0.1, "whole_tumor_dice_high": 0.6}
+    assert {**row.values, **values, "whole_tumor_dice_measured": 0.7, "quality_t1": "doubtful"} == row.values

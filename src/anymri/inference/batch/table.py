@@ -14,6 +14,7 @@ from pydantic import ConfigDict
 
 from anymri.errors import UserError
 from anymri.inference.batch.record import BatchFolder
+from anymri.inference.trust.measured import LOW_DICE
 from anymri.records import check_record, read_json
 from anymri.types import GLIOMA
 
@@ -118,7 +119,7 @@ class StudyRow:
         By column, without those that are empty.
     warnings : list of str
     low : list of str
-        Regions of which the model misses most with these sequences.
+        Regions that little is to be expected of.
     scope : str
         What the model takes every study for.
     result, thumbnail : Path or None
@@ -217,7 +218,7 @@ def _read_result(study: str, folder: Path, thumbnail: Path | None) -> StudyRow:
         status="done",
         values=values,
         warnings=result.warnings,
-        low=result.trust.measured.low if result.trust.measured else [],
+        low=_low(result.trust),
         scope=result.scope,
         result=folder,
         thumbnail=thumbnail,
@@ -228,9 +229,20 @@ def _dice(trust: _Trust) -> dict[str, float | None]:
     """Columns of the Dice that is expected of this study, with its interval, and of the one measured in others."""
     values: dict[str, float | None] = {}
     for region, found in (trust.expected or {}).items():
-        values |= {f"{region}_dice_{kind}": getattr(found, key) for kind, key in _KINDS.items()}
+        values |= {f"{region}_dice_{kind}": _rounded(getattr(found, key)) for kind, key in _KINDS.items()}
     scores = trust.measured.regions if trust.measured else {}
-    return values | {f"{region}_dice_measured": score.median for region, score in scores.items()}
+    return values | {f"{region}_dice_measured": _rounded(score.median) for region, score in scores.items()}
+
+
+def _rounded(dice: float | None) -> float | None:
+    return None if dice is None else round(dice, 4)
+
+
+def _low(trust: _Trust) -> list[str]:
+    """Regions called low, as `anymri.inference.trust.measured.is_low` calls them."""
+    expected, others = trust.expected or {}, trust.measured.low if trust.measured else []
+    known = {region: found.dice for region, found in expected.items() if found.dice is not None}
+    return [region for region in {**known, **dict.fromkeys(others)} if known.get(region, 0.0) < LOW_DICE]
 
 
 def columns(rows: Iterable[StudyRow]) -> list[str]:
