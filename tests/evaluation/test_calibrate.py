@@ -10,11 +10,12 @@ import pytest
 from command_line import run
 
 from anymri.evaluation import metrics
-from anymri.evaluation.calibrate import THRESHOLDS, Measured, compare, fit_calibration, measure_studies
+from anymri.evaluation.calibrate import THRESHOLDS, Measured, compare, fit_calibration, fit_predictors, measure_studies
 from anymri.evaluation.seen import image_signatures
 from anymri.evaluation.setup import Evaluation, EvaluationSettings
 from anymri.inference.sliding_window import WindowSettings
 from anymri.inference.trust.calibration import read_calibration
+from anymri.inference.trust.expected import expected_dice
 from anymri.inference.trust.features import RegionFeatures
 from anymri.protocol.facts import TrainingFacts
 from anymri.records import write_record
@@ -99,12 +100,14 @@ def test_the_predictor_finds_overlap_and_sequence():
 
 
 def test_residuals_are_those_of_fits_without_the_study():
-    """One study far off: in a fit with it its residual would be smaller."""
+    """One study far off: its residual is that to a fit of the nine others."""
     rows = made_up(10, noise=0.0)
     rows[0] = replace(rows[0], dice={"whole_tumor": 0.0})
     cell = fit_calibration(rows, GLIOMA, 0.8).subsets["flair"].regions["whole_tumor"]
-    truth = 0.2 + 0.6 * rows[0].regions["whole_tumor"].soft_dice
-    assert cell.residuals[0] == pytest.approx(-truth, abs=0.06)
+    coefficients, _ = fit_predictors(rows[2:], GLIOMA)
+    soft = rows[0].regions["whole_tumor"].soft_dice
+    given = [code == "flair" for code in GLIOMA.modalities]
+    assert cell.residuals[0] == pytest.approx(-expected_dice(coefficients["whole_tumor"], soft, given), abs=1e-3)
     assert len(cell.residuals) == 10
 
 
