@@ -129,6 +129,11 @@ class Study(NamedTuple):
             return np.zeros((2, 3), np.int64)
         return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
 
+    def _repr_html_(self) -> str:
+        from anymri.data.study_html import study_html
+
+        return study_html(self)
+
     def frame(
         self, channels: Sequence[int | np.integer] | NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -20,6 +20,7 @@ from anymri.data.study import Study
 from anymri.data.upright import settle_axes
 from anymri.inference.device import find_device
 from anymri.inference.labels import label_map, region_probability
+from anymri.inference.other_libraries import plain_images
 from anymri.inference.output.raw_result import make_raw_result
 from anymri.inference.output.result import LabelScheme, Result, SourceSeries, View, label_scheme
 from anymri.inference.output.write import write_result
@@ -167,7 +168,7 @@ def predict_study(
 
     Parameters
     ----------
-    images : mapping of str to path, nibabel image or Volume
+    images : mapping of str to path, nibabel image or Volume; a MONAI dictionary or a TorchIO Subject
         Modality code to skull-stripped image, all on one grid; with `raw`, to the scanner's images.
     model : str, path-like, Method, PerSubsetModels or Model, default="default"
         See `load`.
@@ -208,6 +209,7 @@ def predict_study(
     opened = load(model)
     spec = opened.method.spec
     scheme = label_scheme(labels, spec)
+    images = plain_images(images, spec)
     subset = _check_request(images, opened)
     if samples == 1:
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")

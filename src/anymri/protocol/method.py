@@ -216,6 +216,11 @@ class Method(nn.Module, Generic[ConfigT]):
 
     # ---------------------------------------------------------------------------------------------------- weights
 
+    def _repr_html_(self) -> str:
+        from anymri.protocol.method_html import method_html
+
+        return method_html(self)
+
     def save(self, path: Path | str, facts: TrainingFacts | None = None) -> None:
         """Write weights, name, config and specification as one safetensors file.
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from anymri.inference.output.result import Result
+from typing import TYPE_CHECKING
+
 from anymri.inference.trust.measured import first_sentences, is_low
 from anymri.inference.words import join_words, name, sequence_names
+
+if TYPE_CHECKING:
+    from anymri.inference.output.result import Result
 
 __all__ = ["first_line", "is_usable"]
 

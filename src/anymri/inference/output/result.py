@@ -168,6 +168,29 @@ class Result:
         """Nibabel image of the entropy (float32, 0 sure to 1 clueless); None for a model that only synthesises."""
         return None if self.view.entropy is None else to_nibabel(self.view.entropy, self.view.geometry)
 
+    def plot(self, index: int | None = None) -> Any:
+        """Draw one axial slice of every sequence, see `anymri.inference.output.notebook.plot_result`."""
+        from anymri.inference.output.notebook import plot_result
+
+        return plot_result(self, index)
+
+    def to_monai(self) -> dict[str, Any]:
+        """MONAI dictionary of the result, see `anymri.inference.other_libraries.to_monai`."""
+        from anymri.inference.other_libraries import to_monai
+
+        return to_monai(self)
+
+    def to_torchio(self) -> Any:
+        """TorchIO subject of the result, see `anymri.inference.other_libraries.to_torchio`."""
+        from anymri.inference.other_libraries import to_torchio
+
+        return to_torchio(self)
+
+    def _repr_html_(self) -> str:
+        from anymri.inference.output.notebook import result_html
+
+        return result_html(self)
+
 
 def label_scheme(labels: str, spec: DataSpec) -> dict[str, int]:
     """Value of every label in a scheme of the output file.
