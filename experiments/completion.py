@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -240,11 +241,12 @@ def write_card(card: Path, found: dict[str, Any], measured_on: str) -> None:
     """Replace ``numbers.completion`` of a model card; everything else stays as it is."""
     text = card.read_text(encoding="utf-8")
     opening, front, body = text.split("---\n", 2)
-    start = front.find("  completion:\n")
-    front = front if start < 0 else front[:start]
-    written = {"completion": {"measured_on": measured_on, "by_target": found}}
-    lines = yaml.safe_dump(written, sort_keys=False, width=10_000, default_flow_style=None).splitlines()
-    front += "".join(f"  {line}\n" for line in lines)
+    front = re.sub(r"^  completion:\n(?:    .*\n)*", "", front, flags=re.MULTILINE)
+    front += f"  completion:\n    measured_on: {measured_on}\n    by_target:\n"
+    for target, subsets in found.items():
+        front += f"      {target}:\n"
+        for subset, entry in subsets.items():  # one line each
+            front += f"        {subset}: {yaml.safe_dump(entry, sort_keys=False, width=10_000, default_flow_style=True)}"
     replace_text(card, f"{opening}---\n{front}---\n{body}")
 
 

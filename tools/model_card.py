@@ -96,7 +96,10 @@ def main() -> None:
     _, front, text = arguments.card.read_text(encoding="utf-8").split("---\n", 2)
     values = yaml.safe_load(front)
     scores = summarise([read_table(path)[0] for path in arguments.tables], values["method"])
-    values["numbers"] = numbers(scores, arguments.measured_on)
+    values["numbers"] = {
+        **(values.get("numbers") or {}),
+        **numbers(scores, arguments.measured_on),
+    }  # other measurements stay
     arguments.card.write_text(front_matter(values) + text, encoding="utf-8")
 
 

@@ -39,7 +39,7 @@ def study_html(study: Study) -> str:
         f"<figure style='margin:0 6px 6px 0;display:inline-block'><img alt='sequence {channel}, axial slice {index}' "
         f"src='data:image/webp;base64,{_webp(study, channel, index)}' style='display:block;height:160px'>"
         f"<figcaption style='font-size:.85em'>sequence {channel}</figcaption></figure>"
-        for channel in np.flatnonzero(study.present)
+        for channel in np.flatnonzero(study.present).tolist()
     ]
     return (
         f"<div><p>Study: {len(figures)} of {len(study.present)} sequences, {shape} voxels (D, H, W) of {spacing} mm"
