@@ -246,7 +246,8 @@ def write_card(card: Path, found: dict[str, Any], measured_on: str) -> None:
     for target, subsets in found.items():
         front += f"      {target}:\n"
         for subset, entry in subsets.items():  # one line each
-            front += f"        {subset}: {yaml.safe_dump(entry, sort_keys=False, width=10_000, default_flow_style=True)}"
+            line = yaml.safe_dump(entry, sort_keys=False, width=10_000, default_flow_style=True)
+            front += f"        {subset}: {line}"
     replace_text(card, f"{opening}---\n{front}---\n{body}")
 
 
