@@ -35,12 +35,14 @@ TOO_LONG: dict[str, str] = {}
 #: Circles that exist for type checkers alone: no import of theirs runs.
 CIRCLES_OF_TYPES = [
     ["anymri.data.nifti", "anymri.data.same_image"],
+    ["anymri.data.study", "anymri.data.study_html"],
     [
         "anymri.inference.other_libraries",
         "anymri.inference.output.first_line",
         "anymri.inference.output.notebook",
         "anymri.inference.output.result",
     ],
+    ["anymri.protocol.method", "anymri.protocol.method_html"],
 ]
 #: Runs of eight or more equal lines in two files (tools/duplicates.py). Methods state their own settings: U-HeMIS and
 #: U-HVED repeat one training schedule, ACN and SMU-Net the end of preset `tiny` and what both take and give.

@@ -91,7 +91,7 @@ def plot_result(result: Result, index: int | None = None) -> Any:
 def _said(result: Result, region: str) -> str:
     if region in result.unknown:
         return result.unknown[region].partition(";")[0]
-    return trust_line(result.trust["measured"], region)
+    return trust_line(result.trust, region)
 
 
 def _slices(result: Result, index: int | None = None) -> list[tuple[str, Image.Image]]:
