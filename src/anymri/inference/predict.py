@@ -223,8 +223,7 @@ def predict_study(
     windows = WindowSettings(precision=precision).trained_as(opened.method.facts)
     prediction = predict_subject(opened.method, study, [subset], windows, outputs=outputs)[subset]
     prediction = replace(prediction, synthesised=kept_channels(completed, prediction.synthesised, spec))
-    trust = _trust(prediction, study, opened, subset)
-    trust |= {"completion": completed} if completed else {}
+    trust = _trust(prediction, study, opened, subset) | ({"completion": completed} if completed else {})
     if checked.sequences.record:
         trust["sequence_check"] = checked.sequences.record
     if samples:
