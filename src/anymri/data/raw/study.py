@@ -213,9 +213,7 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
     heads = {code: sample(arrays[code], native[code], grid, grid_to_native[code]) for code in volumes}
     images, intensity = {}, {}
     for code, volume in volumes.items():
-        inside = mask & covered(native[code], grid, grid_to_native[code])
-        if not inside.any():
-            raise UserError(f"{volume.source}: no brain was found in it; check the image, or give a mask of your own")
+        inside = _inside(volume, mask, covered(native[code], grid, grid_to_native[code]))
         values, intensity[code] = normalise(heads[code], inside, code, options.normalise)
         images[code] = Volume(values, grid, volume.source)
     brain_ml = float(mask.sum()) * float(np.prod(grid.spacing_mm)) / 1000
@@ -239,6 +237,22 @@ def prepare_raw(volumes: Mapping[str, Volume], options: RawOptions | None = None
         },
         notes=tuple(notes),
     )
+
+
+def _inside(
+    volume: Volume, brain: np.ndarray[Any, Any], covered_by_image: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """Voxels of the brain that an image covers.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    inside = brain & covered_by_image
+    if not inside.any():
+        raise UserError(f"{volume.source}: no brain was found in it; check the image, or give a mask of your own")
+    return inside
 
 
 def _choose_tool(volumes: Mapping[str, Volume], reference: str, options: RawOptions) -> tuple[str, list[str]]:
