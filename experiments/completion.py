@@ -97,11 +97,12 @@ def middle(brain: Any) -> slice:
 def score(candidate: Any, real: Any, tumor: Any, width: float) -> dict[str, float]:
     """Metrics of one candidate, and how large the error of a voxel is."""
     brain = real != 0
+    slab = middle(brain)
     error = np.abs(candidate - real)[brain]
     inside = tumor[brain]
     values = {
         "psnr": metrics.psnr(candidate, real, brain, width),
-        "ssim": metrics.ssim(*(array[middle(brain)] for array in (candidate, real, brain)), width),
+        "ssim": metrics.ssim(candidate[slab], real[slab], brain[slab], width),
         "psnr_tumor": metrics.psnr(candidate, real, brain & tumor, width),
         "mae": float(error.mean()),
         "mae_tumor": float(error[inside].mean()),

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anymri.inference.output.first_line import first_line, is_usable
-from anymri.inference.pictures import brain_box, data_uri, label_colours, lesion_slices, slice_picture, value_range
+from anymri.inference.pictures import (
+    brain_box,
+    colour_hex,
+    data_uri,
+    label_colours,
+    lesion_slices,
+    slice_picture,
+    value_range,
+)
 from anymri.inference.trust.measured import trust_line
 from anymri.inference.words import title
 from anymri.modalities import MODALITIES
@@ -81,7 +89,7 @@ def plot_result(result: Result, index: int | None = None) -> Any:
         axis.axis("off")
     if result.view.label is not None:
         colours = label_colours(result.spec)
-        keys = [Patch(color=np.array(colours[label]) / 255, label=title(label)) for label in result.label_values]
+        keys = [Patch(color=colour_hex(colours[label]), label=title(label)) for label in result.label_values]
         figure.legend(handles=keys, loc="lower center", ncols=len(keys), frameon=False, fontsize=9)
     figure.suptitle(first_line(result), fontsize=10, wrap=True)
     pyplot.close(figure)  # or a notebook would show it twice
