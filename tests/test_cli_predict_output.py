@@ -60,7 +60,7 @@ def test_the_warning_of_a_low_subset_comes_first_on_standard_error(t1, tmp_path,
         assert answer.json["result"] == str(tmp_path / "out")
     elif "-q" not in options:
         assert answer.out.splitlines()[1].split() == ["T1", t1.name]
-        words = "not given, not filled in: no better than a copy"
+        words = "not given, not filled in: not shown to beat a copy"
         assert answer.out.splitlines()[2].split(maxsplit=1) == ["T1c", words]
     if "--json" not in options:
         (line,) = (line for line in answer.out.splitlines() if line.startswith("enhancing tumour"))

@@ -54,7 +54,7 @@ def _sequence_lines(result: Result) -> list[str]:
 def _completion(result: Result, code: str) -> str:
     """What became of a sequence that was not given."""
     judged = result.trust.get("completion", {}).get(code, {})
-    doubt = {True: "", False: ": no better than a copy", None: ""}[judged.get("beats_copying")]
+    doubt = {True: "", False: ": not shown to beat a copy", None: ""}[judged.get("beats_copying")]
     if code in result.view.completed:
         return f", filled in (synthetic{doubt})"
     return f", not filled in{doubt}" if judged else ""

@@ -220,8 +220,8 @@ def test_every_picture_of_a_completed_sequence_is_stamped():
 @pytest.mark.parametrize(
     ("choice", "gain", "kept", "words"),
     [
-        ("auto", (-1.0, -0.5, 0.1), False, "not given; not filled in: no better than a copy"),
-        ("always", (-1.0, -0.5, 0.1), True, "filled in (SYNTHETIC: no better than a copy)"),
+        ("auto", (-1.0, -0.5, 0.1), False, "not given; not filled in: not shown to beat a copy"),
+        ("always", (-1.0, -0.5, 0.1), True, "filled in (SYNTHETIC: not shown to beat a copy)"),
         ("auto", (0.1, 0.5, 1.0), True, "filled in (SYNTHETIC)"),
         ("never", (0.1, 0.5, 1.0), False, "not given; not filled in"),
     ],
@@ -231,7 +231,7 @@ def test_the_page_says_what_a_completed_sequence_is_worth(choice, gain, kept, wo
     page = study_page(result)
     assert f"<td>{words}</td>" in page
     assert "better than T1 itself" in page
-    assert ("no better than T1 itself" in page) == (gain[0] < 0)
+    assert ("not shown to be better than T1 itself" in page) == (gain[0] < 0)
     assert "Measured on thirteen cases" in page
     out = write_result(result, tmp_path / "out")
     names = {path.name for path in out.glob("completed/*")}

@@ -185,7 +185,7 @@ def page_template(name: str) -> Any:
 def _input_row(result: Result, code: str) -> dict[str, str]:
     given = result.provenance["inputs"].get(code)
     judged = result.trust.get("completion", {}).get(code, {})
-    doubt = ": no better than a copy" if judged.get("beats_copying") is False else ""
+    doubt = ": not shown to beat a copy" if judged.get("beats_copying") is False else ""
     absent = f"filled in (SYNTHETIC{doubt})" if code in result.view.completed else "not given"
     if judged and code not in result.view.completed:
         absent += f"; not filled in{doubt}"

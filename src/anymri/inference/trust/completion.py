@@ -76,7 +76,7 @@ def _sentence(code: str, subset: Sequence[str], score: CompletionScore | None) -
     name, source = MODALITIES[code].short_name, sequence_names(subset)
     if score is None:
         return f"Whether {name} completed from {source} is better than a copy of a given sequence was not measured."
-    verdict = "is better than" if score.beats_copying else "does not beat"
+    verdict = "is better than" if score.beats_copying else "is not shown to beat"
     copied = MODALITIES[score.copied].short_name
     gains = [
         f"{label} {gain[1]:+.{digits}f}{unit} (95 % interval {gain[0]:+.{digits}f} to {gain[2]:+.{digits}f})"
