@@ -45,7 +45,8 @@ def _found(result: Result) -> str:
     if not any(known.values()):
         return f"no {name(next(iter(result.spec.regions)))}, which does not mean that there is none"
     parts = [f"{name(region)} {volume:.1f} ml" for region, volume in known.items()]
-    return join_words([*parts, *(f"{name(region)} unknown" for region in result.unknown)])
+    unknown = "".join(f"; how much {name(region)} there is cannot be known" for region in result.unknown)
+    return join_words(parts) + unknown
 
 
 def _trust(result: Result) -> str:
