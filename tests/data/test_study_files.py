@@ -66,6 +66,14 @@ def test_whatever_image_is_not_used_is_named_with_the_reason(tmp_path: Path) -> 
     ]
 
 
+def test_a_study_of_diffusion_without_t1_is_told_to_look_like_one_of_stroke(tmp_path: Path) -> None:
+    touch(tmp_path, "dwi.nii.gz", "adc.nii.gz", "flair.nii.gz")
+    assert "as studies of acute stroke do" in find_study(tmp_path, None, GLIOMA).notes[0]
+    assert find_study(tmp_path, None, ("dwi", "adc", "flair")).notes == (), "a model of stroke knows them"
+    touch(tmp_path, "t1.nii.gz")
+    assert not any("stroke" in note for note in find_study(tmp_path, None, GLIOMA).notes)
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [

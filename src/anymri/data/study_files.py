@@ -111,7 +111,18 @@ def find_study(
     if not images and not given:
         raise UserError(f"{folder}: holds {', '.join(others)}, but the model takes {', '.join(wanted)}; choose another")
     notes = tuple(f"{path.name}: not used; the model does not take {code}" for code, path in others.items())
-    return StudyFiles(images, (*found.notes, *notes))
+    return StudyFiles(images, (*_protocol_doubt({**images, **request.given}, others), *found.notes, *notes))
+
+
+def _protocol_doubt(images: Mapping[str, Path], others: Mapping[str, Path]) -> list[str]:
+    """What the sequences of a study say of why it was made: diffusion without any T1 is how stroke is looked for."""
+    if not {"dwi", "adc"} & set(others) or {"t1", "t1c"} & set(images):
+        return []
+    text = (
+        "The study holds diffusion images but neither T1 nor T1c, as studies of acute stroke do: a model that was not "
+        "made for stroke marks something else in it, or nothing that it knows."
+    )
+    return [text]
 
 
 def find_studies(folder: Path) -> list[Path]:
