@@ -17,13 +17,18 @@ from anymri.stopping import Stopped, asked_to_stop, deferred, same_signals, stop
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_verb_in_one_line(monkeypatch, tmp_path, number, code):
     monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(number)
+    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, default)  # tests in the background may be started with it ignored, as by nohup
     monkeypatch.setattr("anymri.data.index.index_dataset", lambda *_: os.kill(os.getpid(), number))
-    answer = run("index", ".", "-o", "deep/s.csv")
+    try:
+        answer = run("index", ".", "-o", "deep/s.csv")
+        after = signal.getsignal(number)
+    finally:
+        signal.signal(number, before)
     how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
     assert answer == (code, "", f"anymri: {how}; nothing half-written is left; run the same command again\n")
     assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(number) is before
+    assert after is default
 
 
 def test_a_signal_that_is_ignored_stays_so():
