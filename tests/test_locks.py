@@ -36,7 +36,8 @@ VERBS = {
     "evaluate": ["run", "--data", "cache", "-o", "OUT"], "protocols": ["run", "--data", "cache", "-o", "OUT"],
     "predict": ["study", "-o", "OUT"], "report": ["results.parquet", "-o", "OUT"],
     "import-weights": ["rfnet", "theirs.pth", "-o", "OUT"], "new-method": ["my_net", "--package", "OUT"],
-    "quality": ["study", "-o", "OUT"], "calibrate": ["run", "--data", "cache", "-o", "OUT"], "volumes": ["batch", "-o", "OUT"],
+    "calibrate": ["run", "--data", "cache", "-o", "OUT"], "quality": ["study", "-o", "OUT"],
+    "volumes": ["batch", "-o", "OUT"],
 }  # fmt: skip
 
 
