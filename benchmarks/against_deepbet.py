@@ -1,7 +1,7 @@
 """Brain masks of T1 heads by deepbet (MIT, T1 only) and ours, against the true brain: Dice as a yardstick.
 
     python -m venv DEEPBET && DEEPBET/bin/pip install torch==2.13.0 && DEEPBET/bin/pip install --no-deps deepbet
-    DEEPBET/bin/pip install nibabel scipy pandas tqdm
+    DEEPBET/bin/pip install nibabel scipy pandas tqdm fill_voids connected-components-3d
     python experiments/brain_mask_check.py ../shared/data --heads --codes t1 --work work/heads
     python benchmarks/against_deepbet.py work/heads/glioma --python DEEPBET/bin/python
 
@@ -45,8 +45,8 @@ def main() -> None:
         masks = [str(Path(folder) / f"{case}.nii.gz") for case in ours]
         subprocess.run([arguments.python, "-c", PROGRAM, *images, *masks], check=True)
         for case, mask in zip(ours, masks, strict=True):
-            brain = read_image(arguments.heads / f"{case}_t1_brain.nii.gz").array != 0
-            found = read_image(mask).array > 0.5
+            brain = read_image(arguments.heads / f"{case}_t1_brain.nii.gz", "label").array != 0
+            found = read_image(mask, "label").array > 0
             theirs[case] = float(2 * (brain & found).sum() / (brain.sum() + found.sum()))
     print("| case | anymri | deepbet |\n|---|---|---|")
     for case, value in ours.items():
