@@ -455,7 +455,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for everything made")
     parser.add_argument("--page", type=Path, required=True)
-    parser.add_argument("--phantoms", type=int, default=132)
+    parser.add_argument("--phantoms", type=int, default=300)
     parser.add_argument("--bundle", action="store_true", help="write the calibrations of the bundled models, too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
