@@ -35,7 +35,7 @@ STAGES = {
         "anymri.inference.predict:check_stripped",
         "anymri.inference.predict:check_same_head",
         "anymri.inference.predict:check_sequences",
-        "anymri.inference.predict:check_quality",
+        "anymri.inference.predict:judge_study",
     ),
     "network": ("anymri.inference.predict:predict_subject",),
     "restore": ("anymri.inference.predict:restore_prediction", "anymri.inference.predict:_view"),

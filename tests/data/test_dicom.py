@@ -168,7 +168,8 @@ def test_images_of_two_people_are_refused_without_their_names(tmp_path: Path, ot
     write(tmp_path / "study" / "2", "T2", **({"PatientBirthDate": "19600101"} | other), **T2)
     with pytest.raises(UserError, match=r"study: holds images of 2 patients; [^\n]*$") as refused:
         find(tmp_path / "study")
-    assert not any(text in str(refused.value) for text in ("Doe", "Roe", "78", "1970"))
+    told = str(refused.value).replace(str(tmp_path), "")  # pytest numbers its folders
+    assert not any(text in told for text in ("Doe", "Roe", "78", "1970"))
 
 
 def test_one_person_written_in_two_ways_is_one(tmp_path: Path) -> None:
