@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sequence_judge import settings as sequence_settings
 
 from anymri.data.appearance.brain_frame import blocks
 from anymri.data.nifti import read_image
@@ -50,22 +52,15 @@ OWN = [name for name in JUDGED if name != "misregistration"]
 #: Least severity that is called doubtful, parts of the cross-validation, and whether real cases are fitted to as well.
 LEAST_DOUBTFUL, FOLDS, REAL_FOLDS, USE_REAL = 0.3, 4, 4, True
 CLIP, HIDDEN, STEPS, DECAY, PENALTY, POSITIVE = 4.0, 12, 300, 0.02, 0.02, 4.0
-PATHOLOGIES = (
-    "glioma", "glioma", "glioma", "glioma_resected", "metastases", "multiple_sclerosis", "wmh", "stroke",
-    "stroke_subacute", "none",
-)  # fmt: skip
 SEEDS = {"train": 51, "test": 52, "real": 53}
 STRENGTH = 0.7
 
 
 def settings(index: int) -> PhantomSettings:
-    """Settings of a phantom; every combination comes up."""
-    return PhantomSettings(
-        spacing_mm=STEP_MM,
-        pathology=PATHOLOGIES[index % 10],
-        contrast=("physics", "random")[index // 10 % 2],
-        anatomy=("plain", "varied")[index // 3 % 2],
-        scanner=("plain", "varied")[index // 2 % 2],
+    """Settings of a phantom as the judge of sequences has them, ideal and with the four sequences alone."""
+    plain = PhantomSettings()
+    return replace(
+        sequence_settings(index), spacing_mm=STEP_MM, artifact_rate=plain.artifact_rate, modalities=plain.modalities
     )
 
 

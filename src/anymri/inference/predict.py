@@ -28,7 +28,7 @@ from anymri.inference.restore import Restored, restore_prediction, restore_raw
 from anymri.inference.sliding_window import Precision, SubjectPrediction, WindowSettings, predict_subject
 from anymri.inference.trust.calibration import Calibration, read_calibration
 from anymri.inference.trust.completion import Completion, judge_completion, kept_channels, kept_outputs
-from anymri.inference.trust.expected import trust_in_study
+from anymri.inference.trust.expected import trust_in_study, withhold
 from anymri.inference.trust.measured import (
     best_addition,
     first_sentences,
@@ -203,8 +203,7 @@ def predict_study(
     Raises
     ------
     UserError
-        If no sequence is given, one is unknown to the model, a file is not usable, the model was not trained
-        for these sequences, or none is left of good enough quality.
+        If no sequence is given or left, one is unknown to the model or unusable, or the model was not trained for them.
     """
     opened = load(model)
     spec = opened.method.spec
@@ -223,7 +222,7 @@ def predict_study(
     windows = WindowSettings(precision=precision).trained_as(opened.method.facts)
     prediction = predict_subject(opened.method, study, [subset], windows, outputs=outputs)[subset]
     prediction = replace(prediction, synthesised=kept_channels(completed, prediction.synthesised, spec))
-    trust = _trust(prediction, study, opened, subset) | ({"completion": completed} if completed else {})
+    trust = _trust(prediction, checked, opened, subset) | ({"completion": completed} if completed else {})
     if checked.sequences.record:
         trust["sequence_check"] = checked.sequences.record
     if samples:
@@ -272,6 +271,7 @@ class _Prepared(NamedTuple):
     prepared: RawStudy | None
     sequences: SequenceCheck
     doubts: list[str]
+    contradictions: list[str]  # images against their names, or against each other
 
 
 def _prepare_usable(
@@ -313,13 +313,13 @@ def _prepare(given: dict[str, Volume], model: Model, raw: RawOptions | None, che
         volumes, turned = settle_axes(given)
         doubts += [f"{text[0].upper()}{text[1:]}." for text in turned]
     study = preprocess_study(volumes, model.method.facts.spacing_mm, spec=model.method.spec)
-    doubts += [] if prepared is not None else check_same_head(volumes)
+    contradictions = [] if prepared is not None else check_same_head(volumes)
     brains = volumes if prepared is None else brains_of(prepared.heads, volumes)
     sequences = check_sequences({} if check_labels == "off" else brains)
     if check_labels == "strict":
         refuse_wrong_labels(sequences, volumes)
-    doubts += [f"{MODALITIES[code].long_name} {text}." for code, text in sequences.sentences.items()]
-    return _Prepared(study, volumes, brains, prepared, sequences, doubts)
+    contradictions += [f"{MODALITIES[code].long_name} {text}." for code, text in sequences.sentences.items()]
+    return _Prepared(study, volumes, brains, prepared, sequences, doubts, contradictions)
 
 
 def _read(image: Image) -> Volume:
@@ -348,15 +348,15 @@ def _check_request(images: Mapping[str, Image], model: Model) -> tuple[str, ...]
     return subset
 
 
-def _trust(prediction: SubjectPrediction, study: Study, model: Model, subset: tuple[str, ...]) -> dict[str, Any]:
+def _trust(prediction: SubjectPrediction, checked: _Prepared, model: Model, subset: tuple[str, ...]) -> dict[str, Any]:
     spec = model.method.spec
     trust: dict[str, Any] = {"regions": {}, "measured": measured_summary(model.calibration, spec, subset)}
     if model.calibration is not None:
-        trust |= trust_in_study(model.calibration, prediction, study, subset, spec)
+        trust |= trust_in_study(model.calibration, prediction, checked.study, subset, spec)
     if prediction.box_probability is not None and prediction.head is not None:
-        voxel_ml = float(np.prod(study.spacing_mm)) / 1000
+        voxel_ml = float(np.prod(checked.study.spacing_mm)) / 1000
         trust["regions"] = trust_summary(prediction.box_probability, prediction.head, voxel_ml, spec)
-    return trust
+    return withhold(trust, checked.contradictions)
 
 
 def _draw_samples(

@@ -11,8 +11,10 @@ import torch
 from anymri.data.study import Study
 from anymri.inference.subject import SubjectPrediction
 from anymri.inference.trust.calibration import Calibration, CellCalibration, Gain, SubsetCalibration
-from anymri.inference.trust.expected import alarm, distance, expected_dice, interval, trust_in_study
+from anymri.inference.trust.expected import alarm, distance, expected_dice, interval, trust_in_study, withhold
 from anymri.inference.trust.features import region_features, study_features
+from anymri.inference.trust.measured import best_addition, first_sentences, measured_summary, trust_line
+from anymri.inference.trust.told import trust_sentences
 from anymri.types import GLIOMA, STATISTICS, Head
 from anymri.zoo import RegionScore
 
@@ -102,6 +104,24 @@ def test_an_unlike_study_gets_no_number_and_says_in_what(study):
     assert found["alarm"]["differs_in"] == ["flair_sharpness"]
     assert found["expected"] == {}
     assert found["margin"] is found["cautious"] is None
+
+
+def test_a_study_whose_images_contradict_each_other_is_promised_nothing(study):
+    prediction = predict()
+    known = calibration(study_features(prediction, study, ("flair",), GLIOMA))
+    trust = {"measured": measured_summary(known, GLIOMA, ("flair",))}
+    trust |= trust_in_study(known, prediction, study, ("flair",), GLIOMA)
+    assert withhold(trust, []) == trust
+    assert trust["expected"]
+    held = withhold(trust, ["T1 shows another head."])
+    assert held["expected"] == {}
+    assert held["margin"] is held["cautious"] is None
+    assert first_sentences(held, GLIOMA, ("flair",))[0] == "T1 shows another head."
+    assert trust_line(held, "whole_tumor").startswith("not known")
+    assert best_addition(held) == []
+    assert "No expected Dice" in trust_sentences(held, GLIOMA)[0]
+    uncalibrated = withhold({"measured": None}, ["T1 shows another head."])
+    assert first_sentences(uncalibrated, GLIOMA, ("flair",)) == ["T1 shows another head."]
 
 
 def test_too_few_studies_or_an_unknown_subset_promise_nothing(study):

@@ -152,6 +152,27 @@ def trust_in_study(
     return found
 
 
+def withhold(trust: Mapping[str, Any], contradictions: Sequence[str]) -> dict[str, Any]:
+    """Trust without its promises where the study is not what they are made for: one head, each image under its name.
+
+    Parameters
+    ----------
+    trust : mapping
+        With what `trust_in_study` gives, if the model is calibrated.
+    contradictions : sequence of str
+        Sentences on images that contradict their names or each other.
+
+    Returns
+    -------
+    dict
+        With ``contradictions`` in place of expected Dice, margin and cautious threshold, if there are any.
+    """
+    if not contradictions:
+        return dict(trust)
+    empty: dict[str, Any] = {"expected": {}, "margin": None, "cautious": None} if "alarm" in trust else {}
+    return {**trust, **empty, "contradictions": list(contradictions)}
+
+
 def _expected(
     calibration: Calibration, known: SubsetCalibration, region: str, values: RegionFeatures, given: Sequence[bool]
 ) -> dict[str, Any] | None:

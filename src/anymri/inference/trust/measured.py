@@ -91,9 +91,10 @@ def first_sentences(trust: Mapping[str, Any], spec: DataSpec, subset: Sequence[s
     spec : DataSpec
     subset : sequence of str
     """
+    contradictions = trust.get("contradictions", [])
     if trust.get("measured") is None or not spec.regions:
-        return []
-    return [*_low_sentence(trust, next(iter(spec.regions)), subset), *_alarm_sentence(trust)]
+        return [*contradictions]
+    return [*contradictions, *_low_sentence(trust, next(iter(spec.regions)), subset), *_alarm_sentence(trust)]
 
 
 def _low_sentence(trust: Mapping[str, Any], region: str, subset: Sequence[str]) -> list[str]:
@@ -146,7 +147,7 @@ def best_addition(trust: Mapping[str, Any]) -> list[str]:
         ``gain`` is what the sequence added to the same unseen patients. It counts as certain where it is at least
         `LEAST_GAIN` and twice its standard error.
     """
-    if trust.get("alarm", {}).get("raised"):
+    if trust.get("contradictions") or trust.get("alarm", {}).get("raised"):
         return []
     gains = [
         (gain["mean"], code, region, gain["n"])
@@ -192,6 +193,8 @@ def trust_line(trust: Mapping[str, Any], region: str) -> str:
     score = None if measured is None else measured["regions"].get(region)
     if measured is None or score is None:
         return "not measured with these sequences"
+    if trust.get("contradictions"):
+        return "not known: images contradict their names or each other"
     if trust.get("alarm", {}).get("raised"):
         return "not known: unlike the patients measured"
     if score["median"] is None:

@@ -39,6 +39,8 @@ def trust_sentences(trust: Mapping[str, Any], spec: DataSpec) -> list[str]:
     found = trust.get("alarm")
     if not found or not spec.regions:
         return []
+    if trust.get("contradictions"):
+        return ["Images contradict their names or each other. No expected Dice or margin is given."]
     if found["raised"]:
         lies = f"The study lies {found['distance']:.1f} standard deviations from the patients measured"
         return [f"{lies}; they lie up to {found['limit']:.1f} from each other. No expected Dice or margin is given."]
