@@ -26,6 +26,7 @@ __all__ = [
     "colour_hex",
     "contour_picture",
     "data_uri",
+    "grey_picture",
     "heat_picture",
     "label_colours",
     "largest_component",
@@ -181,24 +182,41 @@ def slice_picture(
     PIL.Image.Image
         RGB.
     """
-    axis = PLANES[plane]
     index = lesion_slices(label, image)[plane] if index is None else index
     box = brain_box(image) if box is None else box
-    cut = _cutter(axis, index, box)
-    low, high = value_range(image) if limits is None else limits
-    grey = np.nan_to_num(np.clip((cut(image) - low) / (high - low), 0, 1))
-    grey[cut(image) == 0] = 0
-    rows, columns = (size for place, size in enumerate(spacing_mm) if place != axis)
-    width = max(1, round(height * grey.shape[1] * columns / (grey.shape[0] * rows)))
-    picture = Image.fromarray((grey * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
-    colour = np.stack([np.asarray(picture)] * 3, axis=-1)
+    limits = value_range(image) if limits is None else limits
+    result = grey_picture(
+        image, plane=plane, index=index, spacing_mm=spacing_mm, box=box, limits=limits, height=height
+    ).convert("RGB")
     if label is not None:
-        painted = Image.fromarray(cut(label).astype(np.int32)).resize((width, height), Image.Resampling.NEAREST)
-        _paint(colour, np.asarray(painted), style, spec)
-    result = Image.fromarray(colour)
+        cut = _cutter(PLANES[plane], index, box)(label).astype(np.int32)
+        colour = np.array(result)
+        _paint(colour, np.asarray(Image.fromarray(cut).resize(result.size, Image.Resampling.NEAREST)), style, spec)
+        result = Image.fromarray(colour)
     if stamp:
         _stamp(result, stamp)
     return result
+
+
+def grey_picture(
+    image: Array,
+    *,
+    index: int,
+    box: tuple[slice, slice, slice],
+    limits: tuple[float, float],
+    plane: Plane = "axial",
+    spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+    height: int = 240,
+) -> Image.Image:
+    """One slice in grey and nothing over it; parameters as of `slice_picture`, of mode L."""
+    axis = PLANES[plane]
+    shown = _cutter(axis, index, box)(image)
+    low, high = limits
+    grey = np.nan_to_num(np.clip((shown - low) / (high - low), 0, 1))
+    grey[shown == 0] = 0
+    rows, columns = (size for place, size in enumerate(spacing_mm) if place != axis)
+    width = max(1, round(height * grey.shape[1] * columns / (grey.shape[0] * rows)))
+    return Image.fromarray((grey * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def contour_picture(

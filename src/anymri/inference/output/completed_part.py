@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anymri.inference.output.result import Result
-from anymri.inference.pictures import Plane, brain_box, data_uri, heat_picture, montage_png, slice_picture, value_range
+from anymri.inference.pictures import Plane, data_uri, heat_picture, montage_png, slice_picture, value_range
 from anymri.inference.trust.completion import completed_errors
 from anymri.inference.words import sequence_names
 from anymri.modalities import MODALITIES
@@ -59,7 +59,7 @@ def _pictures(result: Result, slices: dict[Plane, int]) -> list[dict[str, str]]:
     view = result.view
     errors = dict(completed_errors(view.completed, result.trust.get("completion", {})))
     options: dict[str, Any] = {
-        "box": brain_box(next(iter(view.images.values()))),
+        "box": view.box,
         "spacing_mm": view.geometry.spacing_mm,
     }
     strips = []

@@ -16,7 +16,6 @@ from anymri.inference.pictures import (
     HEAT,
     PLANES,
     Plane,
-    brain_box,
     colour_hex,
     data_uri,
     heat_picture,
@@ -26,7 +25,6 @@ from anymri.inference.pictures import (
     montage_png,
     png_bytes,
     slice_picture,
-    value_range,
 )
 from anymri.inference.trust.measured import first_sentences, is_low, trust_line
 from anymri.inference.trust.told import expected_rows, gain_rows, trust_sentences
@@ -203,30 +201,25 @@ def _made_by(result: Result) -> str:
     return " with ".join(parts) + (f" (weights {digest})" if digest else "")
 
 
-def _box(result: Result) -> tuple[slice, slice, slice]:
-    return brain_box(next(iter(result.view.images.values())))
-
-
 def _key_pictures(result: Result, slices: dict[Plane, int]) -> list[dict[str, Any]]:
     """What the first printed page shows: an axial slice of every sequence, further planes of one or two, the doubt."""
     view = result.view
-    options: dict[str, Any] = {"box": _box(result), "spacing_mm": view.geometry.spacing_mm, "height": 320}
+    options: dict[str, Any] = {"box": view.box, "spacing_mm": view.geometry.spacing_mm, "height": 320}
     first = next(iter(view.images))
     wanted: list[tuple[str, Plane]] = [(code, "axial") for code in view.images]
     if len(wanted) < FEW:
         wanted += [(first, "coronal"), (first, "sagittal")]
     pictures = []
     for code, plane in wanted:
-        limits = value_range(view.images[code])
         drawn = slice_picture(
-            view.images[code], view.label, plane=plane, index=slices[plane], limits=limits, spec=result.spec, **options
-        )
+            view.images[code], view.label, plane=plane, index=slices[plane], limits=view.limits[code],
+            spec=result.spec, **options,
+        )  # fmt: skip
         pictures.append((f"{MODALITIES[code].short_name}, {plane}", drawn))
-    if view.entropy is not None:
-        image = view.images[first]
+    if view.doubt is not None:
         doubt = heat_picture(
-            image, np.where(image != 0, view.entropy, 0), from_value=COLOURED, plane="axial", index=slices["axial"],
-            limits=value_range(image), **options,
+            view.images[first], view.doubt, from_value=COLOURED, plane="axial", index=slices["axial"],
+            limits=view.limits[first], **options,
         )  # fmt: skip
         pictures.append(("Where the model is unsure", doubt))
     return [
@@ -238,10 +231,10 @@ def _key_pictures(result: Result, slices: dict[Plane, int]) -> list[dict[str, An
 def _strips(result: Result, slices: dict[Plane, int]) -> list[dict[str, str]]:
     """One strip per sequence: the axial slice plain, then three planes with contours."""
     view = result.view
-    options: dict[str, Any] = {"box": _box(result), "spacing_mm": view.geometry.spacing_mm, "spec": result.spec}
+    options: dict[str, Any] = {"box": view.box, "spacing_mm": view.geometry.spacing_mm, "spec": result.spec}
     strips = []
     for code, image in view.images.items():
-        options["limits"] = value_range(image)
+        options["limits"] = view.limits[code]
         pictures = []
         for plane, index in slices.items():
             if plane == "axial" or view.label is None:
@@ -256,17 +249,16 @@ def _strips(result: Result, slices: dict[Plane, int]) -> list[dict[str, str]]:
 def _entropy_picture(result: Result, slices: dict[Plane, int]) -> str | None:
     """The uncertainty over the first sequence, in three planes."""
     view = result.view
-    if view.entropy is None:
+    if view.doubt is None:
         return None
-    image = next(iter(view.images.values()))
-    value = np.where(image != 0, view.entropy, 0)
+    first, image = next(iter(view.images.items()))
     options: dict[str, Any] = {
-        "box": _box(result),
+        "box": view.box,
         "spacing_mm": view.geometry.spacing_mm,
-        "limits": value_range(image),
+        "limits": view.limits[first],
     }
     pictures = [
-        heat_picture(image, value, from_value=COLOURED, plane=plane, index=index, **options)
+        heat_picture(image, view.doubt, from_value=COLOURED, plane=plane, index=index, **options)
         for plane, index in slices.items()
     ]
     return data_uri(montage_png(pictures))

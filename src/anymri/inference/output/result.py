@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from anymri.data.dicom import DicomSource
 from anymri.data.geometry import Geometry
 from anymri.data.nifti import to_nibabel
 from anymri.inference.output.raw_result import RawResult
+from anymri.inference.pictures import brain_box, value_range
 from anymri.inference.trust.completion import completed_errors, synthetic_mark
 from anymri.inference.trust.quality import StudyQuality
 from anymri.types import DataSpec, UserError
@@ -59,6 +61,21 @@ class View:
     probability: dict[str, Array]
     entropy: Array | None
     geometry: Geometry
+
+    @cached_property
+    def box(self) -> tuple[slice, slice, slice]:
+        """Box around the brain of the first sequence, in which pictures are drawn."""
+        return brain_box(next(iter(self.images.values())))
+
+    @cached_property
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Values of every given sequence that are shown black and white."""
+        return {code: value_range(image) for code, image in self.images.items()}
+
+    @cached_property
+    def doubt(self) -> Array | None:
+        """Entropy where the first sequence shows brain, 0 elsewhere."""
+        return None if self.entropy is None else np.where(next(iter(self.images.values())) != 0, self.entropy, 0)
 
 
 class SourceSeries(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from math import ceil, sqrt
@@ -16,9 +17,8 @@ from anymri.inference.pictures import (
     brain_box,
     contour_picture,
     data_uri,
+    grey_picture,
     png_bytes,
-    slice_picture,
-    value_range,
 )
 from anymri.types import DataSpec
 
@@ -29,6 +29,8 @@ Array = np.ndarray[Any, Any]
 HEIGHT = 220
 #: More slices than this are thinned out evenly, so that the page stays a few MB.
 MOST_SLICES = 200
+#: Sheets drawn and encoded at once.
+THREADS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +80,26 @@ def make_scroll(view: View, spec: DataSpec, first: int) -> Scroll:
     step = ceil((box[0].stop - box[0].start) / MOST_SLICES)
     slices = list(range(box[0].start, box[0].stop, step))
     options: dict[str, Any] = {"box": box, "spacing_mm": view.geometry.spacing_mm, "height": HEIGHT}
-    size = slice_picture(next(iter(view.images.values())), index=slices[0], **options).size
+    first_code = next(iter(view.images))
+    size = grey_picture(view.images[first_code], index=slices[0], limits=view.limits[first_code], **options).size
     columns = max(1, round(sqrt(len(slices) * size[1] / size[0])))
-    sheets = {}
-    for code, image in view.images.items():
-        limits = value_range(image)
-        drawn = [slice_picture(image, index=index, limits=limits, **options).convert("L") for index in slices]
-        sheets[code] = data_uri(_webp(axial_sheet(drawn, columns)), "webp")
-    contours = None
-    if view.label is not None:
-        lines = [contour_picture(view.label, index=index, box=box, size=size, spec=spec) for index in slices]
-        contours = data_uri(png_bytes(axial_sheet(lines, columns)))
+
+    def sheet(code: str) -> str:
+        image, limits = view.images[code], view.limits[code]
+        drawn = [grey_picture(image, index=index, limits=limits, **options) for index in slices]
+        return data_uri(_webp(axial_sheet(drawn, columns)), "webp")
+
+    def contours(label: Array) -> str:
+        lines = [contour_picture(label, index=index, box=box, size=size, spec=spec) for index in slices]
+        return data_uri(png_bytes(axial_sheet(lines, columns)))
+
+    # Encoders and resizing let other threads run.
+    with ThreadPoolExecutor(THREADS) as pool:
+        lines = None if view.label is None else pool.submit(contours, view.label)
+        sheets = dict(zip(view.images, pool.map(sheet, view.images), strict=True))
     return Scroll(
         sheets=sheets,
-        contours=contours,
+        contours=None if lines is None else lines.result(),
         columns=columns,
         rows=ceil(len(slices) / columns),
         width=size[0],
@@ -103,7 +111,11 @@ def make_scroll(view: View, spec: DataSpec, first: int) -> Scroll:
 
 
 def _webp(picture: Image.Image) -> bytes:
-    """Lossy, a third smaller than JPEG of the same look; the same picture gives the same bytes."""
+    """Lossy, smaller than JPEG of the same look; the same picture gives the same bytes.
+
+    The quickest method takes a third of the time of the usual one (4), at the price of a quarter more bytes for the
+    same error.
+    """
     buffer = BytesIO()
-    picture.save(buffer, format="WEBP", quality=75, method=4)
+    picture.save(buffer, format="WEBP", quality=70, method=0)
     return buffer.getvalue()
