@@ -7,16 +7,20 @@ where it stopped: finished subjects wait in ``<out stem>.parts/``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import torch
 
 from anymri.data.cache import Cache
 from anymri.data.study import Study
 from anymri.evaluation import results
 from anymri.evaluation.pictures import draw_extremes
 from anymri.evaluation.saved import SavedPredictions
-from anymri.evaluation.score_subject import score_subject
+from anymri.evaluation.score_subject import predict_cases, score_subject
 from anymri.evaluation.setup import Evaluation, EvaluationSettings, Subset
 from anymri.files import make_folder, replace_text
 from anymri.inference.sliding_window import SubjectPrediction, WindowSettings
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["evaluate"]
+
+Item = TypeVar("Item")
 
 
 def evaluate(
@@ -193,11 +199,30 @@ def _saved_facts(work: Evaluation) -> dict[str, Any]:
 
 def _score_subjects(work: Evaluation, parts: Path, progress: bool) -> list[dict[str, Any]]:
     """Rows of all subjects; those that an interrupted evaluation left in `parts` are read, not scored again."""
-    total = sum(len(work.subsets_of(subject)) for subject in work.subjects)
-    with progress_bar("evaluate", total, progress) as bar:
+    subsets = {subject: work.subsets_of(subject) for subject in work.subjects}
+    waiting = [subject for subject in work.subjects if not _is_scored(work, subject, parts)]
+    predicted = (predict_cases(work, subject) for subject in waiting)
+    if work.then is None and work.downstream is None:  # else two networks at once would share one random generator
+        predicted = _ahead(predicted)
+    with progress_bar("evaluate", sum(map(len, subsets.values())), progress) as bar, closing(predicted):
         for subject in work.subjects:
-            _score_to_file(work, subject, parts / f"{subject}.parquet", bar.advance)
-    return [row for subject in work.subjects for row in results.read_rows(parts / f"{subject}.parquet")]
+            if subject not in waiting:
+                for _ in subsets[subject]:
+                    bar.advance()
+        for subject, cases in zip(waiting, predicted, strict=True):
+            rows = list(score_subject(work, subject, cases, bar.advance))
+            results.write_rows(_part(parts, subject), rows)
+    return [row for subject in work.subjects for row in results.read_rows(_part(parts, subject))]
+
+
+def _ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """Items of an iterator; one thread makes the next while the caller works on the last."""
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as maker:
+        coming = maker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = maker.submit(next, items, None)
+            yield item
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -216,10 +241,10 @@ def _open_parts(out: Path, work: Evaluation) -> Path:
     return parts
 
 
-def _score_to_file(work: Evaluation, subject: str, path: Path, advance: Any) -> None:
-    subsets = work.subsets_of(subject)
-    if path.is_file() and (work.saved is None or work.saved.is_complete(subject, subsets)):
-        for _ in subsets:
-            advance()
-        return
-    results.write_rows(path, list(score_subject(work, subject, advance)))
+def _part(parts: Path, subject: str) -> Path:
+    return parts / f"{subject}.parquet"
+
+
+def _is_scored(work: Evaluation, subject: str, parts: Path) -> bool:
+    saved = work.saved is None or work.saved.is_complete(subject, work.subsets_of(subject))
+    return _part(parts, subject).is_file() and saved

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from anymri.inference.restore import Target, restore_probability
 from anymri.inference.sliding_window import SubjectPrediction, iterate_subject
 from anymri.types import Head, UserError
 
-__all__ = ["open_case", "predict_entry", "score_subject"]
+__all__ = ["PredictedCase", "open_case", "predict_cases", "predict_entry", "score_subject"]
 
 
 Row = dict[str, Any]
@@ -64,16 +65,36 @@ class _Case:
         return restore_probability(probability, head, source, target)
 
 
-def score_subject(work: Evaluation, subject: str, advance: Any = lambda: None) -> Iterator[Row]:
-    """Rows of one subject: the model's, then those of the synthesis baselines and of the complete study."""
+class PredictedCase(NamedTuple):
+    """A cached grid of a subject, the subsets that are scored on it, and the model's predictions of them."""
+
+    case: _Case
+    subsets: list[Subset]
+    predictions: Iterator[tuple[Subset, SubjectPrediction]]
+
+
+def predict_cases(work: Evaluation, subject: str) -> list[PredictedCase]:
+    """Cached grids of a subject, predicted up to the first 16 subsets of each; the rest follows as it is read."""
     work.cache.verify(subject)
+    predicted = []
+    for study, subsets in work.cache.entries(subject, work.subsets_of(subject)):
+        case = open_case(work, study)
+        outputs = _outputs(work, case)
+        predictions = predict_entry(work, study, subsets if outputs else [], outputs)
+        first = list(islice(predictions, 1))
+        predicted.append(PredictedCase(case, subsets, chain(first, predictions)))
+    return predicted
+
+
+def score_subject(
+    work: Evaluation, subject: str, cases: list[PredictedCase], advance: Any = lambda: None
+) -> Iterator[Row]:
+    """Rows of one subject: the model's, then those of the synthesis baselines and of the complete study."""
     whole = work.cache.entry(subject)
     base = _row(work, subject, work.was_seen(whole, work.networks))
-    grids = work.cache.entries(subject, work.subsets_of(subject))
-    cases = [(open_case(work, study), subsets) for study, subsets in grids]
-    for case, subsets in cases:
-        yield from _score_case(work, case, base, subsets, advance)
-    for case, subsets in cases:
+    for predicted in cases:
+        yield from _score_case(work, predicted, base, advance)
+    for case, subsets, _ in cases:
         if "image" in _outputs(work, case):
             yield from _score_baselines(work, case, subsets)
     case = open_case(work, whole)
@@ -81,10 +102,11 @@ def score_subject(work: Evaluation, subject: str, advance: Any = lambda: None) -
         yield from _score_complete_study(work, case)
 
 
-def _score_case(work: Evaluation, case: _Case, base: Row, subsets: list[Subset], advance: Any) -> Iterator[Row]:
+def _score_case(work: Evaluation, predicted: PredictedCase, base: Row, advance: Any) -> Iterator[Row]:
     """The model's rows."""
+    case, _, predictions = predicted
     outputs = _outputs(work, case)
-    for subset, prediction in predict_entry(work, case.study, subsets if outputs else [], outputs):
+    for subset, prediction in predictions:
         if work.watch is not None:
             work.watch(case.study, subset, prediction)
         scores: list[Score] = []

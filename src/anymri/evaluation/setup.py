@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -221,7 +222,7 @@ class Evaluation:
             "modalities": list(self.spec.modalities),
             "subsets": [self.spec.subset_name(subset) for subset in self.subsets],
             "subjects": list(self.subjects),
-            "dataset_fingerprint": self.cache.fingerprint(),
+            "dataset_fingerprint": self.fingerprint,
             "reference_fingerprint": self.reference.fingerprint() if self.reference else "",
             "weights": weights_digest(self.method),
             "parameters": sum(count_parameters(network) for network in self.networks),
@@ -241,6 +242,11 @@ class Evaluation:
             "versions": {"anymri": __version__, "torch": torch.__version__, "numpy": np.__version__},
         }
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the cache; reading every sidecar once is enough."""
+        return self.cache.fingerprint()
+
     def identity(self) -> str:
         """Hash of everything that the rows of one subject depend on."""
         facts = {key: value for key, value in self.facts().items() if key != "subjects"}
@@ -256,7 +262,7 @@ class Evaluation:
         stored = network.facts.dataset_fingerprint
         if stored is None:
             return True
-        return stored == self.cache.fingerprint() or f"-{self.dataset}-" in f"-{_run_name(network)}-"
+        return stored == self.fingerprint or f"-{self.dataset}-" in f"-{_run_name(network)}-"
 
 
 def _run_name(network: Any) -> str:

@@ -30,6 +30,9 @@ __all__ = [
 Mask = NDArray[np.bool_]
 Image = NDArray[np.floating]
 
+#: Voxels of the box for each surface voxel from which on a tree is faster than a distance transform (measured).
+TREE_VOXELS = 8
+
 
 # --------------------------------------------------------------------------------------------------------------
 # Overlap
@@ -215,11 +218,13 @@ def bounding_box(mask: Mask, margin: int = 0) -> tuple[slice, ...]:
     margin : int, default=0
         In voxels, on each side.
     """
-    box = []
-    for axis, size in enumerate(mask.shape):
-        places = np.flatnonzero(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
-        box.append(slice(max(int(places[0]) - margin, 0), min(int(places[-1]) + 1 + margin, size)))
-    return tuple(box)
+    box: list[slice] = []
+    for axis in range(mask.ndim):
+        inside = mask[tuple(box)]  # cut along the axes before: each pass has less to read
+        places = np.flatnonzero(inside.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
+        box.append(slice(int(places[0]), int(places[-1]) + 1))
+    sides = zip(box, mask.shape, strict=True)
+    return tuple(slice(max(side.start - margin, 0), min(side.stop + margin, size)) for side, size in sides)
 
 
 def _surface_distances(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> tuple[Image, Image]:
@@ -231,9 +236,21 @@ def _surface_distances(prediction: Mask, reference: Mask, spacing_mm: Sequence[f
     box = bounding_box(prediction | reference)
     surface_p, surface_r = _surface(prediction[box]), _surface(reference[box])
     sampling = tuple(float(value) for value in spacing_mm)
+    points = int(np.count_nonzero(surface_p)) + int(np.count_nonzero(surface_r))
+    if points * TREE_VOXELS < surface_p.size:
+        return _nearest(surface_p, surface_r, sampling)
     to_r = distance_transform_edt(~surface_r, sampling=sampling)[surface_p]
     to_p = distance_transform_edt(~surface_p, sampling=sampling)[surface_r]
     return to_r, to_p
+
+
+def _nearest(surface_p: Mask, surface_r: Mask, spacing_mm: tuple[float, ...]) -> tuple[Image, Image]:
+    """Distances between two thin surfaces by trees of their voxels: what a distance transform gives, sooner."""
+    from scipy.spatial import KDTree
+
+    points = [np.argwhere(surface) * np.asarray(spacing_mm) for surface in (surface_p, surface_r)]
+    trees = [KDTree(place, balanced_tree=False, compact_nodes=False) for place in points]
+    return trees[1].query(points[0])[0], trees[0].query(points[1])[0]
 
 
 def _check_spacing(mask: Mask, spacing_mm: Sequence[float]) -> None:
