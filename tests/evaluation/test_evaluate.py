@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -10,6 +11,7 @@ import pytest
 
 from anymri.evaluation import evaluate, metrics, results
 from anymri.evaluation.baselines import BASELINES
+from anymri.evaluation.evaluate import _ahead
 from anymri.evaluation.pictures import rank_subjects
 from anymri.evaluation.score_subject import predict_entry
 from anymri.evaluation.seen import add_training_images, training_images
@@ -348,3 +350,37 @@ def test_predictions_come_with_the_subset_that_was_asked(three, mean_method):
     found = dict(predict_entry(work, entry, [("t1",), ("flair",)], ("logits",)))
     assert list(found) == [("t1",), ("flair",)]
     assert not np.array_equal(found["t1",].probability, found["flair",].probability)
+
+
+# ------------------------------------------------------------------------------------------------- one subject ahead
+
+
+def test_the_next_item_is_made_while_the_last_is_used_always_by_the_same_thread():
+    made, threads, second = [], set(), threading.Event()
+
+    def items():
+        for number in range(4):
+            made.append(number)
+            threads.add(threading.get_ident())
+            if number == 1:
+                second.set()
+            yield number
+
+    used = _ahead(items())
+    assert next(used) == 0
+    assert second.wait(10)
+    assert list(used) == [1, 2, 3]
+    assert made == [0, 1, 2, 3]
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+def test_what_fails_ahead_fails_after_the_items_before_it():
+    def items():
+        yield 1
+        raise UserError("the second")
+
+    used = _ahead(items())
+    assert next(used) == 1
+    with pytest.raises(UserError, match="the second"):
+        next(used)

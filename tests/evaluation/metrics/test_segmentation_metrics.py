@@ -267,3 +267,29 @@ def test_image_shapes_must_agree():
         metrics.mae(reference[:3], reference, inside)
     with pytest.raises(ValueError, match="boolean"):
         metrics.ssim(reference, reference, inside.astype(int), 1.0)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_trees_of_thin_surfaces_give_the_distance_transform(spacing, monkeypatch):
+    """Two balls in a wide box, which take the tree, against the transform of the whole box."""
+    from anymri.evaluation.metrics import segmentation
+
+    grid = np.indices((40, 44, 48))
+    balls = [sum((grid[i] - middle[i]) ** 2 for i in range(3)) < 25 for middle in ((8, 9, 10), (30, 33, 35))]
+    assert sum(map(np.count_nonzero, balls)) * segmentation.TREE_VOXELS < balls[0].size / 2
+    calls, nearest = [], segmentation._nearest
+    monkeypatch.setattr(segmentation, "_nearest", lambda *given: calls.append(1) or nearest(*given))
+    by_tree = segmentation._surface_distances(*balls, spacing)
+    assert calls
+    monkeypatch.setattr(segmentation, "TREE_VOXELS", balls[0].size)
+    for tree, transform in zip(by_tree, segmentation._surface_distances(*balls, spacing), strict=True):
+        np.testing.assert_allclose(tree, transform, rtol=1e-12)
+    assert len(calls) == 1
+
+
+def test_the_box_of_a_mask_has_its_margin_within_the_image():
+    mask = np.zeros((9, 8, 7), bool)
+    mask[1:3, 4, 6] = True
+    mask[5, 2, 3] = True
+    assert metrics.bounding_box(mask) == (slice(1, 6), slice(2, 5), slice(3, 7))
+    assert metrics.bounding_box(mask, 3) == (slice(0, 9), slice(0, 8), slice(0, 7))
