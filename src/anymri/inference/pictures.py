@@ -33,6 +33,7 @@ __all__ = [
     "lesion_slices",
     "montage_png",
     "png_bytes",
+    "section_areas",
     "slice_picture",
     "slice_png",
     "value_range",
@@ -84,7 +85,7 @@ def value_range(image: Array) -> tuple[float, float]:
 
 def brain_box(image: Array, margin: int = 3) -> tuple[slice, slice, slice]:
     """Box around everything that is neither 0 nor NaN, with a margin in voxels; the whole array if there is nothing."""
-    inside = (image != 0) & np.isfinite(image)
+    inside = image if image.dtype == bool else (image != 0) & np.isfinite(image)
     slices = []
     for axis, size in enumerate(inside.shape):
         places = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
@@ -109,12 +110,19 @@ def lesion_slices(label: Array | None, image: Array) -> dict[Plane, int]:
     """
     if label is not None and bool((label != 0).any()):
         lesion = largest_component(label != 0)
-        return {
-            plane: int(lesion.sum(axis=tuple(other for other in range(3) if other != axis)).argmax())
-            for plane, axis in PLANES.items()
-        }
+        return {plane: int(areas.argmax()) for plane, areas in section_areas(lesion).items()}
     box = brain_box(image, margin=0)
     return {plane: (box[axis].start + box[axis].stop - 1) // 2 for plane, axis in PLANES.items()}
+
+
+def section_areas(inside: Array) -> dict[Plane, Array]:
+    """Voxels of a shape, bool (D, H, W), in every slice of each plane."""
+    box = brain_box(inside, margin=0)
+    found: dict[Plane, Array] = {}
+    for plane, axis in PLANES.items():
+        found[plane] = np.zeros(inside.shape[axis], np.int64)
+        found[plane][box[axis]] = inside[box].sum(axis=tuple(other for other in range(3) if other != axis))
+    return found
 
 
 def largest_component(inside: Array) -> Array:
@@ -244,6 +252,8 @@ def contour_picture(
         RGBA.
     """
     cut = _cutter(0, index, box)(label).astype(np.int32)
+    if not cut.any():
+        return Image.new("RGBA", size)
     shown = np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.NEAREST))
     colour = np.zeros((*shown.shape, 3), np.uint8)
     _paint(colour, shown, "contour", spec)
@@ -343,10 +353,13 @@ def axial_sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:
     return sheet
 
 
-def png_bytes(picture: Image.Image) -> bytes:
-    """Encode a picture; the same picture gives the same bytes."""
+def png_bytes(picture: Image.Image, compress_level: int = 1) -> bytes:
+    """Encode a picture; the same picture gives the same bytes.
+
+    Of slices the default takes a third of the time of level 6 for about the same size; of flat drawings 6 is smaller.
+    """
     buffer = BytesIO()
-    picture.save(buffer, format="PNG", compress_level=6)
+    picture.save(buffer, format="PNG", compress_level=compress_level)
     return buffer.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,7 +15,6 @@ from anymri.inference.output.result import NOTICE, Result
 from anymri.inference.output.scroll import make_scroll
 from anymri.inference.pictures import (
     HEAT,
-    PLANES,
     Plane,
     colour_hex,
     data_uri,
@@ -24,6 +24,7 @@ from anymri.inference.pictures import (
     lesion_slices,
     montage_png,
     png_bytes,
+    section_areas,
     slice_picture,
 )
 from anymri.inference.trust.measured import first_sentences, is_low, trust_line
@@ -73,36 +74,38 @@ def study_page(result: Result) -> str:
     """
     places = lesion_places(result)
     shown = places[0].slices
-    return page_template("study.html.j2").render(
-        name=result.name,
-        notice=NOTICE,
-        scope=scope(result.spec),
-        first=first_line(result),
-        usable=is_usable(result),
-        told=first_sentences(result.trust, result.spec, result.available),
-        inputs=[_input_row(result, code) for code in result.spec.modalities],
-        key=_key_pictures(result, shown),
-        places=[(place.title, _strips(result, place.slices)) for place in places],
-        scroll=make_scroll(result.view, result.spec, shown["axial"]),
-        long_names={code: MODALITIES[code].long_name for code in result.view.images},
-        legend=_legend(result),
-        volumes=_volume_rows(result),
-        orientation_known=result.view.geometry.orientation_known,
-        completed=completed_part(result, shown),
-        regions=[(title(region), values) for region, values in result.trust["regions"].items()],
-        entropy=_entropy_picture(result, shown),
-        first_sequence=MODALITIES[next(iter(result.view.images))].long_name,
-        heat=[colour_hex(colour) for colour in HEAT],
-        coloured=COLOURED,
-        measured=result.trust["measured"],
-        calibrated=_trust_part(result),
-        agreement=[(title(region), value) for region, value in result.trust.get("sample_agreement", {}).items()],
-        warnings=result.warnings,
-        quality=result.quality.rows() if result.quality else [],
-        raw=None if result.raw is None else _raw_part(result.raw),
-        made_by=_made_by(result),
-        provenance=[(key, value) for key, value in result.provenance.items() if key != "inputs"],
-    )
+    with ThreadPoolExecutor(1) as pool:
+        scroll = pool.submit(make_scroll, result.view, result.spec, shown["axial"])
+        return page_template("study.html.j2").render(
+            name=result.name,
+            notice=NOTICE,
+            scope=scope(result.spec),
+            first=first_line(result),
+            usable=is_usable(result),
+            told=first_sentences(result.trust, result.spec, result.available),
+            inputs=[_input_row(result, code) for code in result.spec.modalities],
+            key=_key_pictures(result, shown),
+            places=[(place.title, _strips(result, place.slices)) for place in places],
+            long_names={code: MODALITIES[code].long_name for code in result.view.images},
+            legend=_legend(result),
+            volumes=_volume_rows(result),
+            orientation_known=result.view.geometry.orientation_known,
+            completed=completed_part(result, shown),
+            regions=[(title(region), values) for region, values in result.trust["regions"].items()],
+            entropy=_entropy_picture(result, shown),
+            first_sequence=MODALITIES[next(iter(result.view.images))].long_name,
+            heat=[colour_hex(colour) for colour in HEAT],
+            coloured=COLOURED,
+            measured=result.trust["measured"],
+            calibrated=_trust_part(result),
+            agreement=[(title(region), value) for region, value in result.trust.get("sample_agreement", {}).items()],
+            warnings=result.warnings,
+            quality=result.quality.rows() if result.quality else [],
+            raw=None if result.raw is None else _raw_part(result.raw),
+            made_by=_made_by(result),
+            provenance=[(key, value) for key, value in result.provenance.items() if key != "inputs"],
+            scroll=scroll.result(),  # last, so that the sheets are drawn while the rest is
+        )
 
 
 def lesion_places(result: Result) -> list[Place]:
@@ -135,11 +138,7 @@ def lesion_places(result: Result) -> list[Place]:
 
 def _shows(slices: dict[Plane, int], lesion: Array) -> bool:
     """Whether every one of three slices cuts a large section of a lesion."""
-    for plane, axis in PLANES.items():
-        areas = lesion.sum(axis=tuple(other for other in range(3) if other != axis))
-        if areas[slices[plane]] < SEEN_SHARE * areas.max():
-            return False
-    return True
+    return all(areas[slices[plane]] >= SEEN_SHARE * areas.max() for plane, areas in section_areas(lesion).items())
 
 
 def _legend(result: Result) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ def make_scroll(view: View, spec: DataSpec, first: int) -> Scroll:
 
     def contours(label: Array) -> str:
         lines = [contour_picture(label, index=index, box=box, size=size, spec=spec) for index in slices]
-        return data_uri(png_bytes(axial_sheet(lines, columns)))
+        return data_uri(png_bytes(axial_sheet(lines, columns), compress_level=6))
 
     # Encoders and resizing let other threads run.
     with ThreadPoolExecutor(THREADS) as pool:
