@@ -50,11 +50,23 @@ def blocks(array: NDArray[Any], factor: list[int]) -> tuple[Array, Array]:
     factor : list of int
         Voxels of a block along each axis.
     """
-    padded = np.pad(array, [(0, -size % times) for size, times in zip(array.shape, factor, strict=True)])
-    shape = [part for size, times in zip(padded.shape, factor, strict=True) for part in (size // times, times)]
-    parts = padded.reshape(shape)
-    share = (parts != 0).mean(axis=(1, 3, 5), dtype=np.float32)
-    return parts.mean(axis=(1, 3, 5), dtype=np.float32) / np.maximum(share, 1e-6), share
+    padding = [(0, -size % times) for size, times in zip(array.shape, factor, strict=True)]
+    if any(extra for _, extra in padding):
+        array = np.pad(array, padding)
+    voxels = np.float32(np.prod(factor))
+    share = _block_sums(array != 0, factor) / voxels
+    return _block_sums(array, factor) / voxels / np.maximum(share, 1e-6), share
+
+
+def _block_sums(array: NDArray[Any], factor: list[int]) -> Array:
+    """Sum of every block: whole slices are added along one axis after the other, several times faster than a mean."""
+    for axis, times in enumerate(factor):
+        first = (slice(None),) * axis
+        parts = [array[(*first, slice(start, None, times))] for start in range(times)]
+        array = parts[0].astype(np.float32)
+        for part in parts[1:]:
+            array += part
+    return array
 
 
 def shrink(array: NDArray[Any], spacing_mm: tuple[float, ...]) -> Small | None:
