@@ -37,7 +37,7 @@ VERBS = {
     "predict": ["study", "-o", "OUT"], "report": ["results.parquet", "-o", "OUT"],
     "import-weights": ["rfnet", "theirs.pth", "-o", "OUT"], "new-method": ["my_net", "--package", "OUT"],
     "calibrate": ["run", "--data", "cache", "-o", "OUT"], "quality": ["study", "-o", "OUT"],
-    "volumes": ["batch", "-o", "OUT"],
+    "volumes": ["batch", "-o", "OUT"], "serve": ["-o", "OUT"],
 }  # fmt: skip
 
 

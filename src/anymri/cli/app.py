@@ -23,6 +23,7 @@ from anymri.cli import (
     phantom,
     predict,
     quality,
+    serve,
     training,
     weights,
 )
@@ -44,7 +45,7 @@ for verb in (
     phantom.phantom, data.index, data.split, data.preprocess, data.cache, data.plan, data.prepare, data.datasets,
     training.train, training.curves, training.evaluate, calibrate.calibrate, benchmark.benchmark, benchmark.report,
     benchmark.cost, benchmark.protocols, predict.predict, batch.volumes, quality.quality, training.demo,
-    catalogues.methods, catalogues.cite, catalogues.models, weights.import_weights, new_method.new_method,
+    catalogues.methods, catalogues.cite, catalogues.models, weights.import_weights, new_method.new_method, serve.serve,
 ):  # fmt: skip
     app.command()(verb)
 

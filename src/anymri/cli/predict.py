@@ -34,6 +34,10 @@ Series = Annotated[
     list[str] | None,
     typer.Option("--series", help="MODALITY=FILE, or MODALITY=NUMBER of a DICOM series; repeatable."),
 ]
+Subset = Annotated[
+    str | None,
+    typer.Option("--subset", help="Sequences to use of those there are, e.g. t1+flair; the others count as missing."),
+]
 Skip = Annotated[str, typer.Option("--skip", help="--raw: steps to leave out, of bias,coregistration,template.")]
 BrainMask = Annotated[
     str, typer.Option("--brain-mask", help="--raw: auto, template, hd-bet, synthstrip, none or a mask's file.")
@@ -94,6 +98,7 @@ def predict(
     ray: Ray = False,
     raw: Raw = False,
     series: Series = None,
+    subset: Subset = None,
     skip: Skip = "",
     brain_mask: BrainMask = "auto",
     normalise: Normalise = "zscore",
@@ -129,8 +134,9 @@ def predict(
         raise UserError(f"{study}: given beside single files; give a study folder or single files, not both")
     files = images | key_values(series, "--series", "t1=3")
     if batch is None:
-        source = StudySource(folder=study, files=files, session=session)
-    elif study is not None or files or session is not None:
+        chosen = None if subset is None else tuple(code.strip() for code in subset.split("+"))
+        source = StudySource(folder=study, files=files, session=session, subset=chosen)
+    elif study is not None or files or session is not None or subset is not None:
         raise UserError(f"--batch {batch}: given beside a single study or a choice in one; give one of the two")
     settings = _settings(options)
     if batch is not None:

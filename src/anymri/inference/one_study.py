@@ -114,6 +114,8 @@ class StudySource:
         As `PredictSettings.raw`, for this study alone.
     name : str or None, default=None
         What the study is called in its result; None = its folder, or its file names.
+    subset : tuple of str or None, default=None
+        Modality codes to use, of those that are found; None = all. The others count as missing.
 
     Raises
     ------
@@ -126,6 +128,7 @@ class StudySource:
     session: str | None = None
     raw: bool = False
     name: str | None = None
+    subset: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.folder is None and not self.files:
@@ -189,11 +192,28 @@ def find_images(
     wanted = model.method.spec.modalities
     if source.is_raw(settings):
         found = find_raw(source.folder, source.files, wanted, say, session=source.session)
-        return StudyImages(dict(found.images), found.notes, settings.raw_options())
+        return _subset_of(source, StudyImages(dict(found.images), found.notes, settings.raw_options()))
     if source.folder is None:
-        return StudyImages(dict(source.files), (), None)
+        return _subset_of(source, StudyImages(dict(source.files), (), None))
     listed = find_study(source.folder, source.session, wanted, source.files)
-    return StudyImages({**listed.images, **source.files}, listed.notes, None)
+    return _subset_of(source, StudyImages({**listed.images, **source.files}, listed.notes, None))
+
+
+def _subset_of(source: StudySource, found: StudyImages) -> StudyImages:
+    """The images that were asked for.
+
+    Raises
+    ------
+    UserError
+        If one of them is not there.
+    """
+    if source.subset is None:
+        return found
+    absent = [code for code in source.subset if code not in found.images]
+    if absent:
+        there = ", ".join(found.images) or "none"
+        raise UserError(f"--subset {'+'.join(source.subset)}: the study has no {absent[0]}; it has {there}")
+    return found._replace(images={code: image for code, image in found.images.items() if code in source.subset})
 
 
 def predict_to_folder(
