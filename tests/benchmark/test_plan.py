@@ -92,6 +92,11 @@ def test_one_network_a_subset_is_one_cell_a_subset(write, monkeypatch):
     assert [cell.evaluation.subsets for cell in few] == [("t1",)]
 
 
+def test_a_network_of_two_sequences_is_planned_for_subsets_of_two_alone(write):
+    cells = plan_cells(write(seeds=[0], methods=["hi_net"], evaluation={"subsets": ["t1", "t1c+flair", "t1+t1c+t2"]}))
+    assert [cell.config.method.config["subset"] for cell in cells] == ["t1c+flair"]
+
+
 # --------------------------------------------------------------------------------------------- complete, then segment
 
 

@@ -278,13 +278,15 @@ def _read_subsets(names: Sequence[str] | None, spec: DataSpec, key: str) -> list
 def _entry_cells(
     plan: BenchmarkPlan, entry: MethodEntry, cache: Cache, fold_seed: tuple[int, int], wanted: list[str]
 ) -> list[Cell]:
-    per_subset = get_method(entry.name).subsets == "per-subset"
+    method = get_method(entry.name)
+    per_subset = method.subsets == "per-subset"
     if entry.subsets is not None and not per_subset:
         raise UserError(f"plan: {entry.name} serves any subset with one network; remove its key subsets")
     if not per_subset:
         cells = [_cell(plan, entry, cache, fold_seed, None, wanted if plan.evaluation.subsets else None)]
     else:
-        own = wanted if entry.subsets is None else _read_subsets(entry.subsets, cache.spec, f"{entry.name}.subsets")
+        served = [name for name in wanted if method.source_count in (None, len(cache.spec.parse_subset(name)))]
+        own = served if entry.subsets is None else _read_subsets(entry.subsets, cache.spec, f"{entry.name}.subsets")
         cells = [_cell(plan, entry, cache, fold_seed, subset, [subset]) for subset in own if subset in wanted]
     if entry.then is None:
         return cells

@@ -33,6 +33,7 @@ __all__ = [
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
     "hemis": "anymri.methods.hemis:HeMIS",
+    "hi_net": "anymri.methods.hi_net:HiNet",
     "m3ae": "anymri.methods.m3ae:M3AE",
     "mm_gan": "anymri.methods.mm_gan:MMGAN",
     "mmcformer": "anymri.methods.mmcformer:MMCFormer",

@@ -77,6 +77,12 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "{HeMIS}: Hetero-Modal Image Segmentation",
         {"booktitle": _MICCAI, "pages": "469--477"},
     ),
+    "zhou2020hinet": (
+        "article",
+        "Zhou, Tao and Fu, Huazhu and Chen, Geng and Shen, Jianbing and Shao, Ling",
+        "{Hi-Net}: Hybrid-Fusion Network for Multi-Modal {MR} Image Synthesis",
+        {"journal": _TMI, "volume": "39", "number": "9", "pages": "2772--2781"},
+    ),
     "liu2023m3ae": (
         "inproceedings",
         "Liu, Hong and Wei, Dong and Lu, Donghuan and Sun, Jinghan and Wang, Liansheng and Zheng, Yefeng",
@@ -170,6 +176,7 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 _CITED: dict[str, tuple[str, ...]] = {
     "acn": ("wang2021acn",),
     "hemis": ("havaei2016hemis",),
+    "hi_net": ("zhou2020hinet",),
     "m3ae": ("liu2023m3ae",),
     "mm_gan": ("sharma2020mmgan",),
     "mmcformer": ("karimijafarbigloo2023mmcformer",),

@@ -26,7 +26,7 @@ from anymri.nn.residual_transformer import (
 )
 from anymri.nn.slices import to_slices
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
-from anymri.protocol.per_subset import PerSubset, with_target
+from anymri.protocol.per_subset import PerSubset, predict_target, with_target
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
     GLIOMA,
@@ -221,13 +221,7 @@ class ResViT(_ResViTBase[ResViTConfig], PerSubset[ResViTConfig]):
 
     def predict_subset(self, sources: Tensor, available: Tensor) -> Prediction:
         """The target."""
-        made = synthesise(self.generator, sources, self.config)
-        channel = self.spec.index(self.target)
-        image = made.new_full((len(made), len(self.spec.modalities), *made.shape[2:]), torch.nan)
-        image[:, channel] = made[:, 0]
-        synthesised = torch.zeros_like(available)
-        synthesised[:, channel] = True
-        return Prediction(image=image, synthesised=synthesised)
+        return predict_target(synthesise(self.generator, sources, self.config), self.target, self.spec)
 
     def training_step(self, batch: Batch, ctx: StepContext) -> StepOutput:
         """Make the target, or tell made from real ones."""

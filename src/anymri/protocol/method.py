@@ -105,6 +105,8 @@ class Method(nn.Module, Generic[ConfigT]):
     divisor: int = 1
     #: ``"any"``; on a class ``"per-subset"`` for systems with one network each; else the subsets this instance serves.
     subsets: Literal["any", "per-subset"] | tuple[str, ...] = "any"
+    #: How many sequences a network of a per-subset system takes; None = any number.
+    source_count: ClassVar[int | None] = None
     intensity: Intensity = Intensity()
     #: True for systems trained by `fit` instead of gradient steps.
     classical: ClassVar[bool] = False

@@ -15,7 +15,7 @@ from anymri.protocol.method import ConfigT, Method, MethodConfig, SubsetNotTrain
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import GLIOMA, DataSpec, Features, Prediction, UserError, Where
 
-__all__ = ["PerSubset", "PerSubsetModels", "with_target"]
+__all__ = ["PerSubset", "PerSubsetModels", "predict_target", "with_target"]
 
 ConfigType = TypeVar("ConfigType", bound=MethodConfig)
 
@@ -34,7 +34,7 @@ class PerSubset(Method[ConfigT]):
     Raises
     ------
     UserError
-        If the subset is not one of the specification.
+        If the subset is not one of the specification, or has not `source_count` sequences.
     """
 
     subsets: Literal["any", "per-subset"] | tuple[str, ...] = "per-subset"
@@ -45,7 +45,16 @@ class PerSubset(Method[ConfigT]):
             self.subset_modalities = spec.modalities if config.subset is None else spec.parse_subset(config.subset)
         except ValueError as error:
             raise UserError(f"method.config.subset = {config.subset!r}: {error}") from None
+        self._check_count()
         self.subsets = (spec.subset_name(self.subset_modalities),)
+
+    def _check_count(self) -> None:
+        given, wanted = len(self.subset_modalities), self.source_count
+        if wanted is not None and given != wanted:
+            raise UserError(
+                f"method.config.subset = {self.spec.subset_name(self.subset_modalities)!r}: {self.name} makes one "
+                f"sequence of {wanted}, not of {given}; name {wanted}"
+            )
 
     def predict_subset(self, sources: Tensor, available: Tensor) -> Prediction:
         """Predict from the channels of the own subset.
@@ -199,7 +208,7 @@ class PerSubsetModels(nn.Module):
     predict = Method.predict
 
 
-def with_target(name: str, config: ConfigType, spec: DataSpec) -> ConfigType:
+def with_target(name: str, config: ConfigType, spec: DataSpec, count: int | None = None) -> ConfigType:
     """Settings of a system with one network per sources and target, with `subset` and `target` filled in.
 
     Parameters
@@ -209,6 +218,8 @@ def with_target(name: str, config: ConfigType, spec: DataSpec) -> ConfigType:
     config : MethodConfig
         With a field `target`: None = the last modality outside `subset`. Without a `subset`, everything else is shown.
     spec : DataSpec
+    count : int or None, default=None
+        Without a `subset`, only so many sequences are shown, the first ones; None = all.
 
     Raises
     ------
@@ -224,13 +235,31 @@ def with_target(name: str, config: ConfigType, spec: DataSpec) -> ConfigType:
         raise UserError(f"method.config.subset = {config.subset!r}: {error}") from None
     left = [code for code in spec.modalities if code not in given]
     target = target or (left[-1] if left else None)
-    sources = given or tuple(code for code in spec.modalities if code != target)
+    sources = given or tuple(code for code in spec.modalities if code != target)[:count]
     if target is None or target in sources or not sources:
         shown = "+".join(sources or spec.modalities)
         raise UserError(
             f"{name}: from {shown} there is nothing to synthesise; set method.config.subset and target apart"
         )
     return replace(config, subset=spec.subset_name(sources), target=target)  # type: ignore[call-arg]
+
+
+def predict_target(made: Tensor, target: str, spec: DataSpec) -> Prediction:
+    """Prediction of one synthesised sequence.
+
+    Parameters
+    ----------
+    made : Tensor, shape (B, 1, *S)
+    target : str
+        Which one it is.
+    spec : DataSpec
+    """
+    channel = spec.index(target)
+    image = made.new_full((len(made), len(spec.modalities), *made.shape[2:]), torch.nan)
+    image[:, channel] = made[:, 0]
+    synthesised = torch.zeros(image.shape[:2], dtype=torch.bool, device=made.device)
+    synthesised[:, channel] = True
+    return Prediction(image=image, synthesised=synthesised)
 
 
 def _merge(parts: Sequence[Prediction]) -> Prediction:

@@ -99,7 +99,8 @@ class Candidate:
         ----------
         spec : DataSpec
         subset : str or None, default=None
-            Of a system with one network per subset; None = T1c and FLAIR, or the last modality.
+            Of a system with one network per subset; None = T1c and FLAIR, or the last modality. Where it takes a
+            certain number of sequences, the first of these, or further ones beside them.
         """
         return build_preset(self.cls, "tiny", spec, **self._settings(spec, subset)).eval()
 
@@ -114,7 +115,12 @@ class Candidate:
         if self.cls.subsets != "per-subset":
             return self.config
         usual = "t1c+flair" if {"t1c", "flair"} <= set(spec.modalities) else spec.modalities[-1]
-        return {**self.config, "subset": subset or usual}
+        shown = (subset or usual).split("+")
+        if self.cls.source_count is not None:  # so many, of these first
+            shown = [*shown, *(code for code in reversed(spec.modalities) if code not in shown)][
+                : self.cls.source_count
+            ]
+        return {**self.config, "subset": "+".join(shown)}
 
     # ------------------------------------------------------------------------------------------------ prediction
 
