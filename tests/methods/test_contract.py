@@ -10,6 +10,7 @@ from anymri.testing import MethodContract
 #: The same modules over three levels with few channels, where `tiny` takes more than five seconds of processor time.
 NARROWER: dict[str, dict] = {
     "hi_net": {"width": 4, "discriminator_width": 4, "initial_deviation": 0.2},
+    "had_net": {"width": 2},
     "mmformer": {"widths": (4, 8, 12)},
     "rfnet": {"widths": (4, 8, 12), "hidden": 16},
     "robust_seg": {"widths": (4, 8, 12), "style_widths": (4, 4, 4)},

@@ -32,6 +32,7 @@ __all__ = [
 #: Registry name to ``module:class``; alphabetical. Imported on first use.
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
+    "had_net": "anymri.methods.had_net:HADNet",
     "hemis": "anymri.methods.hemis:HeMIS",
     "hi_net": "anymri.methods.hi_net:HiNet",
     "m3ae": "anymri.methods.m3ae:M3AE",

@@ -71,6 +71,18 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "{ACN}: Adversarial Co-training Network for Brain Tumor Segmentation with Missing Modalities",
         {"booktitle": _MICCAI, "pages": "410--420"},
     ),
+    "vadacchino2021hadnet": (
+        "inproceedings",
+        (
+            "Vadacchino, Saverio and Mehta, Raghav and Sepahvand, Nazanin Mohammadi and Nichyporuk, Brennan and Clark, "
+            "James J. and Arbel, Tal"
+        ),
+        (
+            "{HAD-Net}: A Hierarchical Adversarial Knowledge Distillation Network for Improved Enhanced Tumour "
+            "Segmentation Without Post-Contrast Images"
+        ),
+        {"booktitle": _MIDL, "pages": "787--801"},
+    ),
     "havaei2016hemis": (
         "inproceedings",
         "Havaei, Mohammad and Guizard, Nicolas and Chapados, Nicolas and Bengio, Yoshua",
@@ -175,6 +187,7 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 #: Registry name to the papers to cite, the method's own first; its identifiers are those of `MethodInfo`.
 _CITED: dict[str, tuple[str, ...]] = {
     "acn": ("wang2021acn",),
+    "had_net": ("vadacchino2021hadnet",),
     "hemis": ("havaei2016hemis",),
     "hi_net": ("zhou2020hinet",),
     "m3ae": ("liu2023m3ae",),

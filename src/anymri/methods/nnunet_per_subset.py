@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from anymri.bounds import Rate, SpacingMm, Triple, Weight, Width
 from anymri.losses.segmentation import binary_cross_entropy, dice_regions
-from anymri.nn.blocks import InstanceNorm
+from anymri.nn.plain_unet import Axes, PlainUNet
 from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
 from anymri.protocol.per_subset import PerSubset
 from anymri.types import (
@@ -28,9 +28,6 @@ from anymri.types import (
 )
 
 __all__ = ["NnUNetPerSubset", "NnUNetPerSubsetConfig", "Topology", "plan_topology"]
-
-#: One number for each of D, H, W.
-Axes = tuple[int, int, int]
 
 
 class Topology(NamedTuple):
@@ -128,67 +125,6 @@ class NnUNetPerSubsetConfig(MethodConfig):
     weight_decay: Weight = 3e-5
 
 
-class _ConvNormAct(nn.Module):
-    """Convolution, instance norm with scale and shift, leaky ReLU 0.01.
-
-    The convolution's bias exists for nnU-Net's weights only: the norm removes it, so it is not added.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: Axes, stride: Axes) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, cast(Axes, tuple(k // 2 for k in kernel)))
-        self.norm = InstanceNorm(out_channels)
-        nn.init.kaiming_normal_(self.conv.weight, a=0.01)
-        nn.init.zeros_(cast(Tensor, self.conv.bias))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.conv3d(x, self.conv.weight, None, self.conv.stride, cast(Axes, self.conv.padding))
-        return F.leaky_relu(self.norm(x), 0.01)
-
-
-def _two(in_channels: int, out_channels: int, kernel: Axes, stride: Axes) -> nn.Sequential:
-    return nn.Sequential(
-        _ConvNormAct(in_channels, out_channels, kernel, stride),
-        _ConvNormAct(out_channels, out_channels, kernel, (1, 1, 1)),
-    )
-
-
-class _Network(nn.Module):
-    """Plain convolutional U-Net with a classifier at every level of the way up."""
-
-    def __init__(self, in_channels: int, out_channels: int, plan: Topology) -> None:
-        super().__init__()
-        widths = plan.widths
-        self.down = nn.ModuleList(
-            _two(before, width, kernel, stride)
-            for before, width, kernel, stride in zip(
-                (in_channels, *widths[:-1]), widths, plan.kernels, plan.strides, strict=True
-            )
-        )
-        # From the coarsest level to the finest.
-        upward = list(reversed(range(len(widths) - 1)))
-        self.enlarge = nn.ModuleList(
-            nn.ConvTranspose3d(widths[i + 1], widths[i], plan.strides[i + 1], plan.strides[i + 1]) for i in upward
-        )
-        self.up = nn.ModuleList(_two(2 * widths[i], widths[i], plan.kernels[i], (1, 1, 1)) for i in upward)
-        self.heads = nn.ModuleList(nn.Conv3d(widths[i], out_channels, 1) for i in upward)
-        for layer in (*self.enlarge, *self.heads):
-            nn.init.kaiming_normal_(layer.get_parameter("weight"), a=0.01)
-            nn.init.zeros_(layer.get_parameter("bias"))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Features of every level of the way up, coarsest first."""
-        skips = []
-        for level in self.down:
-            x = level(x)
-            skips.append(x)
-        features = []
-        for enlarge, level, skip in zip(self.enlarge, self.up, reversed(skips[:-1]), strict=True):
-            x = level(torch.cat([enlarge(x), skip], dim=1))
-            features.append(x)
-        return features
-
-
 class NnUNetPerSubset(PerSubset[NnUNetPerSubsetConfig]):
     """nnU-Net [1]_ trained for one subset of modalities alone.
 
@@ -260,7 +196,9 @@ class NnUNetPerSubset(PerSubset[NnUNetPerSubsetConfig]):
         if len(self.plan.strides) < 3:
             raise UserError(f"method.config.window = {config.window}: too small for a U-Net; give at least 16 voxels")
         self.divisor = max(math.prod(axis) for axis in zip(*self.plan.strides, strict=True))
-        self.network = _Network(len(self.subset_modalities), len(self.head.channels), self.plan)
+        self.network = PlainUNet(
+            len(self.subset_modalities), len(self.head.channels), self.plan.widths, self.plan.kernels, self.plan.strides
+        )
 
     # ------------------------------------------------------------------------------------------------ prediction
 

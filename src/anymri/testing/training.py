@@ -339,13 +339,17 @@ def _steps(method: Method, batch: Batch) -> Iterator[dict[str, float]]:
     }
     for _ in range(STEPS):
         losses = {}
+        last = [*optimizers][-1]
         for turn, optimizer in optimizers.items():
             with torch.autocast("cpu", torch.bfloat16, enabled=trains_in_bf16("cpu")):
                 ctx = StepContext(stage, turn, next_batch=lambda role: further_batch(method, batch, role))
                 loss: Any = method.training_step(batch, ctx).loss
-            losses[turn] = loss.item()
-            if len(losses) == len(optimizers):
+            if loss is not None:
+                losses[turn] = loss.item()
+            if turn == last:
                 yield losses
+            if loss is None:  # the turn skips this step
+                continue
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
