@@ -142,6 +142,15 @@ def test_a_row_without_any_modality_is_an_error(name: str) -> None:
         SAMPLERS[name](torch.tensor([[True, False], [False, False]]), 0.5, torch.Generator())
 
 
+def test_each_is_as_likely_to_be_the_one_that_is_missing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    present = torch.tensor([[True] * 4, [True, False, True, True], [False, True, False, False]])
+    drawn = torch.stack([SAMPLERS["one_missing"](present, 0.0, generator) for _ in range(2000)])
+    assert (drawn.sum(dim=2) == torch.tensor([3, 2, 1])).all()
+    assert not (drawn & ~present).any()
+    assert chisquare((~drawn[:, 0]).sum(dim=0).tolist()).pvalue > 1e-3
+
+
 @pytest.mark.parametrize(
     ("epoch", "missing"), [(0, {1}), (10.9, {1}), (11, {1, 2}), (20.9, {1, 2}), (21, {1, 2, 3}), (31, {1, 2, 3})]
 )

@@ -15,6 +15,7 @@ NARROWER: dict[str, dict] = {
     "rfnet": {"widths": (4, 8, 12), "hidden": 16},
     "robust_seg": {"widths": (4, 8, 12), "style_widths": (4, 4, 4)},
     "u_hved": {"widths": (4, 8, 12)},
+    "wfm": {"widths": (8, 8), "groups": 4},
 }
 
 for _case, (_cls, _config) in CASES.items():

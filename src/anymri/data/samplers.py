@@ -25,6 +25,7 @@ __all__ = [
     "drop_count_effective",
     "few_missing_first",
     "make_sampler",
+    "one_missing",
     "size_then_subset",
     "uniform_subset",
 ]
@@ -204,6 +205,24 @@ def few_missing_first(present: Tensor, progress: float, generator: torch.Generat
     return (rank < (count - missing)[:, None]).to(present.device) & present
 
 
+def one_missing(present: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    """All present modalities but one, each as likely to be left out (WFM).
+
+    Parameters
+    ----------
+    present : Tensor of bool, shape (B, M)
+    progress : float
+        Not used.
+    generator : torch.Generator
+
+    Returns
+    -------
+    Tensor of bool, shape (B, M)
+        A single present modality is shown.
+    """
+    return _choose(present, (_count(present) - 1).clamp_min(1), generator)
+
+
 def all_present(present: Tensor, progress: float, generator: torch.Generator) -> Tensor:
     """Everything that is present.
 
@@ -231,6 +250,7 @@ SAMPLERS: dict[str, Sampler] = {
     "drop_count": drop_count,
     "drop_count_effective": drop_count_effective,
     "few_missing_first": few_missing_first,
+    "one_missing": one_missing,
     "size_then_subset": size_then_subset,
     "uniform_subset": uniform_subset,
 }

@@ -50,6 +50,7 @@ METHODS: dict[str, str] = {
     "u_hemis": "anymri.methods.u_hemis:UHeMIS",
     "u_hved": "anymri.methods.u_hved:UHVED",
     "unet": "anymri.methods.unet:UNet",
+    "wfm": "anymri.methods.wfm:WFM",
 }
 #: What `describe_methods` says of each method of the table, as the classes said when the file was written.
 CATALOGUE = Path(__file__).with_name("catalogue.json")

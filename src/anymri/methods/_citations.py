@@ -174,6 +174,12 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "Hetero-Modal Variational Encoder-Decoder for Joint Modality Completion and Segmentation",
         {"booktitle": _MICCAI, "pages": "74--82", "doi": "10.1007/978-3-030-32245-8_9", "eprint": "1907.11150"},
     ),
+    "tur2026wfm": (
+        "inproceedings",
+        "Tur, Yalcin and Stojkovic, Mihajlo and Bagci, Ulas",
+        "{WFM}: {3D} Wavelet Flow Matching for Ultrafast Multi-Modal {MRI} Synthesis",
+        {"booktitle": _MIDL},
+    ),
     "cicek2016unet": (
         "inproceedings",
         (
@@ -204,6 +210,7 @@ _CITED: dict[str, tuple[str, ...]] = {
     "u_hemis": ("havaei2016hemis", "dorent2019uhved"),
     "u_hved": ("dorent2019uhved",),
     "unet": ("cicek2016unet",),
+    "wfm": ("tur2026wfm",),
 }
 
 
