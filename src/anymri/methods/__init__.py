@@ -35,6 +35,7 @@ METHODS: dict[str, str] = {
     "had_net": "anymri.methods.had_net:HADNet",
     "hemis": "anymri.methods.hemis:HeMIS",
     "hi_net": "anymri.methods.hi_net:HiNet",
+    "kd_net": "anymri.methods.kd_net:KDNet",
     "m3ae": "anymri.methods.m3ae:M3AE",
     "mm_gan": "anymri.methods.mm_gan:MMGAN",
     "mmcformer": "anymri.methods.mmcformer:MMCFormer",

@@ -83,6 +83,15 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         ),
         {"booktitle": _MIDL, "pages": "787--801"},
     ),
+    "hu2020kdnet": (
+        "inproceedings",
+        (
+            "Hu, Minhao and Maillard, Matthis and Zhang, Ya and Ciceri, Tommaso and La Barbera, Giammarco and Bloch, "
+            "Isabelle and Gori, Pietro"
+        ),
+        "Knowledge Distillation from Multi-modal to Mono-modal Segmentation Networks",
+        {"booktitle": _MICCAI, "pages": "772--781"},
+    ),
     "havaei2016hemis": (
         "inproceedings",
         "Havaei, Mohammad and Guizard, Nicolas and Chapados, Nicolas and Bengio, Yoshua",
@@ -196,6 +205,7 @@ _CITED: dict[str, tuple[str, ...]] = {
     "had_net": ("vadacchino2021hadnet",),
     "hemis": ("havaei2016hemis",),
     "hi_net": ("zhou2020hinet",),
+    "kd_net": ("hu2020kdnet",),
     "m3ae": ("liu2023m3ae",),
     "mm_gan": ("sharma2020mmgan",),
     "mmcformer": ("karimijafarbigloo2023mmcformer",),

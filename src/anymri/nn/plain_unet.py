@@ -52,7 +52,7 @@ def two_convolutions(in_channels: int, out_channels: int, kernel: Axes, stride: 
 
 
 class PlainUNet(nn.Module):
-    """Plain convolutional U-Net with a classifier at every level of the way up.
+    """Plain convolutional U-Net; its classifiers are for those who call it to apply.
 
     Parameters
     ----------
@@ -61,6 +61,8 @@ class PlainUNet(nn.Module):
         Channels of each level, finest first.
     kernels, strides : tuple of (int, int, int)
         Of each level's convolutions, and of its first one.
+    every_level : bool, default=True
+        Whether every level of the way up has a classifier, or the finest alone.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class PlainUNet(nn.Module):
         widths: tuple[int, ...],
         kernels: tuple[Axes, ...],
         strides: tuple[Axes, ...],
+        every_level: bool = True,
     ) -> None:
         super().__init__()
         self.down = nn.ModuleList(
@@ -82,7 +85,7 @@ class PlainUNet(nn.Module):
             nn.ConvTranspose3d(widths[i + 1], widths[i], strides[i + 1], strides[i + 1]) for i in upward
         )
         self.up = nn.ModuleList(two_convolutions(2 * widths[i], widths[i], kernels[i], (1, 1, 1)) for i in upward)
-        self.heads = nn.ModuleList(nn.Conv3d(widths[i], out_channels, 1) for i in upward)
+        self.heads = nn.ModuleList(nn.Conv3d(widths[i], out_channels, 1) for i in (upward if every_level else [0]))
         for layer in (*self.enlarge, *self.heads):
             nn.init.kaiming_normal_(layer.get_parameter("weight"), a=0.01)
             nn.init.zeros_(layer.get_parameter("bias"))
