@@ -15,8 +15,11 @@ NARROWER: dict[str, dict] = {
     "mmformer": {"widths": (4, 8, 12)},
     "rfnet": {"widths": (4, 8, 12), "hidden": 16},
     "robust_seg": {"widths": (4, 8, 12), "style_widths": (4, 4, 4)},
+    "rs_net": {"widths": (4, 8), "latent": 4, "head_width": 4},
+    "shen_gao": {"widths": (4, 8, 12), "discriminator_widths": (8,)},
     "u_hved": {"widths": (4, 8, 12)},
     "wfm": {"widths": (8, 8), "groups": 4},
+    "urn": {"channels": 4, "representation_widths": (4, 8), "widths": (4, 8, 12)},
 }
 
 for _case, (_cls, _config) in CASES.items():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from anymri.nn.fusion import expert, masked_moments, product_of_experts
+from anymri.nn.fusion import expert, masked_mean, masked_moments, product_of_experts
 
 
 def features(count, *shape):
@@ -16,6 +16,16 @@ def test_moments_by_hand():
     stack = [torch.tensor([[[1.0]]]), torch.tensor([[[4.0]]]), torch.tensor([[[100.0]]])]
     mean, variance = masked_moments(stack, torch.tensor([[True, True, False]]))
     assert (mean.item(), variance.item()) == (2.5, 2.25)  # population variance
+
+
+def test_the_mean_alone_is_the_mean_of_the_moments_and_drops_what_is_absent():
+    stack = features(3, 2, 4, 5)
+    shown = torch.tensor([[True, False, True], [False, True, False]])
+    stack[1][0], stack[0][1] = torch.nan, torch.nan
+    mean = masked_mean(stack, shown)
+    torch.testing.assert_close(mean[0], (stack[0][0] + stack[2][0]) / 2)
+    assert torch.equal(mean[1], stack[1][1])
+    assert torch.equal(mean, masked_moments(stack, shown)[0])
 
 
 def test_one_modality_has_variance_zero_and_a_finite_gradient():

@@ -46,11 +46,14 @@ METHODS: dict[str, str] = {
     "resvit_unified": "anymri.methods.resvit:UnifiedResViT",
     "rfnet": "anymri.methods.rfnet:RFNet",
     "robust_seg": "anymri.methods.robust_seg:RobustSeg",
+    "rs_net": "anymri.methods.rs_net:RSNet",
+    "shen_gao": "anymri.methods.shen_gao:ShenGao",
     "smu_net": "anymri.methods.smu_net:SMUNet",
     "threshold": "anymri.methods.threshold:Threshold",
     "u_hemis": "anymri.methods.u_hemis:UHeMIS",
     "u_hved": "anymri.methods.u_hved:UHVED",
     "unet": "anymri.methods.unet:UNet",
+    "urn": "anymri.methods.urn:URN",
     "wfm": "anymri.methods.wfm:WFM",
 }
 #: What `describe_methods` says of each method of the table, as the classes said when the file was written.

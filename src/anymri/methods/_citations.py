@@ -171,6 +171,21 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "Robust Multimodal Brain Tumor Segmentation via Feature Disentanglement and Gated Fusion",
         {"booktitle": _MICCAI, "pages": "447--456"},
     ),
+    "mehta2018rsnet": (
+        "inproceedings",
+        "Mehta, Raghav and Arbel, Tal",
+        (
+            "{RS-Net}: Regression-Segmentation {3D} {CNN} for Synthesis of Full Resolution Missing Brain {MRI} in the "
+            "Presence of Tumours"
+        ),
+        {"booktitle": "Simulation and Synthesis in Medical Imaging ({SASHIMI})"},
+    ),
+    "shen2019missing": (
+        "inproceedings",
+        "Shen, Yan and Gao, Mingchen",
+        "Brain Tumor Segmentation on {MRI} with Missing Modalities",
+        {"booktitle": "Information Processing in Medical Imaging ({IPMI})"},
+    ),
     "azad2022smunet": (
         "inproceedings",
         "Azad, Reza and Khosravi, Nika and Merhof, Dorit",
@@ -198,6 +213,12 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "{3D} {U-Net}: Learning Dense Volumetric Segmentation from Sparse Annotation",
         {"booktitle": _MICCAI, "pages": "424--432"},
     ),
+    "lau2019urn": (
+        "misc",
+        'Lau, Kenneth and Adler, Jonas and Sj{\\"o}lund, Jens',
+        "A unified representation network for segmentation with missing modalities",
+        {},
+    ),
 }
 #: Registry name to the papers to cite, the method's own first; its identifiers are those of `MethodInfo`.
 _CITED: dict[str, tuple[str, ...]] = {
@@ -216,11 +237,14 @@ _CITED: dict[str, tuple[str, ...]] = {
     "resvit_unified": ("dalmaz2022resvit",),
     "rfnet": ("ding2021rfnet",),
     "robust_seg": ("chen2019robustseg",),
+    "rs_net": ("mehta2018rsnet",),
+    "shen_gao": ("shen2019missing",),
     "smu_net": ("azad2022smunet",),
     "u_hemis": ("havaei2016hemis", "dorent2019uhved"),
     "u_hved": ("dorent2019uhved",),
     "unet": ("cicek2016unet",),
     "wfm": ("tur2026wfm",),
+    "urn": ("lau2019urn",),
 }
 
 

@@ -1,4 +1,4 @@
-"""Fusion of the available modalities' features: masked moments and gates.
+"""Fusion of the available modalities' features: masked means and moments, and products of experts.
 
 Absent features are dropped by `torch.where`, never by multiplication, so whatever they hold (NaN included)
 reaches neither the result nor a gradient.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["expert", "masked_moments", "product_of_experts", "spread"]
+__all__ = ["expert", "masked_mean", "masked_moments", "product_of_experts", "spread"]
 
 
 def spread(row: Tensor, ndim: int) -> Tensor:
@@ -23,6 +23,24 @@ def _kept(features: list[Tensor], shown: Tensor) -> list[Tensor]:
         return features
     masks = [spread(shown[:, i], features[i].ndim) for i in range(len(features))]
     return [torch.where(mask, feature, 0.0) for mask, feature in zip(masks, features, strict=True)]
+
+
+def masked_mean(features: list[Tensor], shown: Tensor) -> Tensor:
+    """Mean over the available modalities.
+
+    Parameters
+    ----------
+    features : list of N Tensor, each of shape (B, C, *S)
+    shown : Tensor of bool, shape (B, N)
+        Which of the N each row has; at least one.
+
+    Returns
+    -------
+    Tensor, shape (B, C, *S)
+    """
+    kept = _kept(features, shown)
+    number = shown.sum(dim=1).to(kept[0].dtype)
+    return sum(kept[1:], kept[0]) / spread(number, kept[0].ndim)
 
 
 def masked_moments(features: list[Tensor], shown: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ __all__ = [
     "PaddingRule",
     "PyramidDecoder",
     "ResidualEncoder",
+    "ResidualUNet",
     "StackedConv",
     "StackedConvNormAct",
     "double",
@@ -197,18 +198,26 @@ class ResidualEncoder(nn.Module):
     padding : {"reflect", "zeros"}, default="reflect"
     dropout : float, default=0.0
         Inside every stage.
+    in_channels : int, default=1
+        Of the image; a plain U-Net's encoder takes more than one.
     """
 
-    def __init__(self, widths: tuple[int, ...], padding: PaddingRule = "reflect", dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        padding: PaddingRule = "reflect",
+        dropout: float = 0.0,
+        in_channels: int = 1,
+    ) -> None:
         super().__init__()
-        before = (1, *widths[:-1])
+        before = (in_channels, *widths[:-1])
         self.stages = nn.ModuleList(
             _ResidualStage(b, w, 2 if i else 1, padding, dropout)
             for i, (b, w) in enumerate(zip(before, widths, strict=True))
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Features of every level, finest first, from an image of shape (B, 1, D, H, W)."""
+        """Features of every level, finest first, from an image of shape (B, in_channels, D, H, W)."""
         features = []
         for stage in self.stages:
             x = stage(x)
@@ -267,6 +276,27 @@ class PyramidDecoder(nn.Module):
             assert isinstance(level, DecoderLevel)
             flow = level.merge(level.arrive(flow), skip)
         return self.classifier(flow)
+
+
+class ResidualUNet(nn.Module):
+    """A `ResidualEncoder` of several channels and its `PyramidDecoder`.
+
+    Parameters
+    ----------
+    in_channels : int
+    widths : tuple of int
+        Channels of each level, finest first.
+    out_channels : int
+    """
+
+    def __init__(self, in_channels: int, widths: tuple[int, ...], out_channels: int) -> None:
+        super().__init__()
+        self.encoder = ResidualEncoder(widths, in_channels=in_channels)
+        self.decoder = PyramidDecoder(widths, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, D, H, W) to (B, out_channels, D, H, W)."""
+        return self.decoder(self.encoder(x))
 
 
 def keep_available(

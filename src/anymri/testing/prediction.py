@@ -175,7 +175,8 @@ def windows_need_not_be_cubes(candidate: Candidate) -> None:
 
 def other_numbers_of_modalities(candidate: Candidate) -> None:
     for codes in (("flair",), ("t2", "flair"), ("t1", "t2", "pd")):
-        if len(codes) <= (candidate.cls.source_count or 1) and tuple(candidate.cls.outputs) == ("image",):
+        few = len(codes) <= (candidate.cls.source_count or 1)
+        if few and (only_synthesises(candidate.method) or hasattr(candidate.method, "target")):
             refuses(lambda: candidate.build(DataSpec(codes)), UserError, "nothing to synthesise")  # noqa: B023
             continue
         _runs(candidate, candidate.build(DataSpec(codes)))
