@@ -76,8 +76,9 @@ def repair(values: NDArray[Any], raw: NDArray[Any] | None = None) -> Repaired:
         return Repaired(values)
     notes = []
     bad = np.zeros(values.shape, bool)
+    ordinary = np.percentile(inside, (100 * MAX_SHARE, 50, 100 - 100 * MAX_SHARE))
     for sign, word in ((1, "brighter"), (-1, "darker")):
-        found = _beyond_gap(inside, sign)
+        found = _beyond_gap(inside, ordinary, sign)
         if found is None:
             continue
         limit, last = found
@@ -116,14 +117,17 @@ def _tell(hot: NDArray[np.bool_], total: int, what: str) -> list[str]:
     ]
 
 
-def _beyond_gap(inside: NDArray[np.float64], sign: int) -> tuple[float, float] | None:
-    """Least outlier above (`sign` 1) or below (-1) an empty gap, and the last value before the gap."""
-    low, median, high = np.percentile(inside, (100 * MAX_SHARE, 50, 100 - 100 * MAX_SHARE))
+def _beyond_gap(inside: NDArray[np.float64], ordinary: NDArray[np.float64], sign: int) -> tuple[float, float] | None:
+    """Least outlier above (`sign` 1) or below (-1) an empty gap, and the last value before the gap.
+
+    `ordinary`: the median between the ends of what may not be an outlier.
+    """
+    low, median, high = ordinary
     spread = max(high - median, median - low, abs(median))
-    distance = sign * (inside - median)
     reach = spread * (BRIGHTER_THAN_TISSUE if sign > 0 else DARKER_THAN_TISSUE)
-    if distance.max() < reach:
+    if sign * ((inside.max() if sign > 0 else inside.min()) - median) < reach:
         return None
+    distance = sign * (inside - median)
     start = sign * ((high if sign > 0 else low) - median)
     tail = np.sort(distance[distance >= start])
     gaps = np.flatnonzero((tail[1:] >= GAP * np.maximum(tail[:-1], spread / GAP)) & (tail[1:] >= reach))
@@ -154,15 +158,20 @@ def _saturated(values: NDArray[Any], raw: NDArray[Any], filled: NDArray[np.bool_
 def _wrong_slices(values: NDArray[Any]) -> list[tuple[int, int, int, float]]:
     """Axis, first slice, number of slices and brightness in relation to both sides, of slices unlike these."""
     found = []
-    tissue = float(values[values != 0].mean()) / 2  # parts air of a head that is not stripped from tissue
+    shown = values != 0
+    tissue = float(values[shown].mean()) / 2  # parts air of a head that is not stripped from tissue
+    bright = values > tissue
+    filled = [np.flatnonzero(shown.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
+    box = [slice(int(places[0]), int(places[-1]) + 1) for places in filled]
     for axis in range(3):
         planes = np.moveaxis(values, axis, 0)
         level: list[float] = np.asarray(planes.mean(axis=(1, 2)), np.float64).tolist()  # a list: thousands of looks
-        least = MIN_SLICE_AREA * np.count_nonzero(planes > tissue, axis=(1, 2)).max()
+        least = MIN_SLICE_AREA * np.moveaxis(bright, axis, 0).sum(axis=(1, 2)).max()
+        part = planes[:, *box[:axis], *box[axis + 1 :]]
         place = 1
         while place < len(planes) - 1:
             for count in range(1, min(MAX_SLICES, len(planes) - 1 - place) + 1):
-                factor = _differ(planes, level, place, count, tissue, least)
+                factor = _differ(part, level, place, count, tissue, least)
                 if factor:
                     found.append((axis, place, count, factor))
                     place += count

@@ -122,13 +122,11 @@ def _content_box(array: Array) -> Box:
     """Smallest box around what differs from the background, which is the value of most corners."""
     ends = [slice(None, None, max(size - 1, 1)) for size in array.shape]
     background = np.median(array[tuple(ends)])
+    filled = array != background
     box = []
     for axis, size in enumerate(array.shape):
-        planes = np.moveaxis(array, axis, 0)
-        filled = (n for n in range(size) if (planes[n] != background).any())
-        start = next(filled, 0)
-        last = next((n for n in range(size - 1, start, -1) if (planes[n] != background).any()), size - 1)
-        box.append(slice(start, last + 1))
+        places = np.flatnonzero(filled.any(axis=tuple({0, 1, 2} - {axis})))
+        box.append(slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, size))
     return tuple(box)
 
 

@@ -42,6 +42,7 @@ from anymri.inference.trust.sequence_check import SequenceCheck, brains_of, chec
 from anymri.inference.trust.uncertainty import sample_agreement, trust_summary
 from anymri.methods import Method, PerSubsetModels
 from anymri.modalities import MODALITIES
+from anymri.threads import map_parts
 from anymri.types import DataSpec, Head, UserError
 from anymri.version import __version__
 from anymri.zoo import ModelCard, calibration_place, get_card, open_model, weights_sha256
@@ -212,7 +213,7 @@ def predict_study(
     subset = _check_request(images, opened)
     if samples == 1:
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
-    given = {code: _read(images[code]) for code in subset}
+    given = map_parts(_read, {code: images[code] for code in subset})
     checked, judged = _prepare_usable(given, opened, raw, check_labels, quality)
     subset = spec.parse_subset(tuple(checked.volumes))
     given = {code: given[code] for code in subset}
@@ -322,7 +323,7 @@ def _prepare(given: dict[str, Volume], model: Model, raw: RawOptions | None, che
     return _Prepared(study, volumes, brains, prepared, sequences, doubts, contradictions)
 
 
-def _read(image: Image) -> Volume:
+def _read(code: str, image: Image) -> Volume:
     return image if isinstance(image, Volume) else read_image(image)
 
 

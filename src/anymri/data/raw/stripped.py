@@ -17,6 +17,7 @@ from anymri.data.geometry import Geometry
 from anymri.data.nifti import Volume
 from anymri.data.raw.bias import foreground
 from anymri.data.raw.grids import sample, upright_grid, world_box
+from anymri.threads import map_parts
 from anymri.types import UserError
 
 __all__ = [
@@ -63,14 +64,17 @@ def check_stripped(volumes: Mapping[str, Volume]) -> None:
     UserError
         Naming the first image that cannot be a stripped brain.
     """
-    for code, volume in volumes.items():
-        size_ml = filled_ml(volume.array != 0, volume.geometry)
-        if code not in NOT_BRAIN and size_ml < SMALLEST_ML:
-            raise UserError(
-                f"{volume.source}: holds {size_ml:.1f} ml that are not 0, too little for a brain (an adult's has "
-                f"{BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f} ml); check the brain mask and the voxel size in the header"
-            )
-        refuse_head(code, volume)
+    map_parts(_check_one, volumes)
+
+
+def _check_one(code: str, volume: Volume) -> None:
+    size_ml = filled_ml(volume.array != 0, volume.geometry)
+    if code not in NOT_BRAIN and size_ml < SMALLEST_ML:
+        raise UserError(
+            f"{volume.source}: holds {size_ml:.1f} ml that are not 0, too little for a brain (an adult's has "
+            f"{BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f} ml); check the brain mask and the voxel size in the header"
+        )
+    refuse_head(code, volume)
 
 
 def refuse_head(code: str, volume: Volume) -> None:

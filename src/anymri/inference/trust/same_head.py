@@ -18,6 +18,7 @@ from scipy import ndimage
 from anymri.data.appearance.brain_frame import blocks
 from anymri.data.nifti import Volume
 from anymri.modalities import MODALITIES
+from anymri.threads import map_parts
 
 __all__ = ["Fit", "check_same_head", "compare_heads"]
 
@@ -110,7 +111,7 @@ def _all_edges(volumes: Mapping[str, Volume]) -> dict[str, _Edges]:
         slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
         for places in (np.flatnonzero(shown.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
     )
-    found = {code: _edges(volume.array[box], volume.geometry.spacing_mm) for code, volume in volumes.items()}
+    found = map_parts(lambda _, volume: _edges(volume.array[box], volume.geometry.spacing_mm), volumes)
     return {code: edges for code, edges in found.items() if edges is not None and _shows_brain(edges)}
 
 

@@ -14,6 +14,7 @@ from anymri.data.nifti import Volume
 from anymri.inference.trust.enhancement import SAME_CONTRAST, enhancement
 from anymri.inference.trust.no_image import why_no_image
 from anymri.modalities import MODALITIES
+from anymri.threads import map_parts
 from anymri.types import UserError
 
 __all__ = ["GROUP", "SequenceCheck", "brains_of", "check_sequences", "refuse_wrong_labels"]
@@ -77,16 +78,9 @@ def check_sequences(volumes: Mapping[str, Volume]) -> SequenceCheck:
     at most `FINE_MM`: in coarser ones an image with agent may look the same. ``enhancement`` in the record is near 0.
     """
     judged = {code: volumes[code] for code in volumes if code in GROUP}
-    sentences = {
-        code: why
-        for code, volume in judged.items()
-        if (why := why_no_image(volume.array, volume.geometry.spacing_mm)) is not None
-    }
-    looks = {
-        code: judge_appearance(volume.array, volume.geometry.spacing_mm)
-        for code, volume in judged.items()
-        if code not in sentences
-    }
+    looked = map_parts(_look, judged)
+    sentences = {code: look for code, look in looked.items() if isinstance(look, str)}
+    looks = {code: look for code, look in looked.items() if not isinstance(look, str)}
     record: dict[str, dict[str, Any]] = {code: _describe(look) for code, look in looks.items()}
     record |= {code: {"looks_like": "no image of a brain"} for code in sentences}
     sure = {code: look for code, look in looks.items() if look.looks_like is not None}
@@ -116,6 +110,12 @@ def refuse_wrong_labels(found: SequenceCheck, volumes: Mapping[str, Volume]) -> 
     for code, sentence in found.sentences.items():
         source = volumes[code].source or MODALITIES[code].long_name
         raise UserError(f"{source}: given as {MODALITIES[code].long_name}, {sentence}; --check-labels warn goes on")
+
+
+def _look(code: str, volume: Volume) -> Appearance | str:
+    """What an image looks like, or why it is no image of a brain."""
+    why = why_no_image(volume.array, volume.geometry.spacing_mm)
+    return why if why is not None else judge_appearance(volume.array, volume.geometry.spacing_mm)
 
 
 def _describe(look: Appearance) -> dict[str, Any]:

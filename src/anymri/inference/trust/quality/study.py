@@ -17,6 +17,7 @@ from anymri.inference.trust.quality.judge import ARTIFACTS, judge_agreement, jud
 from anymri.inference.trust.quality.measures import measure_brain, small_brain
 from anymri.inference.trust.quality.shape import check_quality
 from anymri.modalities import MODALITIES
+from anymri.threads import map_parts
 
 __all__ = ["CHOICES", "Choice", "SequenceQuality", "StudyQuality", "judge_rest", "judge_study", "usable_of"]
 
@@ -183,19 +184,17 @@ def judge_study(volumes: Mapping[str, Volume], choice: Choice = "warn") -> Study
     shape = check_quality(volumes)
     agreement = measure_agreement(volumes) if len(volumes) > 1 else {}
     shown = enhancement(volumes["t1"], volumes["t1c"]) if {"t1", "t1c"} <= volumes.keys() else None
-    sequences = {}
-    for code, volume in volumes.items():
+
+    def judge(code: str, volume: Volume) -> SequenceQuality:
         severity: dict[str, float | None] = {}
-        small = None
-        if code not in NOT_BRAIN:
-            small = small_brain(volume.array, volume.geometry.spacing_mm)
+        small = None if code in NOT_BRAIN else small_brain(volume.array, volume.geometry.spacing_mm)
         if small is not None:
             severity = dict(judge_image(measure_brain(small)))
             severity["misregistration"] = judge_agreement(agreement[code]) if code in agreement else None
         verdict, reason = _verdict(code, severity, len(agreement))
-        shown_here = shown if code == "t1c" else None
-        sequences[code] = SequenceQuality(severity, verdict, reason, shown_here, _picture(volume))
-    return StudyQuality(choice, sequences, (), tuple(shape))
+        return SequenceQuality(severity, verdict, reason, shown if code == "t1c" else None, _picture(volume))
+
+    return StudyQuality(choice, map_parts(judge, volumes), (), tuple(shape))
 
 
 def usable_of(given: Mapping[str, Volume], judged: StudyQuality) -> dict[str, Volume]:
