@@ -29,7 +29,7 @@ from typing import Any
 #: Stage to the functions that make it up, as `module:name` where they are looked up.
 STAGES = {
     "open": ("anymri.inference.predict:load",),
-    "read": ("anymri.inference.predict:read_image",),
+    "read": ("anymri.inference.predict:map_parts",),
     "preprocess": ("anymri.inference.predict:preprocess_study", "anymri.inference.predict:settle_axes"),
     "checks": (
         "anymri.inference.predict:check_stripped",

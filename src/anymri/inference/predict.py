@@ -213,7 +213,8 @@ def predict_study(
     subset = _check_request(images, opened)
     if samples == 1:
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
-    given = map_parts(_read, {code: images[code] for code in subset})
+    wanted = {code: images[code] for code in subset}
+    given = map_parts(lambda _, image: image if isinstance(image, Volume) else read_image(image), wanted)
     checked, judged = _prepare_usable(given, opened, raw, check_labels, quality)
     subset = spec.parse_subset(tuple(checked.volumes))
     given = {code: given[code] for code in subset}
@@ -321,10 +322,6 @@ def _prepare(given: dict[str, Volume], model: Model, raw: RawOptions | None, che
         refuse_wrong_labels(sequences, volumes)
     contradictions += [f"{MODALITIES[code].long_name} {text}." for code, text in sequences.sentences.items()]
     return _Prepared(study, volumes, brains, prepared, sequences, doubts, contradictions)
-
-
-def _read(code: str, image: Image) -> Volume:
-    return image if isinstance(image, Volume) else read_image(image)
 
 
 def _reading_notes(volumes: Mapping[str, Volume]) -> list[str]:
