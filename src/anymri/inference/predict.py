@@ -213,22 +213,20 @@ def predict_study(
     subset = _check_request(images, opened)
     if samples == 1:
         raise UserError("samples = 1: one sample cannot agree with itself; draw at least 2, or 0")
-    wanted = {code: images[code] for code in subset}
-    given = map_parts(lambda _, image: image if isinstance(image, Volume) else read_image(image), wanted)
+    given = map_parts(_read, {code: images[code] for code in subset})
     checked, judged = _prepare_usable(given, opened, raw, check_labels, quality)
     subset = spec.parse_subset(tuple(checked.volumes))
     given = {code: given[code] for code in subset}
     completed = judge_completion(opened.card, spec, subset, completion) if "image" in opened.method.outputs else {}
     outputs = kept_outputs(outputs, completed, opened.method)
-    study = checked.study
     windows = WindowSettings(precision=precision).trained_as(opened.method.facts)
-    prediction = predict_subject(opened.method, study, [subset], windows, outputs=outputs)[subset]
+    prediction = predict_subject(opened.method, checked.study, [subset], windows, outputs=outputs)[subset]
     prediction = replace(prediction, synthesised=kept_channels(completed, prediction.synthesised, spec))
     trust = _trust(prediction, checked, opened, subset) | ({"completion": completed} if completed else {})
     if checked.sequences.record:
         trust["sequence_check"] = checked.sequences.record
     if samples:
-        trust["sample_agreement"] = _draw_samples(opened, study, subset, samples, windows)
+        trust["sample_agreement"] = _draw_samples(opened, checked.study, subset, samples, windows)
     view, extra = _restore(prediction, checked, spec)
     regions = [] if view.label is None else list(trust["regions"])
     unknown = unknown_regions(regions, subset)
@@ -245,7 +243,7 @@ def predict_study(
         label_values=scheme,
         trust=trust,
         warnings=tuple(dict.fromkeys(warned)),
-        provenance=_provenance(opened, images, given, study),
+        provenance=_provenance(opened, images, given, checked.study),
         spec=spec,
         view=view,
         raw=extra,
@@ -322,6 +320,10 @@ def _prepare(given: dict[str, Volume], model: Model, raw: RawOptions | None, che
         refuse_wrong_labels(sequences, volumes)
     contradictions += [f"{MODALITIES[code].long_name} {text}." for code, text in sequences.sentences.items()]
     return _Prepared(study, volumes, brains, prepared, sequences, doubts, contradictions)
+
+
+def _read(_: str, image: Image) -> Volume:
+    return image if isinstance(image, Volume) else read_image(image)
 
 
 def _reading_notes(volumes: Mapping[str, Volume]) -> list[str]:
