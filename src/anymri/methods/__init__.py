@@ -36,6 +36,7 @@ METHODS: dict[str, str] = {
     "hemis": "anymri.methods.hemis:HeMIS",
     "hi_net": "anymri.methods.hi_net:HiNet",
     "kd_net": "anymri.methods.kd_net:KDNet",
+    "kdd_net": "anymri.methods.kdd_net:KDDNet",
     "m3ae": "anymri.methods.m3ae:M3AE",
     "mm_gan": "anymri.methods.mm_gan:MMGAN",
     "mmcformer": "anymri.methods.mmcformer:MMCFormer",

@@ -92,6 +92,12 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "Knowledge Distillation from Multi-modal to Mono-modal Segmentation Networks",
         {"booktitle": _MICCAI, "pages": "772--781"},
     ),
+    "wang2020kddnet": (
+        "inproceedings",
+        "Wang, Qi and Zhan, Liang and Thompson, Paul and Zhou, Jiayu",
+        "Multimodal Learning with Incomplete Modalities by Knowledge Distillation",
+        {"booktitle": "{ACM} {SIGKDD} Conference on Knowledge Discovery and Data Mining", "pages": "1828--1838"},
+    ),
     "havaei2016hemis": (
         "inproceedings",
         "Havaei, Mohammad and Guizard, Nicolas and Chapados, Nicolas and Bengio, Yoshua",
@@ -227,6 +233,7 @@ _CITED: dict[str, tuple[str, ...]] = {
     "hemis": ("havaei2016hemis",),
     "hi_net": ("zhou2020hinet",),
     "kd_net": ("hu2020kdnet",),
+    "kdd_net": ("wang2020kddnet",),
     "m3ae": ("liu2023m3ae",),
     "mm_gan": ("sharma2020mmgan",),
     "mmcformer": ("karimijafarbigloo2023mmcformer",),

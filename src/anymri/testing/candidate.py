@@ -45,9 +45,11 @@ def predict(method: Any, image: Tensor, available: Tensor, request: Request = EV
 
 
 def main_output(prediction: Prediction) -> Tensor:
-    """Logits; of a system that only synthesises, its images with 0 in the channels it does not give."""
+    """Logits, or class logits; of a system that only synthesises, images with 0 in the channels it does not give."""
     if prediction.logits is not None:
         return prediction.logits
+    if prediction.image is None and prediction.class_logits is not None:
+        return prediction.class_logits
     assert prediction.image is not None
     return prediction.image.nan_to_num(0.0)
 

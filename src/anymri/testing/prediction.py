@@ -53,6 +53,11 @@ def every_subset_gives_a_finite_output_of_the_right_shape(candidate: Candidate) 
         demand(torch.equal(finite, prediction.synthesised), "images are finite where not synthesised, or NaN where so")
         if method.subsets == "any":
             demand((prediction.synthesised | rows).all(), "a modality is neither there nor synthesised")
+    if "class_logits" in method.outputs:
+        assert prediction.class_logits is not None
+        demand(prediction.class_logits.shape[:1] == rows.shape[:1], "class logits are not (B, K)")
+        demand(prediction.class_logits.ndim == 2, "class logits are not (B, K)")
+        demand(prediction.class_logits.isfinite().all(), "class logits are not finite")
 
 
 def bfloat16_predicts_nearly_the_same(candidate: Candidate) -> None:
@@ -169,8 +174,9 @@ def windows_need_not_be_cubes(candidate: Candidate) -> None:
         raise SkipTest("fixed window")
     steps = [step * -(-8 // step) for step in divisors(method)]
     size = (candidate.size[0], candidate.size[1] + steps[1], candidate.size[2] + 2 * steps[2])
-    given = main_output(predict(method, torch.randn(1, 4, *size), candidate.rows[-1:])).shape[2:]
-    demand(given == size, f"a window of {size} came back as {tuple(given)}")
+    output = main_output(predict(method, torch.randn(1, 4, *size), candidate.rows[-1:]))
+    if output.ndim > 2:  # class logits have no size
+        demand(output.shape[2:] == size, f"a window of {size} came back as {tuple(output.shape[2:])}")
 
 
 def other_numbers_of_modalities(candidate: Candidate) -> None:
@@ -224,6 +230,8 @@ def channels_are_named_not_positional(candidate: Candidate) -> None:
         torch.testing.assert_close(after.logits, before.logits, atol=1e-4, rtol=1e-4)
     if before.image is not None:
         torch.testing.assert_close(after.image, before.image[:, order], atol=1e-4, rtol=1e-4, equal_nan=True)
+    if before.class_logits is not None:
+        torch.testing.assert_close(after.class_logits, before.class_logits, atol=1e-4, rtol=1e-4)
 
 
 Codes = tuple[str, ...]

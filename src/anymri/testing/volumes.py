@@ -66,7 +66,7 @@ def all_subsets_at_once_are_the_plain_loop_bit_for_bit(candidate: Candidate) -> 
     method, study, settings, together = candidate.once(_volume)
     for subset in together:
         alone = predict_subject(method, study, [subset], settings)[subset]
-        for key in ("probability", "image"):
+        for key in ("probability", "image", "class_probability"):
             words = f"{key} of {'+'.join(subset)} depends on the subsets predicted with it"
             demand_same(getattr(together[subset], key), getattr(alone, key), words)
 
@@ -94,7 +94,7 @@ def a_volume_in_batches_of_windows_is_the_volume_one_window_at_a_time(candidate:
     method, study, settings, single = candidate.once(_volume)
     several = predict_subject(method, study, list(single), replace(settings, batch_size=2))
     for subset in single:
-        for key in ("probability", "image"):
+        for key in ("probability", "image", "class_probability"):
             first, second = getattr(single[subset], key), getattr(several[subset], key)
             demand((first is None) == (second is None), f"{key} is there in one of both")
             if first is not None:
