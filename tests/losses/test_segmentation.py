@@ -1,4 +1,4 @@
-"""The four Dice losses and the cross-entropy, against sums done by hand."""
+"""The Dice losses and the cross-entropy, against sums done by hand."""
 
 import math
 
@@ -8,11 +8,13 @@ import torch
 from anymri.losses.segmentation import (
     cross_entropy,
     dice_nnunet,
+    dice_nnunet_per_row,
     dice_plain,
     dice_regions,
     dice_regions_per_row,
     dice_squared,
     dice_squared_prediction,
+    level_weights,
 )
 
 # One row, two channels, two voxels. Channel 0: S pg = 0.8, S p = 1.2, S p^2 = 0.8, S g = 1.
@@ -20,7 +22,15 @@ from anymri.losses.segmentation import (
 PROBABILITY = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]])
 TARGET = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
 
-ALL = [dice_plain, dice_squared, dice_squared_prediction, dice_nnunet, dice_regions, dice_regions_per_row]
+ALL = [
+    dice_plain,
+    dice_squared,
+    dice_squared_prediction,
+    dice_nnunet,
+    dice_nnunet_per_row,
+    dice_regions,
+    dice_regions_per_row,
+]
 
 
 def test_plain_dice_by_hand():
@@ -50,6 +60,19 @@ def test_squared_prediction_differs_from_both_squared_where_the_target_is_soft()
 def test_nnunet_dice_by_hand():
     expected = 1 - (1.2 + 1e-5) / (1.8 + 1e-5)  # channel 1 only
     assert dice_nnunet(PROBABILITY, TARGET).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_nnunet_dice_per_row_is_the_mean_over_rows_of_the_other():
+    expected = 1 - (1.2 + 1e-5) / (1.8 + 1e-5)  # channel 1 only
+    assert dice_nnunet_per_row(PROBABILITY, TARGET).item() == pytest.approx(expected, abs=1e-6)
+    probability, target = torch.cat([PROBABILITY, 0.5 * PROBABILITY]), torch.cat([TARGET, TARGET])
+    halved = 1 - (0.6 + 1e-5) / (1.4 + 1e-5)
+    assert dice_nnunet_per_row(probability, target).item() == pytest.approx((expected + halved) / 2, abs=1e-6)
+    assert dice_nnunet(probability, target).item() == pytest.approx(1 - (1.8 + 1e-5) / (3.2 + 1e-5), abs=1e-6)
+
+
+def test_weights_of_levels_halve_and_sum_to_one():
+    assert level_weights(3) == pytest.approx([4 / 7, 2 / 7, 1 / 7])
 
 
 def test_regions_dice_counts_every_channel():

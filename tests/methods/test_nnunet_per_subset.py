@@ -10,8 +10,9 @@ from parity import Golden, parameters
 from recorder import images
 
 from anymri.errors import UserError
+from anymri.losses.segmentation import level_weights
 from anymri.methods import StepContext
-from anymri.methods.nnunet_per_subset import NnUNetPerSubset, NnUNetPerSubsetConfig, level_weights, plan_topology
+from anymri.methods.nnunet_per_subset import NnUNetPerSubset, NnUNetPerSubsetConfig, plan_topology
 from anymri.types import GLIOMA
 
 ALL = torch.ones(1, 4, dtype=torch.bool)

@@ -57,6 +57,18 @@ def test_the_first_beta_is_the_momentum_of_sgd():
     assert optimizer.param_groups[0]["momentum"] == 0.7
 
 
+def test_a_parameter_whose_first_gradient_comes_late_moves_as_in_its_first_step():
+    early, late = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = make_optimizer([{"params": [early, late]}], OptimizerSettings("sgd", lr=0.1, betas=(0.9, 0.0)))
+    early.grad = torch.ones(2)
+    optimizer.step()
+    assert torch.equal(late, torch.ones(2))
+    late.grad = torch.ones(2)
+    optimizer.step()
+    torch.testing.assert_close(late, torch.full((2,), 0.9))
+    torch.testing.assert_close(early, torch.full((2,), 1 - 0.1 - 0.19))
+
+
 def test_average_of_the_weights_by_hand():
     layer = nn.BatchNorm1d(1)
     average = WeightAverage(layer, decay=0.5)

@@ -14,11 +14,13 @@ __all__ = [
     "binary_cross_entropy",
     "cross_entropy",
     "dice_nnunet",
+    "dice_nnunet_per_row",
     "dice_plain",
     "dice_regions",
     "dice_regions_per_row",
     "dice_squared",
     "dice_squared_prediction",
+    "level_weights",
     "mean_of_rows",
     "prepare",
 ]
@@ -156,6 +158,26 @@ def dice_nnunet(probability: Tensor, target: Tensor) -> Tensor:
     axes = (0, *range(2, p.ndim))
     overlap, total = 2 * (p * g).sum(axes), p.sum(axes) + g.sum(axes)
     return 1 - ((overlap + 1e-5) / (total + 1e-5)).mean()
+
+
+def dice_nnunet_per_row(probability: Tensor, target: Tensor) -> Tensor:
+    """Dice loss of nnU-Net's 3D full-resolution configuration: as `dice_nnunet`, with the sums of one row.
+
+    Parameters
+    ----------
+    probability, target : Tensor, shape (B, C, *S)
+        Background (channel 0) is left out.
+    """
+    p, g = prepare(probability[:, 1:], target[:, 1:])
+    axes = tuple(range(2, p.ndim))
+    overlap, total = 2 * (p * g).sum(axes), p.sum(axes) + g.sum(axes)
+    return 1 - mean_of_rows((overlap + 1e-5) / (total + 1e-5), target)
+
+
+def level_weights(count: int) -> list[float]:
+    """``1, 1/2, 1/4, ...`` over their sum, for the `count` levels that a loss reads, finest first."""
+    weights = [0.5**level for level in range(count)]
+    return [weight / sum(weights) for weight in weights]
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

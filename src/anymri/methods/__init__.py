@@ -38,6 +38,7 @@ METHODS: dict[str, str] = {
     "kd_net": "anymri.methods.kd_net:KDNet",
     "kdd_net": "anymri.methods.kdd_net:KDDNet",
     "m3ae": "anymri.methods.m3ae:M3AE",
+    "maml": "anymri.methods.maml:MAML",
     "mm_gan": "anymri.methods.mm_gan:MMGAN",
     "mmcformer": "anymri.methods.mmcformer:MMCFormer",
     "mmformer": "anymri.methods.mmformer:MmFormer",

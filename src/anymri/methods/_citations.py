@@ -147,6 +147,15 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "{mmFormer}: Multimodal Medical Transformer for Incomplete Multimodal Learning of Brain Tumor Segmentation",
         {"booktitle": _MICCAI, "pages": "107--117"},
     ),
+    "zhang2021maml": (
+        "inproceedings",
+        (
+            "Zhang, Yao and Yang, Jiawei and Tian, Jiang and Shi, Zhongchao and Zhong, Cheng and Zhang, Yang and "
+            "He, Zhiqiang"
+        ),
+        "Modality-aware Mutual Learning for Multi-modal Medical Image Segmentation",
+        {"booktitle": _MICCAI, "pages": "589--599"},
+    ),
     "isensee2021nnunet": (
         "article",
         "Isensee, Fabian and Jaeger, Paul F. and Kohl, Simon A. A. and Petersen, Jens and Maier-Hein, Klaus H.",
@@ -235,6 +244,7 @@ _CITED: dict[str, tuple[str, ...]] = {
     "kd_net": ("hu2020kdnet",),
     "kdd_net": ("wang2020kddnet",),
     "m3ae": ("liu2023m3ae",),
+    "maml": ("zhang2021maml",),
     "mm_gan": ("sharma2020mmgan",),
     "mmcformer": ("karimijafarbigloo2023mmcformer",),
     "mmformer": ("zhang2022mmformer",),

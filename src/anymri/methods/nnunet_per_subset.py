@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymri.bounds import Rate, SpacingMm, Triple, Weight, Width
-from anymri.losses.segmentation import binary_cross_entropy, dice_regions
+from anymri.losses.segmentation import binary_cross_entropy, dice_regions, level_weights
 from anymri.nn.plain_unet import Axes, PlainUNet
 from anymri.protocol.method import MethodConfig, MethodInfo, Preset, StepContext
 from anymri.protocol.per_subset import PerSubset
@@ -242,9 +242,3 @@ class NnUNetPerSubset(PerSubset[NnUNetPerSubsetConfig]):
             power=0.9,
             clip_norm=12.0,
         )
-
-
-def level_weights(count: int) -> list[float]:
-    """``1, 1/2, 1/4, ...`` over their sum, for the `count` levels that the loss reads, finest first."""
-    weights = [0.5**level for level in range(count)]
-    return [weight / sum(weights) for weight in weights]

@@ -63,6 +63,8 @@ class PlainUNet(nn.Module):
         Of each level's convolutions, and of its first one.
     every_level : bool, default=True
         Whether every level of the way up has a classifier, or the finest alone.
+    bias : bool, default=True
+        Whether enlarging layers and classifiers add a constant; nnU-Net's first version has none.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class PlainUNet(nn.Module):
         kernels: tuple[Axes, ...],
         strides: tuple[Axes, ...],
         every_level: bool = True,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.down = nn.ModuleList(
@@ -82,13 +85,15 @@ class PlainUNet(nn.Module):
         # From the coarsest level to the finest.
         upward = list(reversed(range(len(widths) - 1)))
         self.enlarge = nn.ModuleList(
-            nn.ConvTranspose3d(widths[i + 1], widths[i], strides[i + 1], strides[i + 1]) for i in upward
+            nn.ConvTranspose3d(widths[i + 1], widths[i], strides[i + 1], strides[i + 1], bias=bias) for i in upward
         )
         self.up = nn.ModuleList(two_convolutions(2 * widths[i], widths[i], kernels[i], (1, 1, 1)) for i in upward)
-        self.heads = nn.ModuleList(nn.Conv3d(widths[i], out_channels, 1) for i in (upward if every_level else [0]))
+        levels = upward if every_level else [0]
+        self.heads = nn.ModuleList(nn.Conv3d(widths[i], out_channels, 1, bias=bias) for i in levels)
         for layer in (*self.enlarge, *self.heads):
             nn.init.kaiming_normal_(layer.get_parameter("weight"), a=0.01)
-            nn.init.zeros_(layer.get_parameter("bias"))
+            if bias:
+                nn.init.zeros_(layer.get_parameter("bias"))
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Features of every level of the way down, finest first; the last are the bottleneck's."""

@@ -42,6 +42,11 @@ def make_optimizer(groups: list[dict[str, Any]], settings: OptimizerSettings, lr
             weight_decay=settings.weight_decay,
             fused=fused,
         )
+        if settings.betas[0]:
+            # The fused kernel refuses parameters whose first gradient comes later than that of others, such as those of
+            # a sequence that was not drawn; a momentum of zeros makes their first step the same.
+            for parameter in (parameter for group in groups for parameter in group["params"]):
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     else:
         kind = Adam if settings.optimizer == "adam" else AdamW
         optimizer = kind(
