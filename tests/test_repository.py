@@ -66,6 +66,8 @@ def test_no_path_of_a_machine_is_tracked():
     found = []
     for name in filter(None, listed.stdout.split("\0")):
         path = ROOT / name
+        if "/vendor/" in name:
+            continue  # a program of others, unchanged: its letters may look like anything
         if not path.is_file() or b"\0" in (content := path.read_bytes()):
             continue  # removed but not committed, or binary
         for number, line in enumerate(content.decode("utf-8").splitlines(), 1):

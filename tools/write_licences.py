@@ -24,12 +24,14 @@ SPDX identifiers; one that is unknown or brings terms of its own is in bold, and
 """
 #: What direct dependencies are used for.
 WHY = {
+    "axe-playwright-python": "tests of the page",
     "build": "makes the distribution", "codespell": "spelling", "dcm2niix": "tests compare DICOM conversion with it",
     "editables": "installing in place", "einops": "reshaping in transformers", "hatchling": "build backend",
     "hypothesis": "tests with drawn inputs", "import-linter": "directions of imports", "isal": "fast gzip",
     "jinja2": "pages", "joblib": "classical methods side by side", "lightning-fabric": "devices and precision",
     "matplotlib": "figures", "monai": "blocks of networks, reference metrics", "mypy": "types", "nibabel": "NIfTI",
     "nilearn": "tissue maps of phantoms", "numpy": "arrays", "pandas": "tables", "pre-commit": "checks on every commit",
+    "playwright": "tests of the page",
     "pyarrow": "Parquet", "pydantic": "validation of settings", "pydicom": "DICOM", "pytest": "tests",
     "pytest-cov": "coverage of tests", "pytest-timeout": "tests end", "pytest-xdist": "tests side by side",
     "pyyaml": "settings files", "ray": "sweeps on many machines", "rich": "progress bars", "ruff": "style",
@@ -66,6 +68,13 @@ def page() -> str:
     return "\n".join(
         [
             HEADER + "\n".join(row(package, part[package.name]) for package in listed),
+            "",
+            "## In the package",
+            "",
+            "NiiVue 0.69.0 (`@niivue/niivue` of the npm registry, BSD-2-Clause; libraries inside it under MIT, ISC and",
+            "Apache-2.0) draws the pictures in the page of `anymri serve`, without network. It is the one program of",
+            "others in the package, unchanged, in `src/anymri/server/static/vendor/niivue`; `LICENSE.txt` there has",
+            "all licences.",
             "",
             "## In bold",
             "",

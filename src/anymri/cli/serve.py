@@ -46,6 +46,7 @@ def serve(
     settle_s: Annotated[
         float, typer.Option("--settle", min=0.1, max=3600, help="Seconds until a DICOMweb study counts as complete.")
     ] = 30.0,
+    demo: Annotated[bool, typer.Option("--demo", help="Begin with a phantom patient, to look around.")] = False,
 ) -> None:
     """Serve studies over HTTP: a page for people, an interface for programs, DICOMweb for archives.
 
@@ -64,6 +65,8 @@ def serve(
     ]
     if absent:
         raise UserError(f"serve: needs {', '.join(absent)}, which is not installed; pip install 'anymri[serve]'")
+    if demo and importlib.util.find_spec("nilearn") is None:
+        raise UserError("--demo: needs nilearn, which is not installed; pip install 'anymri[serve,phantom]'")
     from anymri.server.run import run_server
     from anymri.server.settings import Limits, ServerSettings, read_tokens
 
@@ -75,6 +78,6 @@ def serve(
         folder=output.absolute(), host=host, port=port, tokens={} if token_file is None else read_tokens(token_file),
         names=tuple(one.lower() for one in name or ()), root_path=root_path.rstrip("/"), workers=workers,
         threads=threads, device=device, models=key_values(model, "--model", "mine=runs/mine"), limits=limits,
-        send_to=send_to, send_token=os.environ.get("ANYMRI_SEND_TOKEN"), settle_s=settle_s,
+        send_to=send_to, send_token=os.environ.get("ANYMRI_SEND_TOKEN"), settle_s=settle_s, demo=demo,
     )  # fmt: skip
     run_server(settings, say=lambda text: typer.echo(text, err=True))

@@ -193,6 +193,7 @@ class LimitsAnswer(BaseModel):
     waiting: int
     keep_s: float
     token: bool = Field(description="Whether a token is asked for.")
+    demo: str | None = Field(default=None, description="Study of `anymri serve --demo`.")
 
 
 class Health(BaseModel):

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from anymri.server.demo import add_demo
 from anymri.server.guard import Guard
 from anymri.server.intake import Intake
 from anymri.server.metrics import Metrics
@@ -54,6 +55,7 @@ class Parts:
         self.supervisor = Supervisor(settings, self.places, self.store)
         self.supervisor.count = self.metrics.job
         self.intake = Intake(settings, self.places, self.store)
+        self.demo: str | None = None
 
     def remove(self, study: str) -> None:
         """Remove a study: its rows, what is under way for it, its files."""
@@ -72,6 +74,8 @@ class Parts:
         for orphan in self.places.orphans(self.store.known()):
             self.places.remove(orphan)
         self.sweep()
+        if self.settings.demo:
+            self.demo = add_demo(self.settings, self.places, self.store)
         self.supervisor.start()
 
     def end(self) -> None:

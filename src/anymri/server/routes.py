@@ -302,7 +302,7 @@ def read_limits(request: Request, owner: Owner) -> LimitsAnswer:
     limits = settings.limits
     return LimitsAnswer(
         upload_bytes=limits.upload_bytes, unpacked_bytes=limits.unpacked_bytes, files=limits.files,
-        waiting=limits.waiting, keep_s=limits.keep_s, token=bool(settings.tokens),
+        waiting=limits.waiting, keep_s=limits.keep_s, token=bool(settings.tokens), demo=request.app.state.parts.demo,
     )  # fmt: skip
 
 

@@ -90,6 +90,8 @@ class ServerSettings:
         Sent to it as a bearer token.
     settle_s : float, default=30.0
         How long after the last instance a study that came by DICOMweb counts as complete.
+    demo : bool, default=False
+        Whether to begin with the study of a phantom.
 
     Raises
     ------
@@ -112,12 +114,17 @@ class ServerSettings:
     send_to: str | None = None
     send_token: str | None = field(default=None, repr=False)
     settle_s: float = 30.0
+    demo: bool = False
 
     def __post_init__(self) -> None:
         if not self.tokens and not is_loopback(self.host):
             raise UserError(
                 f"--host {self.host}: reachable by others, and no token is asked for; give --token-file FILE, or leave "
                 "--host out"
+            )
+        if self.demo and self.tokens:
+            raise UserError(
+                "--demo: nobody owns its study where tokens are asked for; leave out --demo or --token-file"
             )
         if self.send_to is not None and not self.send_to.startswith(("http://", "https://")):
             raise UserError(f"--send-to {self.send_to}: is no address; write e.g. http://localhost:8042/dicom-web")

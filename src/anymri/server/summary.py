@@ -8,7 +8,7 @@ from typing import Any
 
 from anymri.errors import UserError
 from anymri.inference.one_study import StudySource
-from anymri.inference.output.first_line import first_line
+from anymri.inference.output.first_line import first_line, is_usable
 from anymri.inference.output.result import NOTICE, Result
 from anymri.inference.trust.measured import trust_line
 from anymri.inference.trust.told import trust_sentences
@@ -75,7 +75,7 @@ def summary_of(result: Result, folder: Path) -> dict[str, Any]:
     return {
         "first_line": first_line(result),
         "trust": trust_sentences(result.trust, result.spec),
-        "alarm": bool((result.trust.get("alarm") or {}).get("raised")),
+        "alarm": not is_usable(result),
         "available": list(result.available),
         "missing": list(result.missing),
         "completed": sorted(result.view.completed),

@@ -89,8 +89,11 @@ def _without_places(text: str, upload: Path) -> str:
 
 
 def _inspect(task: dict[str, Any]) -> dict[str, Any]:
+    from anymri.server.demo import draw_demo
     from anymri.server.inspection import inspect_study
 
+    if "phantom" in task["told"]:
+        draw_demo(Path(task["upload"]), task["told"]["phantom"])
     return inspect_study(Path(task["upload"]), Path(task["images"]), task["told"])
 
 

@@ -64,6 +64,7 @@ async function showStart() {
   document.title = "anymri";
   byId("title").textContent = text("start.title");
   byId("start").hidden = false;
+  byId("main").className = "start";
   byId("study").hidden = byId("other").hidden = true;
   byId("upload").hidden = true;
   const { studies } = await withToken(() => json("studies"));
@@ -129,6 +130,7 @@ async function open(id) {
   sequences.begin();
   results.begin();
   byId("start").hidden = true;
+  byId("main").className = "";
   byId("other").hidden = false;
   await poll(id);
   byId("main").focus();
@@ -188,8 +190,8 @@ function tellFinished(before) {
     const words = { names: subsetName(subsetOf(run, sequences.all())), error: run.error };
     if (run.status === "done") {
       announce(text("run.done", words));
-      // Shown beside it before: the one that went stays on the right.
-      choose([run.id, shown[1] === run.id ? "" : shown[1]]);
+      // What was shown stays on the left, so that the page tells at once what the switched-off sequence changes.
+      choose(shown[0] ? [shown[0], run.id] : [run.id, ""]);
     } else if (run.status === "failed") {
       fail({ message: text("run.failed", words) });
     }
@@ -202,8 +204,6 @@ function choose(ids) {
   const parts = { study: study.id, run: shown[0], with: shown[1] };
   history.replaceState(null, "", `#${new URLSearchParams(Object.entries(parts).filter(([, value]) => value))}`);
   results.show(study, shown);
-  const run = study.runs.find((one) => one.id === shown[0]);
-  if (run) sequences.switchTo(subsetOf(run, sequences.all()));
   runs.show(study);
 }
 
@@ -243,8 +243,14 @@ async function begin() {
   names = models.modalities;
   byId("kept").textContent = text("start.kept", { hours: Math.round(limits.keep_s / 3600) });
   sequences = new Sequences({ names, fail, changed: () => runs.show(study), relabelled: (found) => poll(found.id) });
-  runs = new Runs({ models, sequences, fail, begun: () => poll(study.id), chosen: (id) => choose([id, shown[1]]) });
-  results = new Results({ names, fail, chosen: choose });
+  runs = new Runs({ models, sequences, fail, begun: () => poll(study.id), chosen: (id) => choose(shown[1] && shown[0] !== id ? [shown[0], id] : [id, ""]), shown: () => shown });
+  results = new Results({
+    names, fail, chosen: (ids) => {
+      const run = study.runs.find((one) => one.id === ids[0]);
+      if (run && ids[0] !== shown[0]) sequences.switchTo(subsetOf(run, sequences.all()));
+      choose(ids);
+    },
+  });
   byId("other").addEventListener("click", () => (location.hash = ""));
   byId("home").addEventListener("click", (event) => {
     event.preventDefault();

@@ -4,7 +4,7 @@ import { blob, token } from "./api.js";
 import { byId, make, setOptions } from "./elements.js";
 import { hasKind, imageChoices, imageOf, labelName, layersOf } from "./pictures.js";
 import { subsetName, subsetOf } from "./runs.js";
-import { hasText, listed, size, text } from "./texts.js";
+import { hasText, joined, size, text } from "./texts.js";
 import { Viewer, canDraw, labelColours } from "./viewer.js";
 import { volumeTable } from "./volumes.js";
 
@@ -83,7 +83,7 @@ export class Results {
 
   #head(run) {
     if (!run) return [make("p", { class: "quiet", text: text("results.none") })];
-    const missing = run.missing.length ? text("results.missing", { names: listed(run.missing.map((code) => this.names[code] ?? code)) }) : text("results.complete");
+    const missing = run.missing.length ? text("results.missing", { names: joined(run.missing.map((code) => this.names[code] ?? code)) }) : text("results.complete");
     // An alarm says in its first line what is doubtful: it must not stand there twice.
     const warnings = run.warnings.filter((line) => !run.first_line.includes(line));
     return [
@@ -93,7 +93,6 @@ export class Results {
       warnings.length ? make("div", { class: "warning" }, make("strong", { text: text("results.doubtful") }),
         make("ul", {}, ...warnings.map((line) => make("li", { text: line })))) : null,
       run.alarm ? null : make("p", { class: "first", text: run.first_line }),
-      run.notice ? make("p", { class: "notice", text: run.notice }) : null,
     ].filter(Boolean);
   }
 

@@ -18,9 +18,10 @@ export const subsetOf = (run, all) => (run.available.length ? run.available : (r
 const same = (one, two) => one.length === two.length && one.every((code) => two.includes(code));
 
 export class Runs {
-  /** `models`: answer of GET /models; `sequences`: the list; `begun` is told of a run, `chosen` of one to show. */
-  constructor({ models, sequences, begun, chosen, fail }) {
-    Object.assign(this, { models, sequences, begun, chosen, fail });
+  /** `models`: answer of GET /models; `sequences`: the list; `begun` is told of a run, `chosen` of one to show;
+   * `shown` gives the ids of those that are shown. */
+  constructor({ models, sequences, begun, chosen, shown, fail }) {
+    Object.assign(this, { models, sequences, begun, chosen, shown, fail });
     setOptions(byId("model"), models.models.map((model) => [model.default ? "default" : model.name, model.default ? text("run.default", model) : model.name]));
     setOptions(byId("completion"), ["auto", "always", "never"].map((name) => [name, text(`completion.${name}`)]));
     byId("model").addEventListener("change", () => {
@@ -53,9 +54,10 @@ export class Runs {
     const subset = this.sequences.subset();
     const names = subset.length ? subsetName(subset) : "";
     const known = this.#known(subset);
+    const words = !known ? "run.go" : this.shown().includes(known.id) ? "run.shown" : "run.show";
     const active = study.runs.find((run) => ["queued", "running"].includes(run.status));
-    byId("go").textContent = !subset.length ? text("run.nothing") : text(known ? "run.show" : "run.go", { names });
-    byId("go").disabled = !subset.length || WAITING.includes(study.status);
+    byId("go").textContent = !subset.length ? text("run.nothing") : text(words, { names });
+    byId("go").disabled = !subset.length || words === "run.shown" || WAITING.includes(study.status);
     this.#progress(study, active);
   }
 

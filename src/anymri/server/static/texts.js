@@ -20,7 +20,12 @@ export const hasText = (key) => key in texts;
 
 /** "T1, T1c and T2"; of a single name "T1 alone". */
 export function listed(names) {
-  if (names.length === 1) return text("alone", { name: names[0] });
+  return names.length === 1 ? text("alone", { name: names[0] }) : joined(names);
+}
+
+/** "T1, T1c and T2"; of a single name "T1". */
+export function joined(names) {
+  if (names.length === 1) return names[0];
   return names.slice(0, -1).join(text("list.sep")) + text("and") + names.at(-1);
 }
 

@@ -52,14 +52,14 @@ export class Viewer {
   async #start() {
     const { Niivue, cmapper } = await niivue();
     const view = new Niivue({
-      backColor: [0, 0, 0, 1], crosshairColor: [0.48, 0.72, 0.96, 0.9], crosshairWidth: 1, crosshairWidthUnit: "percent", fontColor: [0.85, 0.87, 0.9, 1],
+      backColor: [0, 0, 0, 1], crosshairColor: [0.48, 0.72, 0.96, 0.9], crosshairWidth: 1, crosshairWidthUnit: "percent", crosshairGap: 8, fontColor: [0.85, 0.87, 0.9, 1],
       isRadiologicalConvention: true, dragAndDropEnabled: false, loadingText: "", logLevel: "error", show3Dcrosshair: true,
       multiplanarShowRender: 1, multiplanarPadPixels: 4, fontMinPx: 12, scrollRequiresFocus: true,
     });
     await view.attachToCanvas(this.canvas);
     cmapper.addColormap("anymri-heat", {
       R: HEAT.map((colour) => colour[0]), G: HEAT.map((colour) => colour[1]), B: HEAT.map((colour) => colour[2]),
-      A: HEAT.map(() => 255), I: HEAT.map((_, index) => Math.round((255 * index) / (HEAT.length - 1))),
+      A: [0, 160, 220, 255, 255], I: HEAT.map((_, index) => Math.round((255 * index) / (HEAT.length - 1))),
     });
     view.onLocationChange = (place) => this.#place(place);
     return view;

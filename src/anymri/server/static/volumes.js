@@ -19,7 +19,7 @@ function alone(run) {
     make("td", { class: "number", text: known(region) ? number(region.volume_ml) : text("volumes.unknown") }),
     make("td", { class: "number", text: known(region) && region.uncertain_ml !== null ? number(region.uncertain_ml) : "–" }),
     make("td", { class: "number", text: interval(region) }),
-    make("td", { class: region.unknown || region.words.startsWith("low") ? "low" : null, text: region.words })));
+    make("td", { class: region.unknown || region.words.startsWith("low") ? "words low" : "words", text: region.words })));
   return [
     head([text("volumes.region")], [text("volumes.volume"), "number"], [text("volumes.uncertain"), "number"], [text("volumes.dice"), "number"], [text("volumes.trust")]),
     make("tbody", {}, ...rows),
@@ -39,11 +39,11 @@ function compared(runs, names) {
       ]),
       make("td", { class: "number", text: difference === null ? "–" : `${difference < 0 ? "−" : "+"}${number(Math.abs(difference))}` }));
   });
-  const columns = names.flatMap((name) => [
-    [text("volumes.of", { what: text("volumes.volume"), names: name }), "number"],
-    [text("volumes.of", { what: text("volumes.dice"), names: name }), "number"],
-  ]);
-  return [head([text("volumes.region")], ...columns, [text("volumes.difference"), "number"]), make("tbody", {}, ...rows)];
+  const groups = make("tr", {}, make("td"), ...names.map((name) => make("th", { scope: "colgroup", colspan: "2", class: "group", text: name })), make("td"));
+  const each = names.flatMap(() => [[text("volumes.volume"), "number"], [text("volumes.dice"), "number"]]);
+  const columns = head([text("volumes.region")], ...each, [text("volumes.difference"), "number"]);
+  columns.prepend(groups);
+  return [make("caption", { class: "unseen", text: text("volumes.caption") }), columns, make("tbody", {}, ...rows)];
 }
 
 const interval = (region) => (region.dice ? text("volumes.interval", { low: region.dice.low.toFixed(2), high: region.dice.high.toFixed(2) }) : "–");
