@@ -166,3 +166,16 @@ def test_few_are_missing_first(epoch: float, missing: set[int]) -> None:
     seen = [int(count) for count in counts if count]
     assert len(seen) == sum(comb(4, k) for k in missing)
     assert chisquare(seen).pvalue > 1e-3
+
+
+def test_one_or_several_never_shows_all_and_half_of_the_rows_one() -> None:
+    drawn = draw("one_or_several", [True] * 4)
+    found = {tuple(row.nonzero().ravel().tolist()): 0 for row in drawn}
+    for row in drawn:
+        found[tuple(row.nonzero().ravel().tolist())] += 1
+    subsets = nonempty((0, 1, 2, 3))[:-1]
+    expected = [DRAWS * {1: 1 / 8, 2: 1 / 16, 3: 1 / 32}[len(subset)] for subset in subsets]
+    assert sorted(found) == sorted(subsets)
+    assert chisquare([found[subset] for subset in subsets], expected).pvalue > 1e-3
+    assert (draw("one_or_several", [True, False, True, False]).sum(dim=1) == 1).all()
+    assert draw("one_or_several", [False, True, False, False])[:, 1].all()

@@ -26,6 +26,7 @@ __all__ = [
     "few_missing_first",
     "make_sampler",
     "one_missing",
+    "one_or_several",
     "size_then_subset",
     "uniform_subset",
 ]
@@ -223,6 +224,36 @@ def one_missing(present: Tensor, progress: float, generator: torch.Generator) ->
     return _choose(present, (_count(present) - 1).clamp_min(1), generator)
 
 
+def one_or_several(present: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    """Half of the rows see one modality, the others two or more, never all (HF-GAN).
+
+    Parameters
+    ----------
+    present : Tensor of bool, shape (B, M)
+    progress : float
+        Not used.
+    generator : torch.Generator
+
+    Returns
+    -------
+    Tensor of bool, shape (B, M)
+        Of n, with probability 1/2 a single one, else one is left out and a subset of at least two of the others drawn,
+        each alike: with n = 4, each pair has probability 1/16 and each three 1/32. Always a single one of two.
+
+    Notes
+    -----
+    The released code does not draw the halves but takes the first and second half of a batch.
+    """
+    count = _count(present)
+    size = torch.ones_like(count)
+    draw = torch.rand(len(count), generator=generator, dtype=torch.float64)
+    for row, n in enumerate(count.tolist()):
+        weights = torch.tensor([math.comb(n - 1, k) for k in range(2, n)], dtype=torch.float64)
+        if len(weights) and draw[row] >= 0.5:
+            size[row] = 2 + int((2 * draw[row] - 1 >= (weights / weights.sum()).cumsum(0)[:-1]).sum())
+    return _choose(present, size, generator)
+
+
 def all_present(present: Tensor, progress: float, generator: torch.Generator) -> Tensor:
     """Everything that is present.
 
@@ -251,6 +282,7 @@ SAMPLERS: dict[str, Sampler] = {
     "drop_count_effective": drop_count_effective,
     "few_missing_first": few_missing_first,
     "one_missing": one_missing,
+    "one_or_several": one_or_several,
     "size_then_subset": size_then_subset,
     "uniform_subset": uniform_subset,
 }

@@ -34,6 +34,7 @@ METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
     "had_net": "anymri.methods.had_net:HADNet",
     "hemis": "anymri.methods.hemis:HeMIS",
+    "hf_gan": "anymri.methods.hf_gan:HFGAN",
     "hi_net": "anymri.methods.hi_net:HiNet",
     "kd_net": "anymri.methods.kd_net:KDNet",
     "kdd_net": "anymri.methods.kdd_net:KDDNet",

@@ -104,6 +104,12 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "{HeMIS}: Hetero-Modal Image Segmentation",
         {"booktitle": _MICCAI, "pages": "469--477"},
     ),
+    "cho2024hfgan": (
+        "misc",
+        "Cho, Jihoon and Woo, Jonghye and Park, Jinah",
+        "Principled Feature Disentanglement for High-Fidelity Unified Brain {MRI} Synthesis",
+        {"eprint": "2406.14954", "archiveprefix": "arXiv"},
+    ),
     "zhou2020hinet": (
         "article",
         "Zhou, Tao and Fu, Huazhu and Chen, Geng and Shen, Jianbing and Shao, Ling",
@@ -240,6 +246,7 @@ _CITED: dict[str, tuple[str, ...]] = {
     "acn": ("wang2021acn",),
     "had_net": ("vadacchino2021hadnet",),
     "hemis": ("havaei2016hemis",),
+    "hf_gan": ("cho2024hfgan",),
     "hi_net": ("zhou2020hinet",),
     "kd_net": ("hu2020kdnet",),
     "kdd_net": ("wang2020kddnet",),
