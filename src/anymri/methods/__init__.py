@@ -32,6 +32,7 @@ __all__ = [
 #: Registry name to ``module:class``; alphabetical. Imported on first use.
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
+    "cmim": "anymri.methods.cmim:CMIM",
     "had_net": "anymri.methods.had_net:HADNet",
     "hemis": "anymri.methods.hemis:HeMIS",
     "hf_gan": "anymri.methods.hf_gan:HFGAN",

@@ -162,6 +162,15 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "Modality-aware Mutual Learning for Multi-modal Medical Image Segmentation",
         {"booktitle": _MICCAI, "pages": "589--599"},
     ),
+    "sylvain2021cmim": (
+        "inproceedings",
+        (
+            "Sylvain, Tristan and Dutil, Francis and Berthier, Tess and Di Jorio, Lisa and Luck, Margaux and "
+            "Hjelm, R. Devon and Bengio, Yoshua"
+        ),
+        "{CMIM}: Cross-Modal Information Maximization For Medical Imaging",
+        {"booktitle": "{IEEE} International Conference on Acoustics, Speech and Signal Processing ({ICASSP})"},
+    ),
     "isensee2021nnunet": (
         "article",
         "Isensee, Fabian and Jaeger, Paul F. and Kohl, Simon A. A. and Petersen, Jens and Maier-Hein, Klaus H.",
@@ -244,6 +253,7 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 #: Registry name to the papers to cite, the method's own first; its identifiers are those of `MethodInfo`.
 _CITED: dict[str, tuple[str, ...]] = {
     "acn": ("wang2021acn",),
+    "cmim": ("sylvain2021cmim",),
     "had_net": ("vadacchino2021hadnet",),
     "hemis": ("havaei2016hemis",),
     "hf_gan": ("cho2024hfgan",),
