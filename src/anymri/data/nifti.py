@@ -111,6 +111,31 @@ def read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind = 
         raise UserError(f"{source}: there is too little memory to read it; close other programs, or crop it") from None
 
 
+def check_header(path: Path) -> None:
+    """Refuse a NIfTI file for what its header says; no voxel is read.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    UserError
+        As `read_image`, as far as the header tells.
+    """
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with igzip.open(path, "rb") if packed else open(path, "rb") as stream:
+            header = _parse_header(path, stream)
+    except GZIP_ERRORS:
+        raise UserError(f"{path}: the gzip stream is truncated or damaged; copy or download the file again") from None
+    mend_header(header)
+    shape, size = _check_header(str(path), header)
+    _check_promise(path, packed, int(header["vox_offset"]) + size)
+    check_affine(str(path), read_grid(header, shape).affine)
+
+
 def _read_image(image: str | Path | nib.spatialimages.SpatialImage, kind: Kind) -> Volume:
     recoded: Mapping[int, int] = {}
     header = None

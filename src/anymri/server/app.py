@@ -21,8 +21,10 @@ from anymri.server.intake import Intake
 from anymri.server.metrics import Metrics
 from anymri.server.places import Places
 from anymri.server.routes import router
+from anymri.server.sending import Sender
 from anymri.server.settings import ServerSettings
 from anymri.server.store import Busy, Store
+from anymri.server.stow import Stow
 from anymri.server.supervisor import Supervisor
 from anymri.version import __version__
 
@@ -34,6 +36,8 @@ log = logging.getLogger("anymri.server")
 STATIC = Path(__file__).parent / "static"
 #: How often studies whose time is over are looked for, in seconds.
 SWEEP_S = 20.0
+#: Age at which a folder that belongs to no study is removed; a younger one may be about to be written down.
+ORPHAN_S = 600.0
 #: How long jobs under way may go on when the server is asked to end, in seconds.
 PATIENCE_S = 8.0
 
@@ -56,6 +60,11 @@ class Parts:
         self.supervisor.count = self.metrics.job
         self.intake = Intake(settings, self.places, self.store)
         self.demo: str | None = None
+        self.stow = Stow(self.intake)
+        self.sender: Sender | None = None
+        if settings.send_to is not None:
+            self.sender = Sender(settings, self.places, self.store, self.supervisor.stopping)
+            self.supervisor.done = self.sender.queue
 
     def remove(self, study: str) -> None:
         """Remove a study: its rows, what is under way for it, its files."""
@@ -68,6 +77,8 @@ class Parts:
         for study in self.store.expired():
             log.info("a study has expired")
             self.remove(study)
+        for orphan in self.places.orphans(self.store.known(), older_s=ORPHAN_S):
+            self.places.remove(orphan)
 
     def begin(self) -> None:
         """Sweep up after an earlier start, and take jobs."""
@@ -77,6 +88,8 @@ class Parts:
         if self.settings.demo:
             self.demo = add_demo(self.settings, self.places, self.store)
         self.supervisor.start()
+        if self.sender is not None:
+            self.sender.start()
 
     def end(self) -> None:
         """Let jobs come to their end for a while, and close the store."""
@@ -123,13 +136,19 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
 
 async def _sweep(parts: Parts) -> None:
-    """Remove what has expired, now and then."""
+    """Remove what has expired, now and then, and close studies that came by DICOMweb."""
+    pause, since = min(1.0, parts.settings.settle_s / 4), 0.0
     while True:
-        await asyncio.sleep(SWEEP_S)
+        await asyncio.sleep(pause)
+        since += pause
         try:
-            await asyncio.to_thread(parts.sweep)
+            if await asyncio.to_thread(parts.stow.close_settled):
+                parts.supervisor.wake.set()
+            if since >= SWEEP_S:
+                since = 0.0
+                await asyncio.to_thread(parts.sweep)
         except Busy:
-            log.warning("the database is locked by another program")
+            log.warning("the database cannot be used just now")
         except OSError as error:
             log.error("an expired study could not be removed: %s", type(error).__name__)
 

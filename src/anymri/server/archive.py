@@ -104,9 +104,9 @@ def _unpack_one(
         if kind == "ignored":
             return None
         place = target.joinpath(*inner.parts)
-        place.parent.mkdir(parents=True, exist_ok=True)
         written = 0
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             with place.open("xb") as file:  # never over another file of the archive
                 part = start
                 while part:

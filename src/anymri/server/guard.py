@@ -90,7 +90,7 @@ class Guard:
                 return
             await self._app(scope, receive, send)
             return
-        started, code = time.monotonic(), 0
+        started, code, body = time.monotonic(), 0, _Body(scope, receive)
 
         async def answer(message: Message) -> None:
             nonlocal code
@@ -101,13 +101,13 @@ class Guard:
 
         try:
             self._check(scope)
-            await self._app(scope, _bounded(scope, receive), answer)
+            await self._app(scope, body.read, answer)
         except Exception as error:
             if code:  # half-way; nothing can be said any more
                 log.error("an answer was cut off: %s", type(error).__name__)
                 raise
             refusal = _refusal_of(error)
-            await _drain(scope, receive)
+            await _drain(scope, body, receive)
             await _refuse(refusal, answer)
         finally:
             route = scope.get("route")
@@ -202,35 +202,43 @@ def _host_name(host: str) -> str | None:
     return parts.hostname.lower() if parts.hostname and parts.netloc == host and "@" not in host else None
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """Stop a body that is too large for a request that is no upload."""
-    path = _path_of(scope).rstrip("/")
-    if scope["method"] == "POST" and (path in _UPLOADS or path.startswith("/dicomweb/studies/")):
-        return receive
-    left = BODY_BYTES
+class _Body:
+    """Body of a request: how much of it came, and whether there is more."""
 
-    async def bounded() -> Message:
-        nonlocal left
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if left < 0:
-            raise Refusal(413, f"request: is larger than {BODY_BYTES} bytes; send less")
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        path = _path_of(scope).rstrip("/")
+        upload = scope["method"] == "POST" and (path in _UPLOADS or path.startswith("/dicomweb/studies/"))
+        self._receive, self._left = receive, None if upload else BODY_BYTES
+        self.ended = False
+
+    async def read(self) -> Message:
+        """The next part.
+
+        Raises
+        ------
+        Refusal
+            If it is too large for a request that is no upload.
+        """
+        message = await self._receive()
+        self.ended = message["type"] != "http.request" or not message.get("more_body", False)
+        if self._left is not None:
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise Refusal(413, f"request: is larger than {BODY_BYTES} bytes; send less")
         return message
 
-    return bounded
 
-
-async def _drain(scope: Scope, receive: Receive, most: int = 2**24, most_s: float = 3.0) -> None:
+async def _drain(scope: Scope, body: _Body, receive: Receive, most: int = 2**24, most_s: float = 3.0) -> None:
     """Take a little more of a refused body, so that clients that send first and listen then hear why."""
     import asyncio
 
     end = time.monotonic() + most_s
-    if scope["method"] not in ("POST", "PUT", "PATCH"):
+    names = {name for name, _ in scope["headers"]}
+    # Nothing more comes; or it listens before it sends.
+    if body.ended or b"expect" in names or not {b"content-length", b"transfer-encoding"} & names:
         return
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value[:18]) > most:
-            return
-        if name == b"expect":  # it listens before it sends
+        if name == b"content-length" and (not value.isdigit() or int(value[:18]) > most):
             return
     while most > 0 and (left := end - time.monotonic()) > 0:
         try:
@@ -246,6 +254,8 @@ def _refusal_of(error: Exception) -> Refusal:
     """What is answered to an exception; a fault is logged by its place, as its text may hold names."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, Busy) and "full" in str(error):
+        return Refusal(507, "server: its disk is full; delete studies, or ask who runs it", {"Retry-After": "600"})
     if isinstance(error, Busy):
         return Refusal(503, "server: its database is busy; come again in 5 s", {"Retry-After": "5"})
     if isinstance(error, OSError) and (refusal := refusal_of_disk(error)) is not None:

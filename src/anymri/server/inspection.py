@@ -58,13 +58,14 @@ def inspect_study(upload: Path, images: Path, told: dict[str, Any]) -> dict[str,
         row["modality"] = labels.get(row["file"], row["given"])
     volumes = _read(upload, rows)
     raw = told["raw"] == "yes" or (told["raw"] == "auto" and any(map(_is_head, rows, volumes)))
-    for row, volume in zip(rows, volumes, strict=True):
+    for row in rows:
         row["image"] = _viewable(row["path"])
-        if volume is not None and not raw:
-            row["recognised"] = _looks_like(volume)
     used = {row["modality"]: volume for row, volume in zip(rows, volumes, strict=True) if row["modality"] and volume}
     if not raw and used:
         warnings += _judge(rows, used)
+    for row, volume in zip(rows, volumes, strict=True):
+        if row["recognised"] is None and volume is not None and not raw:
+            row["recognised"] = _looks_like(volume)
     return {"dicom": False, "raw": raw, "warnings": warnings, "sequences": rows}
 
 
@@ -153,9 +154,12 @@ def _judge(rows: list[dict[str, Any]], used: dict[str, Volume]) -> list[str]:
     except UserError as error:
         return [str(error)]
     judged = judge_study(volumes)
-    doubts = check_sequences(volumes).sentences
+    checked = check_sequences(volumes)
+    doubts = checked.sentences
     for row in rows:
         code = row["modality"]
+        looks = checked.record.get(code, {}).get("looks_like")
+        row["recognised"] = looks if looks in MODALITIES else None
         if code in judged.sequences:
             found = judged.sequences[code]
             row["quality"] = {"label": found.verdict, "words": found.reason}

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from anymri.errors import UserError
 from anymri.server.answers import Accepted, NewRun
@@ -18,7 +19,7 @@ from anymri.server.multipart import Parts, boundary_of, pour
 from anymri.server.places import Places, new_identifier
 from anymri.server.refusal import Refusal, refusal_of_disk
 from anymri.server.settings import ServerSettings
-from anymri.server.store import Store
+from anymri.server.store import Full, Store
 from anymri.server.upload import FIELDS, FormUpload, Room
 
 __all__ = ["Intake", "accepted", "check_run"]
@@ -55,13 +56,15 @@ class Intake:
         """
         if self.stopping:
             raise Refusal(503, "server: is stopping; come again in a minute", {"Retry-After": "60"})
-        waiting = await asyncio.to_thread(self.store.waiting)
-        if waiting >= self.settings.limits.waiting:
-            usual = await asyncio.to_thread(self.store.usual_seconds, "run brain")
-            seconds = min(600, round((usual or RETRY_S) / self.settings.workers) + 1)
-            raise Refusal(
-                429, f"server: {waiting} jobs are waiting; come again in {seconds} s", {"Retry-After": str(seconds)}
-            )
+        if await asyncio.to_thread(self.store.waiting) >= self.settings.limits.waiting:
+            raise await asyncio.to_thread(self.queue_is_full)
+
+    def queue_is_full(self) -> Refusal:
+        """Refusal with the time that one more study takes."""
+        seconds = min(600, round((self.store.usual_seconds("run brain") or RETRY_S) / self.settings.workers) + 1)
+        most = self.settings.limits.waiting
+        text = f"server: {most} studies are waiting; come again in {seconds} s"
+        return Refusal(429, text, {"Retry-After": str(seconds)})
 
     @asynccontextmanager
     async def one_upload(self) -> AsyncIterator[None]:
@@ -120,6 +123,8 @@ class Intake:
                 most = self.settings.limits.files + len(FIELDS)
                 await pour(request, Parts(boundary, upload, most), self.settings.limits, room.receive)
                 return await asyncio.to_thread(self._write_down, upload, study, owner, key, room.written)
+            except ClientDisconnect:
+                raise Refusal(400, "upload: was broken off; send it again") from None
             except OSError as error:
                 raise refusal_of_disk(error) or error from None
             finally:
@@ -136,11 +141,13 @@ class Intake:
         try:
             self.store.add_study(
                 study, owner, told, size=size, keep_s=self.settings.limits.keep_s, key=key,
-                request=request if wanted else None, run=run,
+                request=request if wanted else None, run=run, most_waiting=self.settings.limits.waiting,
             )  # fmt: skip
         except BaseException as error:
             self.places.remove(study)
             earlier = None
+            if isinstance(error, Full):
+                raise self.queue_is_full() from None
             if isinstance(error, sqlite3.IntegrityError) and key is not None:  # the same request, a moment earlier
                 earlier = self._earlier(owner, key)
             if earlier is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from anymri.files import make_folder
@@ -77,6 +79,11 @@ class Places:
             return
         shutil.rmtree(aside, ignore_errors=True)
 
-    def orphans(self, known: set[str]) -> list[str]:
-        """Folders of studies that the store does not know."""
-        return [path.name for path in self.studies.iterdir() if path.name not in known]
+    def orphans(self, known: set[str], older_s: float = 0.0) -> list[str]:
+        """Folders of studies that the store does not know, of at least some age."""
+        found = []
+        for path in self.studies.iterdir():
+            with suppress(FileNotFoundError):
+                if path.name not in known and time.time() - path.stat().st_mtime >= older_s:
+                    found.append(path.name)
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,7 @@ from anymri.server.guard import report_policy
 from anymri.server.intake import accepted, check_run
 from anymri.server.places import is_identifier, new_identifier
 from anymri.server.refusal import Refusal
+from anymri.server.store import Full
 from anymri.server.upload import FIELDS
 from anymri.version import __version__
 
@@ -208,7 +210,13 @@ async def create_run(request: Request, study: str, owner: Owner, wanted: NewRun)
         _check_subset(asked, found["inspected"])
     await parts.intake.check_queue()
     run = new_identifier()
-    await asyncio.to_thread(parts.store.add_run, found["id"], run, asked)
+    try:
+        most = parts.settings.limits.waiting
+        there = await asyncio.to_thread(parts.store.add_run, found["id"], run, asked, most)
+    except Full:
+        raise await asyncio.to_thread(parts.intake.queue_is_full) from None
+    if not there:
+        raise Refusal(404, "study: is not here any more; list yours with GET /studies")
     parts.supervisor.wake.set()
     return accepted(found["id"], run, _root(request))
 
@@ -263,6 +271,40 @@ def _report(request: Request, study: str, run: str) -> Response:
         raise Refusal(404, "report: is gone; run the study again") from None
     policy = report_policy(re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL))
     return Response(text, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+
+
+# ------------------------------------------------------------------------------------------------- DICOMweb
+
+_INSTANCES: dict[str, Any] = {
+    "required": True,
+    "content": {"multipart/related": {"schema": {"type": "object"}}},
+}
+_STOWED: dict[int | str, dict[str, Any]] = {
+    code: {"description": text, "content": {"application/dicom+json": {"schema": {"type": "object"}}}}
+    for code, text in ((200, "All stored"), (202, "Some stored"), (409, "None stored"))
+}
+
+
+@router.post(
+    "/dicomweb/studies", tags=["dicomweb"], response_class=Response, openapi_extra={"requestBody": _INSTANCES},
+    responses={**_errors(408, 415, 429, 507), **_STOWED},
+)  # fmt: skip
+async def store_instances(request: Request, owner: Owner) -> Response:
+    """STOW-RS: store instances of any study."""
+    return _dicom_json(await request.app.state.parts.stow.take(request, owner, None))
+
+
+@router.post(
+    "/dicomweb/studies/{uid}", tags=["dicomweb"], response_class=Response, openapi_extra={"requestBody": _INSTANCES},
+    responses={**_errors(408, 415, 429, 507), **_STOWED},
+)  # fmt: skip
+async def store_instances_of(request: Request, uid: str, owner: Owner) -> Response:
+    """STOW-RS: store instances of one study."""
+    return _dicom_json(await request.app.state.parts.stow.take(request, owner, uid))
+
+
+def _dicom_json(answer: Any) -> Response:
+    return Response(json.dumps(answer.content), answer.status, media_type="application/dicom+json")
 
 
 # ------------------------------------------------------------------------------------------------- the server

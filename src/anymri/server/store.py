@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from anymri.errors import UserError
 
-__all__ = ["Busy", "Job", "Store"]
+__all__ = ["Busy", "Full", "Job", "Store"]
 
 #: Version of the tables.
 TABLES_VERSION = 1
@@ -46,9 +46,15 @@ CREATE INDEX IF NOT EXISTS jobs_of_study ON jobs(study);
 CREATE INDEX IF NOT EXISTS runs_of_study ON runs(study);
 """
 
+_WAITING = "SELECT count(DISTINCT study) AS n FROM jobs WHERE status = 'queued' AND kind != 'send'"
+
 
 class Busy(Exception):
-    """The database is locked by another program."""
+    """The database cannot be used just now: another program has it locked, or the disk is full."""
+
+
+class Full(Exception):
+    """Too many studies are waiting."""
 
 
 class Job(NamedTuple):
@@ -115,8 +121,9 @@ class Store:
                 yield self._link
                 self._link.execute("COMMIT")
             except BaseException as error:
-                self._link.rollback()
-                if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                if self._link.in_transaction:
+                    self._link.rollback()
+                if isinstance(error, sqlite3.OperationalError):
                     raise Busy(str(error)) from None
                 raise
 
@@ -125,20 +132,26 @@ class Store:
             try:
                 return [dict(row) for row in self._link.execute(query, values)]
             except sqlite3.OperationalError as error:
-                if "locked" in str(error):
-                    raise Busy(str(error)) from None
-                raise
+                raise Busy(str(error)) from None
 
     # ------------------------------------------------------------------------------------------------ studies
 
     def add_study(
         self, study: str, owner: str, upload: dict[str, Any], *, size: int, keep_s: float, key: str | None = None,
         receiving: bool = False, uid: str | None = None, request: dict[str, Any] | None = None, run: str | None = None,
+        most_waiting: int | None = None,
     ) -> None:  # fmt: skip
-        """Write a new study down with its jobs: to look at it and, with a request, to run it."""
+        """Write a new study down with its jobs: to look at it and, with a request, to run it.
+
+        Raises
+        ------
+        Full
+            If so many studies are waiting.
+        """
         now = time.time()
         values = (study, owner, key, now, now + keep_s, size, json.dumps(upload), int(receiving), uid)
         with self._change() as change:
+            self._check_waiting(change, most_waiting)
             change.execute(
                 "INSERT INTO studies(id, owner, key, created, expires, bytes, upload, receiving, uid) "
                 "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)", values,
@@ -147,10 +160,24 @@ class Store:
             if run is not None:
                 self._insert_run(change, study, run, request or {}, now)
 
-    def add_run(self, study: str, run: str, request: dict[str, Any]) -> None:
-        """Write a new run of a study down."""
+    def add_run(self, study: str, run: str, request: dict[str, Any], most_waiting: int) -> bool:
+        """Write a new run of a study down; False if the study is gone.
+
+        Raises
+        ------
+        Full
+            If so many studies are waiting.
+        """
         with self._change() as change:
+            if not change.execute("SELECT 1 FROM studies WHERE id = ?", (study,)).fetchone():
+                return False
+            self._check_waiting(change, most_waiting)
             self._insert_run(change, study, run, request, time.time())
+        return True
+
+    def _check_waiting(self, change: sqlite3.Connection, most: int | None) -> None:
+        if most is not None and change.execute(_WAITING).fetchone()["n"] >= most:
+            raise Full
 
     def _insert_run(
         self, change: sqlite3.Connection, study: str, run: str, request: dict[str, Any], now: float
@@ -180,8 +207,8 @@ class Store:
     def relabel(self, study: str, upload: dict[str, Any]) -> None:
         """Write corrected labels down; the study is to be looked at again."""
         with self._change() as change:
-            change.execute("UPDATE studies SET upload = ? WHERE id = ?", (json.dumps(upload), study))
-            change.execute("INSERT INTO jobs(study, kind) VALUES(?, 'inspect')", (study,))
+            if change.execute("UPDATE studies SET upload = ? WHERE id = ?", (json.dumps(upload), study)).rowcount:
+                change.execute("INSERT INTO jobs(study, kind) VALUES(?, 'inspect')", (study,))
 
     def remove(self, study: str) -> None:
         """Forget a study with its runs and jobs."""
@@ -347,8 +374,8 @@ class Store:
         return int(cut_off)
 
     def waiting(self) -> int:
-        """Jobs that have not begun, but for sending."""
-        return int(self._rows("SELECT count(*) AS n FROM jobs WHERE status = 'queued' AND kind != 'send'")[0]["n"])
+        """Studies with a job that has not begun, but for sending."""
+        return int(self._rows(_WAITING)[0]["n"])
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Number of jobs by kind and status."""

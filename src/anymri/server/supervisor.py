@@ -99,8 +99,8 @@ class Slot(threading.Thread):
                 if self._worker_is_ready() and (job := owner.store.claim(*self.kinds)) is not None:
                     self._do(job)
                     continue
-            except Busy:
-                log.warning("the database is locked by another program")
+            except Busy as error:
+                log.warning("the database cannot be changed (%s)", error)
             except Exception as error:
                 log.error("a slot failed: %s", type(error).__name__)
                 self._drop()
@@ -279,7 +279,7 @@ class Supervisor:
         while True:
             try:
                 return change()
-            except Busy:
-                log.warning("the database is locked by another program")
-                if self.stopping.is_set():
+            except Busy as error:
+                log.warning("the database cannot be changed (%s)", error)
+                if self.stopping.wait(LOOK_S) and time.monotonic() > self.patience_ends:
                     return False

@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 
 from python_multipart.multipart import parse_options_header
 
+from anymri.data.nifti import check_header
+from anymri.errors import UserError
 from anymri.modalities import MODALITIES
 from anymri.server.archive import unpack
 from anymri.server.content import START_BYTES, Kind, judge_content, safe_path, shown_name
@@ -21,6 +23,8 @@ __all__ = ["FIELDS", "FormUpload", "Room", "study_place"]
 FIELDS = ("run", "model", "subset", "raw", "completion", "formats")
 #: Longest value of one.
 LONGEST_FIELD = 1024
+#: Most images of a folder whose headers are looked at before the answer.
+HEADERS = 50
 #: Bytes after which the room on the disk is looked at again.
 _LOOK = 2**26
 
@@ -194,8 +198,8 @@ class FormUpload:
         if kind == "archive":
             place = self._folder / f"archive-{len(self._archives)}.zip"
             self._archives.append(place)
-        place.parent.mkdir(parents=True, exist_ok=True)
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             self._file = place.open("xb")
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             raise Refusal(422, f"{self._shown}: comes twice in the upload; send each file once") from None
@@ -237,9 +241,33 @@ class FormUpload:
         if self.named and (self._folder / "study").exists():
             raise Refusal(422, "upload: has files by sequence beside others; send one or the other")
         told: dict[str, Any] = {"files": self.count, "ignored": self.ignored, "named": self.named}
+        self._check_headers()
         if self.named:
             return {**told, "form": "fields", "folder": None}
         return {**told, "form": "folder", "folder": study_place(self._folder / "study", self._folder)}
+
+    def _check_headers(self) -> None:
+        """Refuse images whose headers are no scan's: each that was named, and a folder in which none is one.
+
+        Raises
+        ------
+        Refusal
+            For the first of them.
+        """
+        named = [self._folder / path for path in self.named.values()]
+        paths = named or [path for path in sorted(self._folder.rglob("*.nii*")) if path.is_file()]
+        if not named and (len(paths) < self.count or len(paths) > HEADERS):
+            return
+        refused = []
+        for path in paths:
+            try:
+                if ".nii" in path.name.lower():
+                    check_header(path)
+            except UserError as error:
+                text = str(error).replace(str(path), shown_name(path.name))
+                refused.append(Refusal(422, text.translate({ord("<"): "_", ord(">"): "_"})))
+        if refused and (named or len(refused) == len(paths)):
+            raise refused[0]
 
 
 def study_place(folder: Path, root: Path) -> str:
