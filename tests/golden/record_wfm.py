@@ -24,8 +24,8 @@ COMMIT = "e01ab1c193eec2264a01fd3211c16fe931b701e8"
 #: The authors' names of the sequences, in their order, and ours.
 NAMES = {"t1n": "t1", "t1c": "t1c", "t2w": "t2", "t2f": "flair"}
 #: (x, y, z) of the images.
-SIZE = (24, 16, 32)
-WIDTH, MULTIPLIERS, BLOCKS, GROUPS = 32, (1, 2, 4), 2, 32
+SIZE = (16, 24, 16)
+WIDTH, MULTIPLIERS, BLOCKS, GROUPS = 32, (1, 2, 2), 2, 32
 #: Time of the recorded velocity and loss, in thousandths.
 TIME = 300
 

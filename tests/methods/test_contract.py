@@ -13,6 +13,7 @@ NARROWER: dict[str, dict] = {
     "hf_gan": {"multipliers": (1, 1, 2), "layers": 1},
     "hi_net": {"width": 4, "discriminator_width": 4, "initial_deviation": 0.2},
     "had_net": {"width": 2},
+    "cwdm": {"widths": (8, 8), "groups": 4, "steps": 2},
     "mmformer": {"widths": (4, 8, 12)},
     "rfnet": {"widths": (4, 8, 12), "hidden": 16},
     "robust_seg": {"widths": (4, 8, 12), "style_widths": (4, 4, 4)},

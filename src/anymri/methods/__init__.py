@@ -33,6 +33,7 @@ __all__ = [
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
     "cmim": "anymri.methods.cmim:CMIM",
+    "cwdm": "anymri.methods.cwdm:CWDM",
     "had_net": "anymri.methods.had_net:HADNet",
     "hemis": "anymri.methods.hemis:HeMIS",
     "hf_gan": "anymri.methods.hf_gan:HFGAN",

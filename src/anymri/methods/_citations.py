@@ -228,6 +228,12 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "Hetero-Modal Variational Encoder-Decoder for Joint Modality Completion and Segmentation",
         {"booktitle": _MICCAI, "pages": "74--82", "doi": "10.1007/978-3-030-32245-8_9", "eprint": "1907.11150"},
     ),
+    "friedrich2024cwdm": (
+        "misc",
+        "Friedrich, Paul and Durrer, Alicia and Wolleb, Julia and Cattin, Philippe C.",
+        "{cWDM}: Conditional Wavelet Diffusion Models for Cross-Modality {3D} Medical Image Synthesis",
+        {},
+    ),
     "tur2026wfm": (
         "inproceedings",
         "Tur, Yalcin and Stojkovic, Mihajlo and Bagci, Ulas",
@@ -255,6 +261,7 @@ _CITED: dict[str, tuple[str, ...]] = {
     "acn": ("wang2021acn",),
     "cmim": ("sylvain2021cmim",),
     "had_net": ("vadacchino2021hadnet",),
+    "cwdm": ("friedrich2024cwdm",),
     "hemis": ("havaei2016hemis",),
     "hf_gan": ("cho2024hfgan",),
     "hi_net": ("zhou2020hinet",),

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from anymri.methods.authors.naming import Translation, swap_axes
 
-__all__ = ["translate_unet"]
+__all__ = ["THEIR_BANDS", "translate_unet"]
 
 #: Bands of (D, H, W) among theirs of (x, y, z): the letters of a band turn round with the axes.
-_BANDS = [int(f"{band:03b}"[::-1], 2) for band in range(8)]
+THEIR_BANDS = [int(f"{band:03b}"[::-1], 2) for band in range(8)]
 #: Layers of a residual block.
 _LAYERS = {
     "in_layers.0": "norm_1",
@@ -49,10 +49,10 @@ def translate_unet(theirs: Mapping[str, Tensor]) -> Translation:
     )
     up = {f"output_blocks.{outer}.{inner}": f"up.{number}" for number, (outer, inner) in enumerate(places)}
     ours = {_our_name(key, up): value for key, value in swap_axes(theirs).items()}
-    whole = ours.pop("first.weight").unflatten(1, (-1, 8))[:, :, _BANDS]
+    whole = ours.pop("first.weight").unflatten(1, (-1, 8))[:, :, THEIR_BANDS]
     ours["state.weight"], ours["conditions"] = whole[:, 0], whole[:, 1:]
     ours["state.bias"] = ours.pop("first.bias")
-    ours |= {f"last.{part}": ours[f"last.{part}"][_BANDS] for part in ("weight", "bias")}
+    ours |= {f"last.{part}": ours[f"last.{part}"][THEIR_BANDS] for part in ("weight", "bias")}
     return _sizes(ours), {f"network.{key}": value.contiguous() for key, value in ours.items()}
 
 
