@@ -34,6 +34,7 @@ METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
     "cmim": "anymri.methods.cmim:CMIM",
     "cwdm": "anymri.methods.cwdm:CWDM",
+    "choi": "anymri.methods.choi:Choi",
     "had_net": "anymri.methods.had_net:HADNet",
     "hemis": "anymri.methods.hemis:HeMIS",
     "hf_gan": "anymri.methods.hf_gan:HFGAN",

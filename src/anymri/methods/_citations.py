@@ -98,6 +98,15 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "Multimodal Learning with Incomplete Modalities by Knowledge Distillation",
         {"booktitle": "{ACM} {SIGKDD} Conference on Knowledge Discovery and Data Mining", "pages": "1828--1838"},
     ),
+    "choi2023singlestage": (
+        "article",
+        (
+            "Choi, Yoonseok and Al-masni, Mohammed A. and Jung, Kyu-Jin and Yoo, Roh-Eul and Lee, Seong-Yeong and Kim, "
+            "Dong-Hyun"
+        ),
+        "A Single Stage Knowledge Distillation Network for Brain Tumor Segmentation on Limited {MR} Image Modalities",
+        {"journal": "Computer Methods and Programs in Biomedicine", "volume": "240", "pages": "107644"},
+    ),
     "havaei2016hemis": (
         "inproceedings",
         "Havaei, Mohammad and Guizard, Nicolas and Chapados, Nicolas and Bengio, Yoshua",
@@ -260,6 +269,7 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 _CITED: dict[str, tuple[str, ...]] = {
     "acn": ("wang2021acn",),
     "cmim": ("sylvain2021cmim",),
+    "choi": ("choi2023singlestage",),
     "had_net": ("vadacchino2021hadnet",),
     "cwdm": ("friedrich2024cwdm",),
     "hemis": ("havaei2016hemis",),
@@ -284,8 +294,8 @@ _CITED: dict[str, tuple[str, ...]] = {
     "u_hemis": ("havaei2016hemis", "dorent2019uhved"),
     "u_hved": ("dorent2019uhved",),
     "unet": ("cicek2016unet",),
-    "wfm": ("tur2026wfm",),
     "urn": ("lau2019urn",),
+    "wfm": ("tur2026wfm",),
 }
 
 
