@@ -9,6 +9,7 @@ from anymri.testing import MethodContract
 
 #: The same modules over three levels with few channels, where `tiny` takes more than five seconds of processor time.
 NARROWER: dict[str, dict] = {
+    "fgmf": {"widths": (2, 4)},
     "choi": {"widths": (8, 8, 8), "blocks": (1, 1, 1), "hidden": 16, "projected": 4},
     "kd_net": {"widths": (3, 4, 5)},
     "hf_gan": {"multipliers": (1, 1, 2), "layers": 1},

@@ -32,9 +32,10 @@ __all__ = [
 #: Registry name to ``module:class``; alphabetical. Imported on first use.
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
+    "choi": "anymri.methods.choi:Choi",
     "cmim": "anymri.methods.cmim:CMIM",
     "cwdm": "anymri.methods.cwdm:CWDM",
-    "choi": "anymri.methods.choi:Choi",
+    "fgmf": "anymri.methods.fgmf:FGMF",
     "had_net": "anymri.methods.had_net:HADNet",
     "hemis": "anymri.methods.hemis:HeMIS",
     "hf_gan": "anymri.methods.hf_gan:HFGAN",

@@ -107,6 +107,15 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "A Single Stage Knowledge Distillation Network for Brain Tumor Segmentation on Limited {MR} Image Modalities",
         {"journal": "Computer Methods and Programs in Biomedicine", "volume": "240", "pages": "107644"},
     ),
+    "zhou2021fgmf": (
+        "article",
+        "Zhou, Tongxue and Canu, St{\\'e}phane and Vera, Pierre and Ruan, Su",
+        (
+            "Feature-enhanced Generation and Multi-modality Fusion Based Deep Neural Network for Brain Tumor "
+            "Segmentation with Missing {MR} Modalities"
+        ),
+        {"journal": "Neurocomputing", "volume": "466", "pages": "102--112"},
+    ),
     "havaei2016hemis": (
         "inproceedings",
         "Havaei, Mohammad and Guizard, Nicolas and Chapados, Nicolas and Bengio, Yoshua",
@@ -268,10 +277,11 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 #: Registry name to the papers to cite, the method's own first; its identifiers are those of `MethodInfo`.
 _CITED: dict[str, tuple[str, ...]] = {
     "acn": ("wang2021acn",),
-    "cmim": ("sylvain2021cmim",),
     "choi": ("choi2023singlestage",),
-    "had_net": ("vadacchino2021hadnet",),
+    "cmim": ("sylvain2021cmim",),
     "cwdm": ("friedrich2024cwdm",),
+    "fgmf": ("zhou2021fgmf",),
+    "had_net": ("vadacchino2021hadnet",),
     "hemis": ("havaei2016hemis",),
     "hf_gan": ("cho2024hfgan",),
     "hi_net": ("zhou2020hinet",),
