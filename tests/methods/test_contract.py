@@ -19,6 +19,8 @@ NARROWER: dict[str, dict] = {
     "mmformer": {"widths": (4, 8, 12)},
     "rfnet": {"widths": (4, 8, 12), "hidden": 16},
     "robust_seg": {"widths": (4, 8, 12), "style_widths": (4, 4, 4)},
+    "mgp_vae": {"size": 16, "steps": 2, "latent": 8, "embedding": 3, "slices": 64, "width": 8},
+    "pimms": {"classifier_widths": (16, 16), "classifier_blocks": 1, "width": 8, "front_width": 8},
     "rs_net": {"widths": (4, 8), "latent": 4, "head_width": 4},
     "shen_gao": {"widths": (4, 8, 12), "discriminator_widths": (8,)},
     "u_hved": {"widths": (4, 8, 12)},

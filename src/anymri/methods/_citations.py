@@ -145,6 +145,15 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
             "doi": "10.1609/aaai.v37i2.25253",
         },
     ),
+    "hamghalam2021mgpvae": (
+        "inproceedings",
+        "Hamghalam, Mohammad and Frangi, Alejandro F. and Lei, Baiying and Simpson, Amber L.",
+        (
+            "Modality Completion via {Gaussian} Process Prior Variational Autoencoders for Multi-Modal Glioma "
+            "Segmentation"
+        ),
+        {"booktitle": _MICCAI},
+    ),
     "sharma2020mmgan": (
         "article",
         "Sharma, Anmol and Hamarneh, Ghassan",
@@ -194,6 +203,12 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "Isensee, Fabian and Jaeger, Paul F. and Kohl, Simon A. A. and Petersen, Jens and Maier-Hein, Klaus H.",
         "{nnU-Net}: a self-configuring method for deep learning-based biomedical image segmentation",
         {"journal": "Nature Methods", "volume": "18", "number": "2", "pages": "203--211"},
+    ),
+    "varsavsky2018pimms": (
+        "inproceedings",
+        "Varsavsky, Thomas and Eaton-Rosen, Zach and Sudre, Carole H. and Nachev, Parashkev and Cardoso, M. Jorge",
+        "{PIMMS}: Permutation Invariant Multi-modal Segmentation",
+        {"booktitle": "Deep Learning in Medical Image Analysis ({DLMIA})"},
     ),
     "jog2017replica": (
         "article",
@@ -289,10 +304,12 @@ _CITED: dict[str, tuple[str, ...]] = {
     "kdd_net": ("wang2020kddnet",),
     "m3ae": ("liu2023m3ae",),
     "maml": ("zhang2021maml",),
+    "mgp_vae": ("hamghalam2021mgpvae",),
     "mm_gan": ("sharma2020mmgan",),
     "mmcformer": ("karimijafarbigloo2023mmcformer",),
     "mmformer": ("zhang2022mmformer",),
     "nnunet_per_subset": ("isensee2021nnunet",),
+    "pimms": ("varsavsky2018pimms",),
     "replica": ("jog2017replica",),
     "resvit": ("dalmaz2022resvit",),
     "resvit_unified": ("dalmaz2022resvit",),

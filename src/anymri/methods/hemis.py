@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from anymri.bounds import Rate, Weight, Width
 from anymri.losses.segmentation import cross_entropy
 from anymri.nn.fusion import masked_moments
+from anymri.nn.slice_back_end import SliceBackEnd, slice_convolution
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.protocol.request import EVERYTHING, Request
 from anymri.types import (
@@ -51,24 +52,6 @@ class HeMISConfig(MethodConfig):
     last_kernel: Literal[5, 21] = 21
     lr: Rate = 3e-4
     weight_decay: Weight = 1e-5
-
-
-def _slice_conv(in_channels: int, out_channels: int, size: int) -> nn.Conv3d:
-    """Convolution within slices that keeps their size."""
-    return nn.Conv3d(in_channels, out_channels, (1, size, size), padding=(0, size // 2, size // 2))
-
-
-class _BackEnd(nn.Module):
-    """Feature maps of one modality, (B, width, D, H, W) from (B, 1, D, H, W)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first, self.second = _slice_conv(1, width, 5), _slice_conv(width, width, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.second(F.relu(self.first(x))))
-        # Features are not negative, so zero padding at the far edges is never the maximum.
-        return F.max_pool3d(F.pad(x, (0, 1, 0, 1)), (1, 2, 2), stride=1)
 
 
 class HeMIS(Method[HeMISConfig]):
@@ -130,9 +113,9 @@ class HeMIS(Method[HeMISConfig]):
     def __init__(self, config: HeMISConfig, spec: DataSpec = GLIOMA) -> None:
         super().__init__(config, spec)
         self.head = Head("softmax", ("background", *spec.labels))
-        self.back_ends = nn.ModuleDict({code: _BackEnd(config.width) for code in spec.modalities})
-        self.front = _slice_conv(2 * config.width, config.front_width, 5)
-        self.classifier = _slice_conv(config.front_width, len(self.head.channels), config.last_kernel)
+        self.back_ends = nn.ModuleDict({code: SliceBackEnd(config.width) for code in spec.modalities})
+        self.front = slice_convolution(2 * config.width, config.front_width, 5)
+        self.classifier = slice_convolution(config.front_width, len(self.head.channels), config.last_kernel)
 
     def encode(self, image: Tensor, available: Tensor, where: Where | None = None) -> Features:
         """Feature maps of every modality that some row has, by code; see `Method.encode`."""

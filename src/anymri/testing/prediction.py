@@ -22,6 +22,8 @@ from anymri.types import GLIOMA, DataSpec, Prediction, UserError
 
 __all__ = ["CHECKS"]
 
+#: Parts of a prediction that can be asked for.
+OUTPUTS = ("logits", "image", "class_logits", "modality_logits")
 FIVE = DataSpec(
     ("t1", "t1c", "t2", "flair", "dwi"), labels={"lesion": 1, "core": 2}, regions={"lesion": ("lesion", "core")}
 )
@@ -75,7 +77,9 @@ def only_what_is_asked_for_is_decoded(candidate: Candidate) -> None:
     method, everything = candidate.method, candidate.once(predict_pair)
     for output in method.outputs:
         part = predict_pair(candidate, Request(outputs=(output,)))
-        given = [key for key in ("logits", "image", "class_logits") if getattr(part, key) is not None]
+        given = [
+            key for key in ("logits", "image", "class_logits", "modality_logits") if getattr(part, key) is not None
+        ]
         demand(given == [output], f"asked for {output}, got {', '.join(given)}")
         torch.testing.assert_close(getattr(part, output), getattr(everything, output), equal_nan=True)
 

@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anymri.protocol.method import Method, StepContext
+from anymri.protocol.weights_file import fit_buffers
 from anymri.testing.expect import tensors
 from anymri.testing.stage import begin_stage, further_batch, needed
 from anymri.types import Batch
 
-__all__ = ["Recording", "incomplete", "modules_that_predict", "record", "run_turns", "without_dropout"]
+__all__ = ["START_STAGE", "Recording", "incomplete", "modules_that_predict", "record", "run_turns", "without_dropout"]
 
 
 def incomplete(method: Method) -> tuple[Tensor, Tensor]:
@@ -87,6 +88,10 @@ def run_turns(method: Method, batch: Batch, progress: float = 0.5, backward: boo
     return results
 
 
+#: Begins the name of what a module gave in `Method.start_stage`.
+START_STAGE = "start_stage: "
+
+
 @contextmanager
 def without_dropout() -> Iterator[None]:
     """Dropout does nothing: how many numbers it draws may depend on how many sequences there are."""
@@ -141,6 +146,8 @@ def record(method: Method, used: set[str], batch: Batch) -> Recording:
 
     def remember(name: str, module: nn.Module, taken: Any, given: Any) -> None:
         if name in used:
+            # Whole volumes, one after the other, and not rows of a batch.
+            name = name if method.training else f"{START_STAGE}{name}"
             recording.outputs.extend(
                 (name, tensor.detach().clone()) for tensor in tensors(given) if tensor.is_floating_point()
             )
@@ -149,6 +156,7 @@ def record(method: Method, used: set[str], batch: Batch) -> Recording:
 
     with _listening(method, remember):
         run_turns(method, batch, backward=False)
+    fit_buffers(method, before)
     method.load_state_dict(before)
     return recording
 
