@@ -244,6 +244,7 @@ def _headers(image: bytes, study: str, run: str) -> list[Hostile]:
     return [
         Hostile("rebound name", "GET", here, {"headers": {"host": "evil.example"}}),
         Hostile("rebound name with a port", "GET", here, {"headers": {"host": "evil.example:8000"}}),
+        Hostile("64 KB of headers", "GET", here, {"headers": {"x-more": "y" * 65536}}),
         Hostile("host with a user", "GET", here, {"headers": {"host": "localhost@evil.example"}}),
         _send("other origin", file, headers={"origin": "http://evil.example"}),
         _send("no origin", file, headers={"origin": "null"}),

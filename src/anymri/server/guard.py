@@ -21,12 +21,14 @@ from anymri.server.refusal import Refusal, refusal_of_disk
 from anymri.server.settings import NOBODY, ServerSettings
 from anymri.server.store import Busy
 
-__all__ = ["Guard", "report_policy"]
+__all__ = ["HEADER_BYTES", "Guard", "report_policy"]
 
 log = logging.getLogger("anymri.server")
 
 #: Largest body of requests that are no uploads.
 BODY_BYTES = 2**18
+#: Longest headers of a request in bytes.
+HEADER_BYTES = 2**15
 #: What may be loaded and done by the page.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
@@ -123,6 +125,8 @@ class Guard:
         ------
         Refusal
         """
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+            raise Refusal(431, f"request: its headers are longer than {HEADER_BYTES} bytes; send less")
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         host = headers.get(b"host", b"").decode("latin-1")
         if not self._is_own(host):

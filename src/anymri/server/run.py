@@ -11,14 +11,13 @@ import uvicorn
 
 from anymri.errors import UserError
 from anymri.server.app import create_app
+from anymri.server.guard import HEADER_BYTES
 from anymri.server.settings import ServerSettings
 
 __all__ = ["run_server"]
 
 #: Connections at a time; beyond it answers 503.
 CONNECTIONS = 512
-#: Longest line and headers of a request, in bytes.
-HEADER_BYTES = 2**15
 
 
 def run_server(settings: ServerSettings, say: Callable[[str], None] = lambda text: None) -> None:
