@@ -12,6 +12,7 @@ from command_line import run
 pytest.importorskip("fastapi")
 from serving import do_jobs, files_below, serving, upload, write_phantom, zipped
 
+from anymri.server import inspection
 from anymri.server.summary import source_of
 
 
@@ -71,6 +72,15 @@ def check_run(told):
     assert (kinds["uncertainty.nii.gz"], kinds["report.html"]) == ("uncertainty", "report")
 
 
+@pytest.fixture
+def _quick(monkeypatch):
+    """Leave out what images look like; other tests hold that."""
+    monkeypatch.setattr(inspection, "_judge", lambda rows, used: [])
+    monkeypatch.setattr(inspection, "_looks_like", lambda volume: None)
+    monkeypatch.setattr(inspection, "_is_head", lambda row, volume: False)
+
+
+@pytest.mark.usefixtures("_quick")
 def test_a_zip_is_unpacked_and_looked_at(client, folder):
     names = {"t1": "t1.nii.gz", "flair": "sub/flair.nii.gz"}
     content = zipped({f"case/{name}": (folder / f"{code}.nii.gz").read_bytes() for code, name in names.items()})
@@ -86,6 +96,7 @@ def test_a_zip_is_unpacked_and_looked_at(client, folder):
     assert any("1 image in it is not used" in warning for warning in found["warnings"])
 
 
+@pytest.mark.usefixtures("_quick")
 def test_only_looked_at_then_corrected_then_run(client, folder):
     names = {"t1": "first.nii.gz", "flair": "second.nii.gz"}
     files = [("files", (f"x/{name}", (folder / f"{code}.nii.gz").read_bytes())) for code, name in names.items()]
