@@ -333,7 +333,8 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=20)
     chosen = parser.parse_args()
     campaigns: dict[str, Any] = {
-        "load": lambda: load(chosen.uploads, chosen.clients), "kills": lambda: kills(chosen.times, chosen.longest), "hostile": hostile,
+        "load": lambda: load(chosen.uploads, chosen.clients), "kills": lambda: kills(chosen.times, chosen.longest),
+        "hostile": hostile,
         "equal": lambda: equal(chosen.study), "schema": lambda: schema(chosen.examples), "disk": disk,
     }  # fmt: skip
     good = campaigns[chosen.campaign]()
