@@ -56,6 +56,8 @@ def inspect_study(upload: Path, images: Path, told: dict[str, Any]) -> dict[str,
     rows, warnings = _named(told["named"]) if folder is None else _listed(upload, folder)
     for row in rows:
         row["modality"] = labels.get(row["file"], row["given"])
+        if row["modality"] is not None and row["given"] is None:
+            row["warnings"] = []  # that its name tells nothing
     volumes = _read(upload, rows)
     raw = told["raw"] == "yes" or (told["raw"] == "auto" and any(map(_is_head, rows, volumes)))
     for row in rows:

@@ -154,9 +154,10 @@ export class Results {
     const panels = this.panels.slice(0, Math.max(1, this.runs.length));
     await Promise.all(panels.map((panel, index) => this.#picture(panel, this.runs[index], key)));
     await this.#planes();
-    if (panels.length > 1 && panels.every((panel) => panel.viewer?.view)) await panels[0].viewer.link(panels[1].viewer);
+    const both = panels.length > 1 && panels.every((panel) => panel.viewer?.view);
+    if (both) await panels[0].viewer.link(panels[1].viewer);
     else await Promise.all(this.panels.map((panel) => panel.viewer?.unlink()));
-    byId("panels").dataset.drawn = String(Number(byId("panels").dataset.drawn ?? 0) + 1);
+    byId("panels").toggleAttribute("data-linked", both);
   }
 
   async #picture(panel, run, key) {

@@ -94,9 +94,9 @@ export class Sequences {
       ...row.warnings.map((line) => make("p", { class: "warning", text: line })));
   }
 
-  /** What the image looks like, where that is not what it is used as. */
+  /** What the image looks like, where it is not used, or the server warns of it: looks alone mistake T1 and T1c. */
   #doubt(row, select) {
-    if (!row.recognised || row.recognised === row.modality) return null;
+    if (!row.recognised || row.recognised === row.modality || (row.modality && !row.warnings.length)) return null;
     const name = this.names[row.recognised] ?? row.recognised;
     return make("p", { class: "warning" }, `${text("sequences.looks", { name })} `,
       make("button", {
