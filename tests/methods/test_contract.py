@@ -16,6 +16,8 @@ NARROWER: dict[str, dict] = {
     "hi_net": {"width": 4, "discriminator_width": 4, "initial_deviation": 0.2},
     "had_net": {"width": 2},
     "cwdm": {"widths": (8, 8), "groups": 4, "steps": 2},
+    "cg_mcg": {"widths": (2, 4)},
+    "lce_net": {"widths": (2, 4)},
     "mmformer": {"widths": (4, 8, 12)},
     "rfnet": {"widths": (4, 8, 12), "hidden": 16},
     "robust_seg": {"widths": (4, 8, 12), "style_widths": (4, 4, 4)},

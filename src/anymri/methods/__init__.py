@@ -32,6 +32,7 @@ __all__ = [
 #: Registry name to ``module:class``; alphabetical. Imported on first use.
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
+    "cg_mcg": "anymri.methods.cg_mcg:CGMCG",
     "choi": "anymri.methods.choi:Choi",
     "cmim": "anymri.methods.cmim:CMIM",
     "cwdm": "anymri.methods.cwdm:CWDM",
@@ -42,6 +43,7 @@ METHODS: dict[str, str] = {
     "hi_net": "anymri.methods.hi_net:HiNet",
     "kd_net": "anymri.methods.kd_net:KDNet",
     "kdd_net": "anymri.methods.kdd_net:KDDNet",
+    "lce_net": "anymri.methods.lce_net:LCENet",
     "m3ae": "anymri.methods.m3ae:M3AE",
     "maml": "anymri.methods.maml:MAML",
     "mgp_vae": "anymri.methods.mgp_vae:MGPVAE",

@@ -198,6 +198,21 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "{CMIM}: Cross-Modal Information Maximization For Medical Imaging",
         {"booktitle": "{IEEE} International Conference on Acoustics, Speech and Signal Processing ({ICASSP})"},
     ),
+    "zhou2021lcenet": (
+        "article",
+        "Zhou, Tongxue and Canu, Stéphane and Vera, Pierre and Ruan, Su",
+        "Latent Correlation Representation Learning for Brain Tumor Segmentation with Missing {MRI} Modalities",
+        {"journal": "{IEEE} Transactions on Image Processing", "volume": "30", "pages": "4263--4274"},
+    ),
+    "zhou2021cgmcg": (
+        "misc",
+        "Zhou, Tongxue and Canu, Stéphane and Vera, Pierre and Ruan, Su",
+        (
+            "Conditional Generator and Multi-source Correlation Guided Brain Tumor Segmentation with Missing {MR} "
+            "Modalities"
+        ),
+        {},
+    ),
     "isensee2021nnunet": (
         "article",
         "Isensee, Fabian and Jaeger, Paul F. and Kohl, Simon A. A. and Petersen, Jens and Maier-Hein, Klaus H.",
@@ -292,6 +307,7 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 #: Registry name to the papers to cite, the method's own first; its identifiers are those of `MethodInfo`.
 _CITED: dict[str, tuple[str, ...]] = {
     "acn": ("wang2021acn",),
+    "cg_mcg": ("zhou2021cgmcg",),
     "choi": ("choi2023singlestage",),
     "cmim": ("sylvain2021cmim",),
     "cwdm": ("friedrich2024cwdm",),
@@ -302,6 +318,7 @@ _CITED: dict[str, tuple[str, ...]] = {
     "hi_net": ("zhou2020hinet",),
     "kd_net": ("hu2020kdnet",),
     "kdd_net": ("wang2020kddnet",),
+    "lce_net": ("zhou2021lcenet",),
     "m3ae": ("liu2023m3ae",),
     "maml": ("zhang2021maml",),
     "mgp_vae": ("hamghalam2021mgpvae",),
