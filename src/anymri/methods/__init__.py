@@ -33,6 +33,7 @@ __all__ = [
 METHODS: dict[str, str] = {
     "acn": "anymri.methods.acn:ACN",
     "cg_mcg": "anymri.methods.cg_mcg:CGMCG",
+    "cgan3d": "anymri.methods.cgan3d:CGAN3D",
     "choi": "anymri.methods.choi:Choi",
     "cmim": "anymri.methods.cmim:CMIM",
     "cwdm": "anymri.methods.cwdm:CWDM",

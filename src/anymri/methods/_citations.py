@@ -122,6 +122,12 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "{HeMIS}: Hetero-Modal Image Segmentation",
         {"booktitle": _MICCAI, "pages": "469--477"},
     ),
+    "yu2018cgan": (
+        "inproceedings",
+        "Yu, Biting and Zhou, Luping and Wang, Lei and Fripp, Jurgen and Bourgeat, Pierrick",
+        "{3D} {cGAN} Based Cross-Modality {MR} Image Synthesis for Brain Tumor Segmentation",
+        {"booktitle": "{IEEE} International Symposium on Biomedical Imaging ({ISBI})", "pages": "626--630"},
+    ),
     "cho2024hfgan": (
         "misc",
         "Cho, Jihoon and Woo, Jonghye and Park, Jinah",
@@ -312,6 +318,7 @@ _CITED: dict[str, tuple[str, ...]] = {
     "cmim": ("sylvain2021cmim",),
     "cwdm": ("friedrich2024cwdm",),
     "fgmf": ("zhou2021fgmf",),
+    "cgan3d": ("yu2018cgan",),
     "had_net": ("vadacchino2021hadnet",),
     "hemis": ("havaei2016hemis",),
     "hf_gan": ("cho2024hfgan",),

@@ -102,7 +102,7 @@ class Candidate:
         spec : DataSpec
         subset : str or None, default=None
             Of a system with one network per subset; None = T1c and FLAIR, or the last modality. Where it takes a
-            certain number of sequences, the first of these, or further ones beside them.
+            certain number of sequences, the last of these, or further ones beside them.
         """
         return build_preset(self.cls, "tiny", spec, **self._settings(spec, subset)).eval()
 
@@ -118,10 +118,8 @@ class Candidate:
             return self.config
         usual = "t1c+flair" if {"t1c", "flair"} <= set(spec.modalities) else spec.modalities[-1]
         shown = (subset or usual).split("+")
-        if self.cls.source_count is not None:  # so many, of these first
-            shown = [*shown, *(code for code in reversed(spec.modalities) if code not in shown)][
-                : self.cls.source_count
-            ]
+        if (count := self.cls.source_count) is not None:  # so many, of these first
+            shown = [*shown[-count:], *(code for code in reversed(spec.modalities) if code not in shown)][:count]
         return {**self.config, "subset": "+".join(shown)}
 
     # ------------------------------------------------------------------------------------------------ prediction
