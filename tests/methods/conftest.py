@@ -17,7 +17,7 @@ __all__ = ["CASES", "build_preset", "make_batch", "run_turns"]
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
 
 #: Settings that make a tiny network with a fixed window quicker still.
-SMALLER: dict[str, dict] = {name: {"size": (32, 32)} for name in ("hf_gan", "resvit", "resvit_unified")}
+SMALLER: dict[str, dict] = {name: {"size": (32, 32)} for name in ("cones", "hf_gan", "resvit", "resvit_unified")}
 
 #: Every method of the table (plug-ins test themselves), settings that change what a network is made of, and the
 #: template for new methods.

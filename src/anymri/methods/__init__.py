@@ -36,6 +36,7 @@ METHODS: dict[str, str] = {
     "cgan3d": "anymri.methods.cgan3d:CGAN3D",
     "choi": "anymri.methods.choi:Choi",
     "cmim": "anymri.methods.cmim:CMIM",
+    "cones": "anymri.methods.cones:CoNeS",
     "cwdm": "anymri.methods.cwdm:CWDM",
     "fgmf": "anymri.methods.fgmf:FGMF",
     "had_net": "anymri.methods.had_net:HADNet",

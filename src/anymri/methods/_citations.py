@@ -282,6 +282,12 @@ _PAPERS: dict[str, tuple[str, str, str, dict[str, str]]] = {
         "Hetero-Modal Variational Encoder-Decoder for Joint Modality Completion and Segmentation",
         {"booktitle": _MICCAI, "pages": "74--82", "doi": "10.1007/978-3-030-32245-8_9", "eprint": "1907.11150"},
     ),
+    "chen2024cones": (
+        "article",
+        "Chen, Yunjie and others",
+        "{CoNeS}: Conditional Neural Fields with Shift Modulation for Multi-sequence {MRI} Translation",
+        {"journal": "Machine Learning for Biomedical Imaging"},
+    ),
     "friedrich2024cwdm": (
         "misc",
         "Friedrich, Paul and Durrer, Alicia and Wolleb, Julia and Cattin, Philippe C.",
@@ -316,6 +322,7 @@ _CITED: dict[str, tuple[str, ...]] = {
     "cg_mcg": ("zhou2021cgmcg",),
     "choi": ("choi2023singlestage",),
     "cmim": ("sylvain2021cmim",),
+    "cones": ("chen2024cones",),
     "cwdm": ("friedrich2024cwdm",),
     "fgmf": ("zhou2021fgmf",),
     "cgan3d": ("yu2018cgan",),
