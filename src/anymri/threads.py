@@ -8,7 +8,9 @@ from typing import TypeVar
 
 __all__ = ["map_parts"]
 
-Key, Part, Done = TypeVar("Key"), TypeVar("Part"), TypeVar("Done")
+Key = TypeVar("Key")
+Part = TypeVar("Part")
+Done = TypeVar("Done")
 
 
 def map_parts(function: Callable[[Key, Part], Done], parts: Mapping[Key, Part]) -> dict[Key, Done]:
