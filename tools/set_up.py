@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # documented at pytorch.org/get-started
-EXTRAS = "classical,phantom,dicom,surface,ray,dev"
+EXTRAS = "classical,phantom,dicom,surface,ray,serve,dev"
 CUDA_PACKAGES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
 
 
