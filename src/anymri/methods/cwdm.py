@@ -56,6 +56,7 @@ class CWDMConfig(MethodConfig):
     steps : int
         Of the sampler; fewer than 1000 are spread evenly over them.
     lr : float
+        Learning rate.
     """
 
     target: str | None = None

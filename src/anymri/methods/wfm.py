@@ -64,6 +64,7 @@ class WFMConfig(MethodConfig):
         Whether any subset is served (ours): what is not shown is 0 among the conditions, the flow starts at the mean
         of what is shown, and every sequence that is hidden is made. False = one missing sequence, as published.
     lr : float
+        Learning rate.
     """
 
     widths: Widths = (64, 128, 128, 256, 256)
