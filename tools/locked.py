@@ -22,6 +22,7 @@ SPDX = {
 #: Read by a person, where the metadata names no licence or the package is not installed on every system.
 STATED = {
     "axe-playwright-python": "MIT AND MPL-2.0",  # its own licence file, and that of axe-core inside
+    "httpx2-jsfetch": "BSD-3-Clause",
     "colorama": "BSD-3-Clause",
     "dcm2niix": "BSD-2-Clause AND MIT",  # its parts are named in its licence file
     "importlib-resources": "Apache-2.0",
