@@ -38,9 +38,10 @@ Made by `python tools/parity_table.py`.
 MIDDLE = """
 U-HeMIS has no PyTorch code of its authors: it shares encoder and decoder with U-HVED, and has the published 1,096,848
 parameters. HeMIS, REPLICA and the unified ResViT have no code of their authors at all. Official U-HVED and RobustSeg
-are TensorFlow 1; a port is compared. Where the authors' code defines losses in PyTorch (ACN, M3AE, MMCFormer, MM-GAN,
-mmFormer, ResViT, RFNet, SMU-Net), each term agrees to 1e-4 of its value (`tests/methods/test_<name>.py`), and so do the
-two ports' but for what they change: both have a Dice with plain sums and leave the penalty on weights to the optimiser;
+are TensorFlow 1; a port is compared. What `anymri methods` calls an interpretation has no code that
+could be run. Where the authors' code defines losses in PyTorch (all others but nnU-Net per subset), each term agrees to
+1e-4 of its value (`tests/methods/test_<name>.py`), and so do those of the two ports but for
+what they change: both have a Dice with plain sums and leave the penalty on weights to the optimiser;
 U-HVED's has other constants in its divergences and a floor in its cross-entropy, which no probability here goes below;
 RobustSeg's has the mean over channels of its divergence instead of their sum. RobustSeg's reconstruction is compared on
 given images, since the port's image decoders are others.

@@ -7,7 +7,8 @@ import torch
 from conftest import build_preset, make_batch
 
 from anymri.methods import StepContext
-from anymri.methods.fgmf import FGMF, Correlation, divergence_of_maps, emphasised_l1
+from anymri.methods.fgmf import FGMF, Correlation, emphasised_l1
+from anymri.nn.dual_attention import position_divergence
 from anymri.types import GLIOMA
 
 ALL = torch.ones(1, 4, dtype=torch.bool)
@@ -91,8 +92,8 @@ def test_divergence_by_hand_is_zero_where_maps_coincide_up_to_a_shift():
     features = torch.log(torch.tensor([1.0, 3.0])).reshape(1, 1, 1, 1, 2)
     expressed = torch.zeros(1, 1, 1, 1, 2)
     expected = 0.25 * torch.log(torch.tensor(0.5)) + 0.75 * torch.log(torch.tensor(1.5))
-    torch.testing.assert_close(divergence_of_maps(features, expressed), expected[None])
-    assert float(divergence_of_maps(features, features + 2)) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(position_divergence(features, expressed), expected[None])
+    assert float(position_divergence(features, features + 2)) == pytest.approx(0, abs=1e-6)
 
 
 def test_only_given_modalities_express_others(network):
@@ -106,7 +107,7 @@ def test_only_given_modalities_express_others(network):
     by_hand = []
     for row, i, j in pairs:
         expressed = network.correlations[f"{codes[i]}_{codes[j]}"](coarsest[i][row, None])
-        by_hand.append(divergence_of_maps(coarsest[j][row, None], expressed))
+        by_hand.append(position_divergence(coarsest[j][row, None], expressed))
     torch.testing.assert_close(network.correlation(coarsest, available), torch.cat(by_hand).mean())
 
 

@@ -162,7 +162,7 @@ class Choi(PerSubset[ChoiConfig]):
         year=2023,
         reference="Choi et al., Computer Methods and Programs in Biomedicine 2023",
         doi="10.1016/j.cmpb.2023.107644",
-        parity="no reference code",
+        parity="interpretation (no code)",
         novelty="No teacher is trained beforehand; redundancy reduction ties the two bottlenecks.",
         weakness="One pair of networks per subset, and complete cases only.",
         deviations=(

@@ -115,7 +115,6 @@ class CMIM(PerSubset[CMIMConfig]):
         task="segmentation",
         year=2021,
         reference="Sylvain et al., ICASSP 2021",
-        doi="10.1109/ICASSP39728.2021.9414132",
         arxiv="2010.10593",
         parity="interpretation (no code)",
         novelty="Features of the given sequence are made to tell much about those of sequences only trained with.",

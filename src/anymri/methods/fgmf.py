@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from anymri.bounds import Rate, Weight, Width
 from anymri.losses.segmentation import dice_regions
 from anymri.nn.dilated_encoders import DilatedEncoder, FusedDecoder
+from anymri.nn.dual_attention import position_divergence
 from anymri.nn.fusion import spread
 from anymri.protocol.method import Method, MethodConfig, MethodInfo, Preset, StepContext, zero_absent
 from anymri.protocol.request import EVERYTHING, Request
@@ -30,7 +31,7 @@ from anymri.types import (
     Where,
 )
 
-__all__ = ["FGMF", "FGMFConfig", "Correlation", "divergence_of_maps", "emphasised_l1"]
+__all__ = ["FGMF", "FGMFConfig", "Correlation", "emphasised_l1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,21 +80,6 @@ class Correlation(nn.Module):
         estimated = self.second(F.leaky_relu(self.first(pooled), 0.01)).unflatten(1, (3, -1))
         a, b, c = spread(estimated, 6).unbind(1)
         return a * features**2 + b * features + c
-
-
-def divergence_of_maps(features: Tensor, expressed: Tensor) -> Tensor:
-    """KL(features || expressed) of maps that a softmax over their voxels makes distributions, mean over channels.
-
-    Parameters
-    ----------
-    features, expressed : Tensor, shape (B, C, *S)
-
-    Returns
-    -------
-    Tensor of float32, shape (B,)
-    """
-    log_p, log_q = (x.float().flatten(2).log_softmax(dim=2) for x in (features, expressed))
-    return (log_p.exp() * (log_p - log_q)).sum(dim=2).mean(dim=1)
 
 
 def emphasised_l1(image: Tensor, target: Tensor, present: Tensor, inside: Tensor, weight: float) -> Tensor:
@@ -145,7 +131,7 @@ class FGMF(Method[FGMFConfig]):
         year=2021,
         reference="Zhou et al., Neurocomputing 2021",
         arxiv="2111.04735",
-        parity="no reference code",
+        parity="interpretation (no code)",
         novelty="Missing sequences are generated for the segmentation's sake and held to the correlation of real ones.",
         weakness="Whatever the generator gets wrong, the segmentation takes for real.",
         deviations=(
@@ -249,7 +235,7 @@ class FGMF(Method[FGMFConfig]):
         for i, j in permutations(range(len(codes)), 2):
             expressed = self.correlations[f"{codes[i]}_{codes[j]}"](coarsest[i].float())
             rows = available[:, i]
-            total = total + torch.where(rows, divergence_of_maps(coarsest[j], expressed), 0.0).sum()
+            total = total + torch.where(rows, position_divergence(coarsest[j], expressed), 0.0).sum()
             count += int(rows.sum())
         return total / max(count, 1)
 

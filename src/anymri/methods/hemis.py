@@ -83,7 +83,7 @@ class HeMIS(Method[HeMISConfig]):
         reference="Havaei et al., MICCAI 2016",
         doi="10.1007/978-3-319-46723-8_54",
         arxiv="1607.05194",
-        parity="no reference code",
+        parity="interpretation (no code)",
         novelty="The first fusion of any number of modalities: mean and variance of their features.",
         weakness="Slices without depth, one scale, and moments that forget which modality said what.",
         deviations=(

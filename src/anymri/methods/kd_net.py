@@ -121,7 +121,7 @@ class KDNet(PerSubset[KDNetConfig]):
         reference="Hu et al., MICCAI 2020",
         doi="10.1007/978-3-030-59710-8_75",
         arxiv="2106.09564",
-        parity="no reference code",
+        parity="interpretation (no code)",
         novelty="Softened outputs and the bottleneck of a network of all modalities teach one that sees a single one.",
         weakness="One student per subset, complete cases only, and a teacher that is not better everywhere.",
         deviations=(

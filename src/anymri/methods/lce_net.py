@@ -108,7 +108,6 @@ class LCENet(Method[LCENetConfig]):
         task="segmentation and synthesis",
         year=2021,
         reference="Zhou et al., IEEE Transactions on Image Processing 2021",
-        doi="10.1109/TIP.2021.3070752",
         arxiv="2104.06231",
         parity="interpretation (no code)",
         novelty="Learns how each modality's latent follows from the others'; an absent one is expressed by them.",

@@ -151,7 +151,6 @@ class MGPVAE(Method[MGPVAEConfig]):
         task="synthesis",
         year=2021,
         reference="Hamghalam et al., MICCAI 2021",
-        doi="10.1007/978-3-030-87234-2_42",
         arxiv="2107.03442",
         code="https://github.com/hamghalam/MGP-VAE",
         parity="1e-4 (parts)",

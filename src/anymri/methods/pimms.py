@@ -159,7 +159,6 @@ class PIMMS(Method[PIMMSConfig]):
         task="segmentation",
         year=2018,
         reference="Varsavsky et al., DLMIA 2018",
-        doi="10.1007/978-3-030-00889-5_23",
         arxiv="1807.06537",
         code="https://github.com/tomvars/NiftyNet",
         parity="interpretation (TensorFlow code, not run)",

@@ -159,7 +159,7 @@ class Replica(PerSubset[ReplicaConfig]):
         year=2017,
         reference="Jog et al., Medical Image Analysis 2017",
         doi="10.1016/j.media.2016.08.009",
-        parity="no reference code",
+        parity="interpretation (no code)",
         novelty="Far context and coarse syntheses tell voxels with equal patches apart, without a network.",
         weakness="One forest per sources and target, and leaf means that blur and cannot leave the training range.",
         deviations=(

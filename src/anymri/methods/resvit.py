@@ -271,7 +271,7 @@ class UnifiedResViT(_ResViTBase[UnifiedResViTConfig]):
     info = replace(
         ResViT.info,
         title="ResViT (unified)",
-        parity="no reference code",
+        parity="interpretation (no code)",
         weakness="Slices of one size; what is shown and what is missing share one network without telling it which.",
         deviations=(
             *ResViT.info.deviations,

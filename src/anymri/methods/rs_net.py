@@ -120,7 +120,6 @@ class RSNet(PerSubset[RSNetConfig]):
         task="segmentation and synthesis",
         year=2018,
         reference="Mehta and Arbel, SASHIMI 2018",
-        doi="10.1007/978-3-030-00536-8_13",
         arxiv="1807.10972",
         parity="interpretation (no code)",
         novelty="Synthesis and segmentation share features, and dropout says where the synthesis is unsure.",

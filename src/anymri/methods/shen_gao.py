@@ -100,7 +100,6 @@ class ShenGao(Method[ShenGaoConfig]):
         task="segmentation",
         year=2019,
         reference="Shen and Gao, IPMI 2019",
-        doi="10.1007/978-3-030-20351-1_32",
         arxiv="1904.07290",
         parity="interpretation (no code)",
         novelty="Features with sequences dropped are trained to be taken for complete ones.",
