@@ -167,6 +167,16 @@ def test_a_study_that_cannot_be_read_fails_with_its_reason(client, folder, tmp_p
     assert client.get(answer["links"]["report"]).status_code == 409
 
 
+def test_one_image_under_two_names_is_told_without_folders_of_the_server(client, folder, tmp_path):
+    content = (folder / "t1.nii.gz").read_bytes()
+    files = dict.fromkeys(("t1", "t2"), ("image.nii.gz", content))
+    answer = client.post("/studies", files=files, data={"run": "false"}).json()
+    do_jobs(client)
+    text = client.get(answer["links"]["self"]).text
+    assert "t2/image.nii.gz: given as t2 is the same image as t1/image.nii.gz" in text
+    assert str(tmp_path) not in text
+
+
 def test_beyond_the_queue_it_says_when_to_come_again(client, folder):
     codes = [upload(client, folder, "t1") for _ in range(7)]
     assert [answer.status_code for answer in codes] == [202] * 6 + [429]

@@ -68,9 +68,9 @@ def _answer(task: dict[str, Any], root: Path) -> tuple[Any, ...]:
     upload = Path(task["upload"])
     try:
         do: Callable[[dict[str, Any]], dict[str, Any]] = {"inspect": _inspect, "run": _run}[task["kind"]]
-        return "done", do(task)
+        return "done", _without_folders(do(task), upload)
     except UserError as error:
-        return "failed", _without_places(str(error), upload)
+        return "failed", " ".join(_without_folders(str(error), upload).split())
     except MemoryError:
         return "failed", "study: needs more memory than there is; crop or resample it, or ask who runs the server"
     except Exception as error:
@@ -81,11 +81,16 @@ def _answer(task: dict[str, Any], root: Path) -> tuple[Any, ...]:
         return "fault", number, f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
 
 
-def _without_places(text: str, upload: Path) -> str:
-    """A message without folders of the server."""
-    for start in (f"{upload}/study/", f"{upload}/fields/", f"{upload}/", f"{upload.parent}/"):
-        text = text.replace(start, "")
-    return " ".join(text.split())
+def _without_folders(told: Any, upload: Path) -> Any:
+    """What is told, however deep in lists and dictionaries, without folders of the server."""
+    if isinstance(told, dict):
+        return {key: _without_folders(value, upload) for key, value in told.items()}
+    if isinstance(told, list):
+        return [_without_folders(value, upload) for value in told]
+    if isinstance(told, str):
+        for start in (f"{upload}/study/", f"{upload}/fields/", f"{upload}/", f"{upload.parent}/"):
+            told = told.replace(start, "")
+    return told
 
 
 def _inspect(task: dict[str, Any]) -> dict[str, Any]:
