@@ -1,7 +1,6 @@
 """The command itself: help, exit codes, one line for every mistake, JSON alone on standard output."""
 
 import json
-import resource
 import subprocess
 import sys
 
@@ -39,12 +38,8 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
         "except SystemExit: pass\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.splitlines()[-1] == "[]"
-    # About 0.3 s of processor time; the bound leaves room for a loaded machine, the list above does not.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
 def test_no_verb_at_all_shows_the_help():

@@ -20,6 +20,23 @@ Names = Annotated[
 Models = Annotated[
     list[str] | None, typer.Option("--model", "-m", help="NAME=WEIGHTS, a model beside the bundled ones; repeatable.")
 ]
+KeepHours = Annotated[
+    float, typer.Option("--keep", min=0.01, max=24 * 365, callback=finite, help="Hours a study is kept.")
+]
+QuotaGB = Annotated[
+    float, typer.Option("--quota", min=0.001, max=1e6, callback=finite, help="GB of all studies together.")
+]
+UploadGB = Annotated[float, typer.Option("--upload", min=0.001, max=1e4, callback=finite, help="GB of one upload.")]
+JobMinutes = Annotated[float, typer.Option("--job-minutes", min=0.01, max=1e5, callback=finite, help="Longest job.")]
+JobMemoryGB = Annotated[
+    float, typer.Option("--job-memory", min=0.0, max=1e5, callback=finite, help="GB of a worker; 0 = any.")
+]
+SettleS = Annotated[
+    float,
+    typer.Option(
+        "--settle", min=0.1, max=3600, callback=finite, help="Seconds until a DICOMweb study counts as complete."
+    ),
+]
 
 
 @writes("output", kept="studies and jobs are kept; the same command goes on with them")
@@ -36,29 +53,14 @@ def serve(
     threads: Annotated[int, typer.Option("--threads", min=0, max=1024, help="CPU threads of each; 0 = its share.")] = 0,
     device: Device = "auto",
     model: Models = None,
-    keep_hours: Annotated[
-        float, typer.Option("--keep", min=0.01, max=24 * 365, callback=finite, help="Hours a study is kept.")
-    ] = 24.0,
-    quota_gb: Annotated[
-        float, typer.Option("--quota", min=0.001, max=1e6, callback=finite, help="GB of all studies together.")
-    ] = 100.0,
-    upload_gb: Annotated[
-        float, typer.Option("--upload", min=0.001, max=1e4, callback=finite, help="GB of one upload.")
-    ] = 2.0,
+    keep_hours: KeepHours = 24.0,
+    quota_gb: QuotaGB = 100.0,
+    upload_gb: UploadGB = 2.0,
     waiting: Annotated[int, typer.Option("--waiting", min=1, max=100_000, help="Jobs that may wait; then 429.")] = 50,
-    job_minutes: Annotated[
-        float, typer.Option("--job-minutes", min=0.01, max=1e5, callback=finite, help="Longest job.")
-    ] = 60.0,
-    job_gb: Annotated[
-        float, typer.Option("--job-memory", min=0.0, max=1e5, callback=finite, help="GB of a worker; 0 = any.")
-    ] = 12.0,
+    job_minutes: JobMinutes = 60.0,
+    job_gb: JobMemoryGB = 12.0,
     send_to: Annotated[str | None, typer.Option("--send-to", help="DICOMweb server that results are sent to.")] = None,
-    settle_s: Annotated[
-        float,
-        typer.Option(
-            "--settle", min=0.1, max=3600, callback=finite, help="Seconds until a DICOMweb study counts as complete."
-        ),
-    ] = 30.0,
+    settle_s: SettleS = 30.0,
     demo: Annotated[bool, typer.Option("--demo", help="Begin with a phantom patient, to look around.")] = False,
 ) -> None:
     """Serve studies over HTTP: a page for people, an interface for programs, DICOMweb for archives.
